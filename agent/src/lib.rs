@@ -1,1 +1,3 @@
+//! The device: serves models, watches them, trains them again, and can always go back.
 
+pub mod core;

@@ -1,1 +1,22 @@
+//! The words that devices and the hub share: ids, time, topics, wire, operations, lattices,
+//! manifests and summaries.
+//!
+//! Everything here is pure: no clock is read, no file opened, no random number drawn.
 
+pub mod baseline;
+pub mod decision;
+pub mod document;
+pub mod fact;
+pub mod id;
+pub mod infer;
+pub mod lattice;
+pub mod manifest;
+pub mod message;
+pub mod op;
+pub mod package;
+pub mod statement;
+pub mod summary;
+pub mod sync;
+pub mod time;
+pub mod topic;
+pub mod wire;

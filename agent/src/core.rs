@@ -1,0 +1,17 @@
+//! The device's decisions, pure: no clock, no disk, no network, no thread.
+//!
+//! Everything that happens is an [`Event`], everything that shall happen an [`Effect`]; the shell
+//! ([`crate::run`]) turns the world into the one and the other into the world.
+
+pub mod event;
+pub mod effect;
+pub mod policy;
+pub mod slot;
+pub mod gate;
+pub mod trial;
+pub mod agent;
+
+pub use agent::{Agent, Boot};
+pub use effect::{Effect, Record, TrainJob};
+pub use event::{Command, Event, Labelled, Observation, Trained, VersionInfo};
+pub use policy::Policy;

@@ -1,0 +1,89 @@
+//! What a device can do.
+
+use shoal_proto::decision::{Finding, RollbackReason, RunRecord};
+use shoal_proto::fact::Artifact;
+use shoal_proto::id::{Digest, DeviceId, ModelName};
+use shoal_proto::infer::ModelOut;
+use shoal_proto::manifest::Recipe;
+use shoal_proto::topic::Up;
+
+/// Everything a device can do. The shell runs them in order, and none before the `Persist` ahead of
+/// it is on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write to `state.db`, in one transaction.
+    Persist(Vec<Record>),
+    /// Send a frame to the hub on one of our `up` topics.
+    Publish { topic: Up, frame: Vec<u8> },
+    /// Tell applications which version serves (local topic, retained).
+    Announce(ModelOut),
+    /// Fetch an assigned package, verify it and put it on disk; comes back as `Fetched`.
+    Fetch { model: ModelName, generation: u64, version: Digest, artifact: Artifact },
+    /// Parse, optimise and run a version in a child; comes back as `Admitted`.
+    Admit { version: Digest },
+    /// Swap the server to a version; comes back as `Serving`.
+    Serve { model: ModelName, version: Digest },
+    /// Train in a child; comes back as `TrainingEnded`.
+    Train(TrainJob),
+    /// Delete a version that nothing refers to any more.
+    Remove { version: Digest },
+    /// Answer a command: what happens now, or why not.
+    Reply { number: u64, outcome: Result<String, String> },
+    /// For the log: a transition, said once.
+    Note(Note),
+}
+
+/// What is written to `state.db`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Log, document and cursors of the link.
+    Link(shoal_proto::sync::Record),
+    /// A named piece of the core's own memory, CBOR.
+    Memory { key: String, value: Vec<u8> },
+}
+
+/// A training run for the child.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainJob {
+    /// The run's number on this device.
+    pub run: u64,
+    /// Which model.
+    pub model: ModelName,
+    /// The version to train from, which is also the champion that is compared with.
+    pub parent: Digest,
+    /// Who trains, for the lineage.
+    pub device: DeviceId,
+    /// The candidate's number among those born here.
+    pub number: u32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How.
+    pub recipe: Recipe,
+    /// Share of the newest labelled rows that are never trained on.
+    pub holdout_share: f64,
+}
+
+/// A transition, for the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Note {
+    /// A window closed with findings of this level or above `Stable`.
+    Found(Finding),
+    /// A run began.
+    RunStarted { run: u64, model: ModelName },
+    /// A run ended.
+    RunEnded(RunRecord),
+    /// A candidate is being fetched and admitted.
+    Staged { model: ModelName, version: Digest },
+    /// A candidate serves and is judged.
+    OnTrial { model: ModelName, version: Digest },
+    /// A candidate is the champion.
+    Confirmed { model: ModelName, version: Digest },
+    /// A candidate served and was taken back.
+    RolledBack { model: ModelName, version: Digest, reason: RollbackReason },
+    /// A candidate never served.
+    Rejected { model: ModelName, version: Digest, reason: String },
+    /// A version that should serve cannot be loaded: a person must look.
+    CannotServe { model: ModelName, version: Digest, reason: String },
+    /// Something from outside that should not be.
+    Alarm { reason: String },
+}

@@ -1,0 +1,109 @@
+//! What can happen to a device.
+
+use shoal_proto::baseline::Baseline;
+use shoal_proto::decision::{Evidence, Rejection};
+use shoal_proto::fact::VersionRecord;
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::manifest::Manifest;
+use std::sync::Arc;
+
+/// Everything that can happen to a device.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Time passed; harmless when early or repeated.
+    Tick,
+    /// Rows were predicted, in order. Monitors see every one, before capture samples it.
+    Predicted(Vec<Observation>),
+    /// Requests to a version failed inside the model.
+    Failed { model: ModelName, version: Digest, requests: u64 },
+    /// The store wrote rows of samples, or had to drop some.
+    Captured { rows: u64, dropped: u64 },
+    /// A label is on disk and was joined with its prediction.
+    Labelled(Labelled),
+    /// An application sent what cannot be read; it was told, and it is counted.
+    BadMessage,
+    /// The broker of the hub took us; the conversation starts.
+    LinkUp,
+    /// The broker of the hub is gone.
+    LinkDown,
+    /// A frame arrived on our `dn/sync` topic; not yet decoded.
+    FromHub(Vec<u8>),
+    /// The assigned package is verified and on disk, or why not. A late answer is recognised by its
+    /// generation.
+    Fetched { model: ModelName, generation: u64, outcome: Result<VersionInfo, Rejection> },
+    /// A package that the operator gave is verified and on disk.
+    Installed { command: u64, info: VersionInfo },
+    /// The training child ended.
+    TrainingEnded { run: u64, outcome: Result<Trained, String> },
+    /// The admission child ended: the version may be parsed by the server, or why not.
+    Admitted { version: Digest, outcome: Result<(), String> },
+    /// The server swapped to this version, or could not.
+    Serving { model: ModelName, version: Digest, outcome: Result<(), String> },
+    /// The operator of the device asks; answered by [`super::Effect::Reply`] with the same number.
+    Command { number: u64, command: Command },
+}
+
+/// One predicted row.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version answered.
+    pub version: Digest,
+    /// The features, in the manifest's order; NaN is a missing value.
+    pub features: Arc<[f32]>,
+    /// The predicted class, for a classifier.
+    pub class: Option<u32>,
+    /// Its probability; 0 for regression.
+    pub confidence: f32,
+}
+
+/// A label that was joined with its prediction.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version had answered.
+    pub version: Digest,
+    /// Whether the answer was right (classification).
+    pub correct: bool,
+    /// True class.
+    pub class: u32,
+    /// How sure the answer was.
+    pub confidence: f32,
+}
+
+/// A version on disk: what the core must know of it.
+#[derive(Debug, Clone)]
+pub struct VersionInfo {
+    /// Its identity.
+    pub version: Digest,
+    /// As the fleet's DAG knows it.
+    pub record: VersionRecord,
+    /// Its manifest.
+    pub manifest: Arc<Manifest>,
+    /// The reference of the fleet's summaries.
+    pub baseline: Arc<Baseline>,
+    /// What its own drift is held against.
+    pub reference: Arc<Baseline>,
+}
+
+/// What a training child brought.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The candidate, packaged, signed by the device and on disk.
+    pub candidate: VersionInfo,
+    /// What was measured.
+    pub evidence: Evidence,
+}
+
+/// What an operator of the device can ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Train now, whatever the monitors say.
+    Train { model: ModelName },
+    /// Serve the previous version again and condemn the present one here.
+    Rollback { model: ModelName },
+    /// Serve a version that is on disk, by digest or by its prefix.
+    Promote { model: ModelName, version: Digest },
+}

@@ -1,0 +1,227 @@
+//! Findings and verdicts: the same value is logged, reported to the hub, shown and asserted on.
+
+use crate::id::{Digest, ModelName, RolloutId};
+use crate::summary::{DriftLevel, WindowId};
+use crate::time::WallMs;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// Histogram of a feature against its baseline (PSI, chi-square calibrated).
+    Feature,
+    /// Rate of missing values.
+    Missing,
+    /// Rate of values out of the trained range.
+    Range,
+    /// Class × confidence against the baseline.
+    Prediction,
+    /// Errors on labelled predictions (Bernoulli CUSUM).
+    Error,
+}
+
+impl fmt::Display for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Feature => "feature",
+            Self::Missing => "missing",
+            Self::Range => "range",
+            Self::Prediction => "prediction",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// Something that a monitor found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The model that is watched.
+    pub model: ModelName,
+    /// The version that served.
+    pub version: Digest,
+    /// What found it.
+    pub monitor: Monitor,
+    /// The feature, where the monitor watches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// How serious.
+    pub level: DriftLevel,
+    /// The statistic.
+    pub statistic: f64,
+    /// What it was held against.
+    pub threshold: f64,
+    /// The window in which it was found.
+    pub window: WindowId,
+    /// When, by the device's clock.
+    pub at: WallMs,
+}
+
+/// What started a training run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A drift finding and enough labels.
+    Drift,
+    /// A person or a program asked.
+    Command,
+}
+
+/// What a gate measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Rows trained on.
+    pub trained_rows: u64,
+    /// Holdout rows, later in time than those trained on, never trained on.
+    pub holdout_rows: u64,
+    /// The champion's right answers on the holdout.
+    pub champion_correct: u64,
+    /// The candidate's right answers on the holdout.
+    pub candidate_correct: u64,
+    /// Rows that only the champion got right.
+    pub only_champion: u64,
+    /// Rows that only the candidate got right.
+    pub only_candidate: u64,
+    /// Guard rows.
+    pub guard_rows: u64,
+    /// The champion's right answers on the guard set.
+    pub guard_champion_correct: u64,
+    /// The candidate's right answers on the guard set.
+    pub guard_candidate_correct: u64,
+    /// For each class: holdout rows, right by the champion, right by the candidate.
+    pub classes: Vec<(u64, u64, u64)>,
+    /// Digest over the ids and bytes of the training rows.
+    pub training_set: Digest,
+}
+
+/// Why a candidate may not serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// A "no" for want of labels.
+    #[error("too little evidence: {holdout} labelled holdout rows, {needed} needed")]
+    TooLittleEvidence { holdout: u64, needed: u64 },
+    /// The paired test does not show it to be better.
+    #[error(
+        "not better than the champion on the holdout: {candidate:.3} against {champion:.3} (p = {p:.3}, needed < {significance})"
+    )]
+    NotBetter { champion: f64, candidate: f64, p: f64, significance: f64 },
+    /// It forgot what must not be forgotten.
+    #[error("guard set accuracy falls from {champion:.3} to {candidate:.3}, {allowed:.3} may be lost")]
+    GuardRegressed { champion: f64, candidate: f64, allowed: f64 },
+    /// One class pays for the others.
+    #[error("recall of class `{class}` falls from {champion:.3} to {candidate:.3}, {allowed:.3} may be lost")]
+    ClassCollapsed { class: String, champion: f64, candidate: f64, allowed: f64 },
+    /// Training did not end with a model.
+    #[error("training failed: {reason}")]
+    TrainingFailed { reason: String },
+    /// The model is not one that may be served.
+    #[error("not admitted: {reason}")]
+    NotAdmitted { reason: String },
+    /// The package could not be had or was not what was promised.
+    #[error("package refused: {reason}")]
+    PackageRefused { reason: String },
+    /// It was rolled back before, here or by the hub's word.
+    #[error("version is condemned: {reason}")]
+    Condemned { reason: String },
+    /// Its input schema is not the one the applications speak.
+    #[error("schema differs from the served model's: {reason}")]
+    SchemaMismatch { reason: String },
+}
+
+/// The gate's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It may go on trial.
+    Accept,
+    /// It may not.
+    Reject(Rejection),
+}
+
+/// Why a version on trial was taken back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackReason {
+    /// Its answers were wrong too often.
+    #[error(
+        "labelled accuracy {trial:.3} over {labels} labels, {before:.3} before (z = {z:.2}, limit {limit})"
+    )]
+    WorseOnLabels { before: f64, trial: f64, labels: u64, z: f64, limit: f64 },
+    /// It failed to answer.
+    #[error("{failures} of {requests} requests failed")]
+    Failures { failures: u64, requests: u64 },
+    /// A person said so.
+    #[error("rolled back by command")]
+    Command,
+    /// The hub said so.
+    #[error("rolled back by the hub")]
+    Hub,
+}
+
+/// One training run, as the device's experiment record and as the hub sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Numbered on the device.
+    pub run: u64,
+    /// Which model.
+    pub model: ModelName,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The version trained from.
+    pub parent: Digest,
+    /// The version that came out, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Digest>,
+    /// What was measured, where it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// The gate's answer.
+    pub verdict: Verdict,
+    /// When it ended, by the device's clock.
+    pub at: WallMs,
+}
+
+/// Who wants a candidate to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The hub.
+    Hub {
+        /// Its intent.
+        generation: u64,
+        /// The rollout it belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<RolloutId>,
+    },
+    /// It was trained here.
+    Born {
+        /// The run.
+        run: u64,
+    },
+    /// The operator of the device.
+    Local,
+}
+
+/// Where a candidate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Being fetched, verified and admitted.
+    Staged,
+    /// Serving, and judged.
+    OnTrial,
+}
+
+/// How a candidate ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotEnd {
+    /// It is the champion.
+    Confirmed,
+    /// It served and was taken back.
+    RolledBack(RollbackReason),
+    /// It never served.
+    Rejected(Rejection),
+}

@@ -1,0 +1,260 @@
+//! A device's document: the fold of operations into join-semilattices.
+//!
+//! One document per device, two replicas: the device and the hub. Whatever the order, and however
+//! often an operation or a snapshot arrives, both fold to the same bytes.
+
+use crate::id::{Incarnation, Replica};
+use crate::lattice::{Counter, Floor, Grown, Marker, Register};
+use crate::op::{Class, Kind, Op, split_stamped};
+use crdts::CvRDT;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The folded state of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document {
+    cells: BTreeMap<(Kind, String), Cell>,
+}
+
+/// One key's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// [`Class::Register`] and [`Class::Stamped`].
+    Register(Register),
+    /// [`Class::Grow`] and [`Class::Window`].
+    Grown(Grown),
+    /// [`Class::Counter`].
+    Counter(Counter),
+    /// [`Class::Floor`].
+    Floor(Floor),
+}
+
+/// One key's state as it travels in a snapshot and stands in a database row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What.
+    pub kind: Kind,
+    /// Which one.
+    pub key: String,
+    /// The register's marker; absent for the other lattices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marker>,
+    /// The value of a register or map; empty for the other lattices.
+    #[serde(with = "serde_bytes", default, skip_serializing_if = "Vec::is_empty")]
+    pub value: Vec<u8>,
+    /// The totals of a counter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub totals: Vec<(Replica, u64)>,
+    /// The floor.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub floor: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// What one operation or entry changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The document already held as much or more.
+    Nothing,
+    /// This key has a new state.
+    Put(Entry),
+    /// The floor rose: its entry, and the keys of the windows that went.
+    Floored(Entry, Vec<(Kind, String)>),
+}
+
+/// The number of a window in its key `{incarnation}/{number:016x}/…`.
+fn window_number(key: &str) -> Option<(&str, u64)> {
+    let (incarnation, rest) = key.split_once('/')?;
+    let (number, _) = rest.split_once('/')?;
+    Some((incarnation, u64::from_str_radix(number, 16).ok()?))
+}
+
+/// The key of a window: sorted by number, dropped by floor.
+#[must_use]
+pub fn window_key(incarnation: Incarnation, number: u64, rest: &str) -> String {
+    format!("{incarnation}/{number:016x}/{rest}")
+}
+
+impl Document {
+    /// Folds one operation of a replica. Kinds of an unknown class are folded as registers, so that
+    /// a later build still finds the newest value.
+    pub fn apply(&mut self, replica: Replica, op: &Op) -> Change {
+        let cell = match op.kind.class() {
+            Some(Class::Register) | None => Cell::Register(Register::new(
+                Marker { stamp: op.hlc.0, replica, seq: op.seq },
+                op.value.clone(),
+            )),
+            Some(Class::Stamped) => Cell::Register(Register::new(
+                Marker { stamp: split_stamped(&op.value).0, replica, seq: op.seq },
+                op.value.clone(),
+            )),
+            Some(Class::Grow | Class::Window) => Cell::Grown(Grown(op.value.clone())),
+            Some(Class::Counter) => {
+                let mut counter = Counter::default();
+                counter.raise(replica, split_stamped(&op.value).0);
+                Cell::Counter(counter)
+            }
+            Some(Class::Floor) => Cell::Floor(Floor(split_stamped(&op.value).0)),
+        };
+        self.join_cell(op.kind, &op.key, cell)
+    }
+
+    /// Joins one entry of a snapshot or a database row. One whose fields do not fit its class changes
+    /// nothing.
+    pub fn join(&mut self, entry: Entry) -> Change {
+        let cell = match (entry.kind.class(), entry.marker) {
+            (Some(Class::Register | Class::Stamped) | None, Some(marker)) => {
+                Cell::Register(Register::new(marker, entry.value))
+            }
+            (Some(Class::Register | Class::Stamped) | None, None) => return Change::Nothing,
+            (Some(Class::Grow | Class::Window), _) => Cell::Grown(Grown(entry.value)),
+            (Some(Class::Counter), _) => {
+                let mut counter = Counter::default();
+                for (replica, total) in entry.totals {
+                    counter.raise(replica, total);
+                }
+                Cell::Counter(counter)
+            }
+            (Some(Class::Floor), _) => Cell::Floor(Floor(entry.floor)),
+        };
+        self.join_cell(entry.kind, &entry.key, cell)
+    }
+
+    /// Joins a whole document.
+    pub fn merge(&mut self, other: &Self) {
+        for entry in other.entries() {
+            self.join(entry);
+        }
+    }
+
+    fn join_cell(&mut self, kind: Kind, key: &str, cell: Cell) -> Change {
+        if kind.class() == Some(Class::Window) && self.is_below_floor(key) {
+            return Change::Nothing;
+        }
+        let slot = (kind, key.to_owned());
+        let joined = match (self.cells.get(&slot).cloned(), cell) {
+            (None, cell) => cell,
+            (Some(Cell::Register(mut mine)), Cell::Register(other)) => {
+                mine.merge(other);
+                Cell::Register(mine)
+            }
+            (Some(Cell::Grown(mut mine)), Cell::Grown(other)) => {
+                mine.merge(other);
+                Cell::Grown(mine)
+            }
+            (Some(Cell::Counter(mut mine)), Cell::Counter(other)) => {
+                mine.merge(other);
+                Cell::Counter(mine)
+            }
+            (Some(Cell::Floor(mut mine)), Cell::Floor(other)) => {
+                mine.merge(other);
+                Cell::Floor(mine)
+            }
+            (Some(mine), _) => mine,
+        };
+        if self.cells.get(&slot) == Some(&joined) {
+            return Change::Nothing;
+        }
+        self.cells.insert(slot, joined.clone());
+        let entry = entry(kind, key, &joined);
+        if kind.class() == Some(Class::Floor) {
+            return Change::Floored(entry, self.drop_below_floors());
+        }
+        Change::Put(entry)
+    }
+
+    fn is_below_floor(&self, key: &str) -> bool {
+        window_number(key).is_some_and(|(incarnation, number)| {
+            self.cells.iter().any(|((kind, floor_key), cell)| {
+                kind.class() == Some(Class::Floor)
+                    && floor_key == incarnation
+                    && matches!(cell, Cell::Floor(floor) if number < floor.0)
+            })
+        })
+    }
+
+    fn drop_below_floors(&mut self) -> Vec<(Kind, String)> {
+        let gone: Vec<_> = self
+            .cells
+            .keys()
+            .filter(|(kind, key)| kind.class() == Some(Class::Window) && self.is_below_floor(key))
+            .cloned()
+            .collect();
+        for slot in &gone {
+            self.cells.remove(slot);
+        }
+        gone
+    }
+
+    /// The value of a register or map entry.
+    #[must_use]
+    pub fn get(&self, kind: Kind, key: &str) -> Option<&[u8]> {
+        match self.cells.get(&(kind, key.to_owned()))? {
+            Cell::Register(register) => Some(register.value()),
+            Cell::Grown(grown) => Some(&grown.0),
+            Cell::Counter(_) | Cell::Floor(_) => None,
+        }
+    }
+
+    /// The sum of a counter.
+    #[must_use]
+    pub fn count(&self, kind: Kind, key: &str) -> u64 {
+        match self.cells.get(&(kind, key.to_owned())) {
+            Some(Cell::Counter(counter)) => counter.sum(),
+            _ => 0,
+        }
+    }
+
+    /// All values of one kind, by key.
+    pub fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
+        self.cells.range((kind, String::new())..(Kind(kind.0.saturating_add(1)), String::new())).filter_map(
+            |((_, key), cell)| match cell {
+                Cell::Register(register) => Some((key.as_str(), register.value())),
+                Cell::Grown(grown) => Some((key.as_str(), grown.0.as_slice())),
+                Cell::Counter(_) | Cell::Floor(_) => None,
+            },
+        )
+    }
+
+    /// Every key's state, in order of kind and key.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.cells.iter().map(|((kind, key), cell)| entry(*kind, key, cell))
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether nothing was ever written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The canonical bytes: equal documents have equal bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        crate::wire::to_cbor(&self.entries().collect::<Vec<_>>())
+    }
+}
+
+fn entry(kind: Kind, key: &str, cell: &Cell) -> Entry {
+    let mut entry =
+        Entry { kind, key: key.to_owned(), marker: None, value: Vec::new(), totals: Vec::new(), floor: 0 };
+    match cell {
+        Cell::Register(register) => {
+            entry.marker = Some(register.marker());
+            entry.value = register.value().to_vec();
+        }
+        Cell::Grown(grown) => entry.value.clone_from(&grown.0),
+        Cell::Counter(counter) => entry.totals = counter.totals(),
+        Cell::Floor(floor) => entry.floor = floor.0,
+    }
+    entry
+}

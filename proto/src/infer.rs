@@ -1,0 +1,153 @@
+//! What applications and the agent say to each other: Open Inference Protocol v2 over HTTP, and the
+//! JSON payloads of the local MQTT topics.
+
+use crate::id::{Digest, ModelName};
+use crate::time::WallMs;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Parameters of a request, an answer or a tensor.
+pub type Parameters = BTreeMap<String, Value>;
+
+/// `POST /v2/models/{model}/infer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InferRequest {
+    /// Only echoed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Passed over.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+    /// The tensors.
+    pub inputs: Vec<TensorJson>,
+    /// Which outputs; absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputWanted>,
+}
+
+/// An output that a request names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputWanted {
+    /// Its name.
+    pub name: String,
+    /// Passed over.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+}
+
+/// A tensor in JSON: `data` flat or nested, row-major.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TensorJson {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<i64>,
+    /// `FP32`, `INT64` …
+    pub datatype: String,
+    /// Passed over.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+    /// Its numbers.
+    pub data: Value,
+}
+
+/// The answer to an [`InferRequest`]; `parameters.prediction_id` is what a label refers to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InferResponse {
+    /// Which model.
+    pub model_name: String,
+    /// Which version.
+    pub model_version: String,
+    /// The request's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `prediction_id`.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+    /// The tensors.
+    pub outputs: Vec<TensorJson>,
+}
+
+/// Local topic `in/features`: one row or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesIn {
+    /// Which model; absent where the agent serves only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Echoed in the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Rows of features in the manifest's order; `null` is a missing value.
+    pub rows: Vec<Vec<Option<f64>>>,
+}
+
+/// Local topic `in/label`, and `POST /v2/shoal/label`: the truth about an earlier prediction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelIn {
+    /// `prediction_id` of the answer; a row of a batch is `id#row`.
+    pub prediction_id: String,
+    /// A class name, or a number for regression.
+    pub label: Value,
+    /// Who says so.
+    #[serde(default = "application", skip_serializing_if = "String::is_empty")]
+    pub source: String,
+}
+
+fn application() -> String {
+    "application".into()
+}
+
+/// Local topic `out/prediction`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictionOut {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version.
+    pub version: Digest,
+    /// The request's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What a label refers to.
+    pub prediction_id: String,
+    /// One a row.
+    pub predictions: Vec<Prediction>,
+}
+
+/// One row's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The class, for a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Its probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+    /// The output row.
+    pub values: Vec<f32>,
+}
+
+/// Local topic `out/error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorOut {
+    /// The request's own id, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What was wrong.
+    pub error: String,
+}
+
+/// Local topic `out/model`, retained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelOut {
+    /// Which model.
+    pub model: ModelName,
+    /// The version that serves.
+    pub version: Digest,
+    /// For people.
+    pub name: String,
+    /// Since when.
+    pub since: WallMs,
+}

@@ -1,0 +1,309 @@
+//! `model.toml`: what a package says of its model.
+
+use crate::id::{DeviceId, Digest, ModelName};
+use serde::{Deserialize, Serialize};
+
+/// The manifest format that this build writes, and the highest it reads.
+pub const FORMAT: u32 = 1;
+/// Abilities that a package may demand of its reader in `requires`.
+pub const ABILITIES: [&str; 0] = [];
+/// Most features of a model: beyond it a tabular schema is a mistake.
+pub const MAX_FEATURES: usize = 65_536;
+/// Most classes of a classifier.
+pub const MAX_CLASSES: usize = 10_000;
+
+/// `model.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The format, [`FORMAT`].
+    pub format: u32,
+    /// Abilities without which a reader must refuse the package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// Name, number, task.
+    pub model: ModelInfo,
+    /// Where features go into the graph.
+    pub input: InputInfo,
+    /// What comes out of it.
+    pub output: OutputInfo,
+    /// How it is trained again.
+    #[serde(default)]
+    pub recipe: Recipe,
+    /// What a retrained version must show.
+    #[serde(default)]
+    pub gate: GatePolicy,
+    /// Where it comes from; absent for a root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
+    /// The features, in the order of the input tensor's last dimension.
+    #[serde(rename = "feature")]
+    pub features: Vec<Feature>,
+}
+
+/// Name, number, task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInfo {
+    /// The model's name, the same over all versions.
+    pub name: ModelName,
+    /// The base version's number, for people: `gas@3`.
+    pub version: u32,
+    /// What it answers.
+    pub task: Task,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// What a model answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// One class of several.
+    Classification,
+    /// Numbers.
+    Regression,
+}
+
+/// Where features go into the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputInfo {
+    /// The ONNX input, of shape `[N, features]`.
+    pub tensor: String,
+}
+
+/// What comes out of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputInfo {
+    /// The ONNX output, of shape `[N, classes]` or `[N, values]`.
+    pub tensor: String,
+    /// What its numbers are.
+    pub kind: OutputKind,
+    /// The classes, in the order of the output tensor; empty for regression.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+}
+
+/// What the numbers of an output are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// Before a softmax.
+    Logits,
+    /// Sum to one.
+    Probabilities,
+    /// Regression values.
+    Values,
+}
+
+/// One column of the input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Its unit, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// Least value of the training data.
+    pub min: f64,
+    /// Greatest value of the training data.
+    pub max: f64,
+}
+
+/// How a model is trained again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Which parameters move: `all`, `last`, `bias`, or a name glob.
+    pub scope: String,
+    /// Step size.
+    pub learning_rate: f64,
+    /// Rows in a step.
+    pub batch: u32,
+    /// Passes over the training set.
+    pub epochs: u32,
+    /// Pull towards the parent's weights.
+    pub l2_to_start: f64,
+    /// Most labelled rows of the device in a run.
+    pub max_rows: u32,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            scope: "all".into(),
+            learning_rate: 1e-3,
+            batch: 32,
+            epochs: 30,
+            l2_to_start: 0.0,
+            max_rows: 2_000,
+        }
+    }
+}
+
+/// What a retrained version must show before it may serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatePolicy {
+    /// Labelled holdout rows below which the answer is "too little evidence".
+    pub min_holdout: u32,
+    /// Level of the one-sided paired test (McNemar, exact).
+    pub significance: f64,
+    /// The candidate's accuracy must be above the champion's by this.
+    pub margin: f64,
+    /// Guard-set accuracy that may be lost.
+    pub max_guard_loss: f64,
+    /// Recall that any one class may lose on the holdout.
+    pub max_class_loss: f64,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self { min_holdout: 30, significance: 0.05, margin: 0.0, max_guard_loss: 0.05, max_class_loss: 0.2 }
+    }
+}
+
+/// Where a version comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// The version it was made from.
+    pub parent: Digest,
+    /// The device that trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// Its number among the versions born on that device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Digest over the training rows (ids and bytes) and the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_set: Option<Digest>,
+}
+
+/// A manifest that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not TOML, or not of this schema.
+    #[error("model.toml cannot be read: {reason}")]
+    Parse { reason: String },
+    /// Written by a newer build.
+    #[error("model.toml has format {format}, this build reads up to {FORMAT}")]
+    Format { format: u32 },
+    /// Demands what this build cannot do.
+    #[error("model.toml requires `{ability}`, which this build does not have")]
+    Requires { ability: String },
+    /// Contradicts itself.
+    #[error("model.toml is not consistent: {reason}")]
+    Inconsistent { reason: String },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self =
+            toml::from_str(text).map_err(|cause| ManifestError::Parse { reason: cause.to_string() })?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The text of `model.toml`: equal manifests have equal text.
+    ///
+    /// # Panics
+    /// Never: every field has a TOML form.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        toml::to_string(self).expect("every field of a manifest has a TOML form")
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let no = |reason: String| Err(ManifestError::Inconsistent { reason });
+        if self.format == 0 || self.format > FORMAT {
+            return Err(ManifestError::Format { format: self.format });
+        }
+        if let Some(ability) = self.requires.iter().find(|need| !ABILITIES.contains(&need.as_str())) {
+            return Err(ManifestError::Requires { ability: ability.clone() });
+        }
+        if self.features.is_empty() || self.features.len() > MAX_FEATURES {
+            return no(format!("{} features, expected 1 to {MAX_FEATURES}", self.features.len()));
+        }
+        let mut names: Vec<&str> = self.features.iter().map(|feature| feature.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return no(format!("feature `{}` stands twice", pair[0]));
+        }
+        if let Some(feature) =
+            self.features.iter().find(|f| !(f.min.is_finite() && f.max.is_finite() && f.min <= f.max))
+        {
+            return no(format!("feature `{}` has range {} to {}", feature.name, feature.min, feature.max));
+        }
+        let classes = self.output.classes.len();
+        match (self.model.task, self.output.kind) {
+            (Task::Classification, OutputKind::Values) => {
+                no("a classifier's output cannot be `values`".into())
+            }
+            (Task::Regression, OutputKind::Logits | OutputKind::Probabilities) => {
+                no("a regression's output must be `values`".into())
+            }
+            (Task::Classification, _) if !(2..=MAX_CLASSES).contains(&classes) => {
+                no(format!("{classes} classes, expected 2 to {MAX_CLASSES}"))
+            }
+            (Task::Regression, OutputKind::Values) if classes > 0 => no("a regression has no classes".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What people call this version: `gas@3`, or `gas@3+press-07.2` for one born on a device.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        let base = format!("{}@{}", self.model.name, self.model.version);
+        match &self.lineage {
+            Some(Lineage { device: Some(device), number: Some(number), .. }) => {
+                format!("{base}+{device}.{number}")
+            }
+            _ => base,
+        }
+    }
+
+    /// The digest of the input schema: names, units and order of the features, and the classes.
+    #[must_use]
+    pub fn schema_digest(&self) -> Digest {
+        let features: Vec<_> = self.features.iter().map(|f| (&f.name, &f.unit)).collect();
+        Digest::of(&crate::wire::to_cbor(&(features, &self.output.classes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../testdata/v1/model.toml");
+
+    #[test]
+    fn text_round_trips() {
+        let manifest = Manifest::parse(GOOD).unwrap();
+        assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
+        assert_eq!(manifest.display_name(), "gas@3+press-07.2");
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (from, to, word) in [
+            ("format = 1", "format = 9", "format 9"),
+            ("format = 1", "format = 1\nrequires = [\"quantum\"]", "quantum"),
+            ("name = \"s2\"", "name = \"s1\"", "twice"),
+            ("min = 0.0", "min = nan", "range"),
+            ("kind = \"probabilities\"", "kind = \"values\"", "values"),
+            ("classes = [\"ethanol\", \"acetone\"]", "classes = []", "0 classes"),
+            ("version = 3", "version = 3\ncolour = 1", "colour"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "`{from}` is not in the sample");
+            let error = Manifest::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error} does not name {word}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The messages between a device and the hub, as [`crate::wire`] frames them.
+
+use crate::document::Entry;
+use crate::id::{DeviceId, Incarnation};
+use crate::op::{Chain, Op};
+use crate::time::WallMs;
+use serde::{Deserialize, Serialize};
+
+/// Where a reader stands in a writer's log: everything up to `seq` is on the reader's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The writer's incarnation.
+    pub incarnation: Incarnation,
+    /// The last operation taken.
+    pub seq: u64,
+    /// The writer's chain at that operation.
+    pub chain: Chain,
+}
+
+/// A device opens a conversation, after every connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who.
+    pub device: DeviceId,
+    /// Which life of its database.
+    pub incarnation: Incarnation,
+    /// Counts starts of the process; a status of an older boot is stale.
+    pub boot: u64,
+    /// The last operation written.
+    pub last_seq: u64,
+    /// Where the device stands in the hub's log.
+    pub cursor: Option<Cursor>,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The highest wire version that the device reads.
+    pub wire_max: u8,
+    /// The device's wall clock.
+    pub wall: WallMs,
+}
+
+/// Either side: operations, or a part of a snapshot, and the acknowledgement of the other's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The sender's wall clock.
+    pub wall: WallMs,
+    /// Where the sender stands in the receiver's log; `None`: it has nothing.
+    pub ack: Option<Cursor>,
+    /// What it brings.
+    pub payload: Payload,
+}
+
+/// What an [`Exchange`] brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// Only the acknowledgement.
+    Nothing,
+    /// The receiver's log cannot be continued from where the acknowledged cursor stands (a restored
+    /// or cloned database): it must go on as a new incarnation.
+    Forked,
+    /// Operations after `after`, in order, without a gap.
+    Batch {
+        /// The seq before the first operation.
+        after: u64,
+        /// The chain at `after`.
+        chain: Chain,
+        /// The operations.
+        ops: Vec<Op>,
+    },
+    /// A part of the whole document, sent where the log no longer reaches back to the cursor.
+    Snapshot {
+        /// The last operation that the snapshot holds.
+        seq: u64,
+        /// The chain at `seq`.
+        chain: Chain,
+        /// This part's number, from zero.
+        part: u32,
+        /// How many parts there are.
+        parts: u32,
+        /// The part.
+        entries: Vec<Entry>,
+    },
+}
+
+/// Birth and last will of a device: retained, a cache and never the truth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the device is there.
+    pub online: bool,
+    /// The boot that says so; an older one is ignored.
+    pub boot: u64,
+    /// The incarnation that says so.
+    pub incarnation: Incarnation,
+}
