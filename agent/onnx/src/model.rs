@@ -69,6 +69,12 @@ impl OnnxModel {
         &self.proto
     }
 
+    /// Hands the decoded file over.
+    #[must_use]
+    pub fn into_proto(self) -> ModelProto {
+        self.proto
+    }
+
     /// The model as a plain graph that names no foreign library.
     #[must_use]
     pub fn graph(&self) -> Graph {
