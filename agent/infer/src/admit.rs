@@ -39,10 +39,17 @@ pub enum Refused {
     Load(#[from] LoadError),
     /// It does not run on a trial input.
     #[error("the model does not run on {rows} trial rows")]
-    Trial { rows: usize, #[source] source: InferError },
+    Trial {
+        rows: usize,
+        #[source]
+        source: InferError,
+    },
     /// It does not run on the golden input.
     #[error("the model does not run on the golden input")]
-    Golden { #[source] source: InferError },
+    Golden {
+        #[source]
+        source: InferError,
+    },
     /// An output is infinite or not a number.
     #[error("output `{output}` is not finite")]
     NotFinite { output: String },
@@ -87,9 +94,8 @@ pub fn admit(
 ) -> Result<Admission, Refused> {
     let predictor = Predictor::load(onnx, limits)?;
     for rows in [1, TRIAL_ROWS] {
-        let made = predictor
-            .infer(&predictor.samples(rows))
-            .map_err(|source| Refused::Trial { rows, source })?;
+        let made =
+            predictor.infer(&predictor.samples(rows)).map_err(|source| Refused::Trial { rows, source })?;
         if golden.is_none() {
             finite(&made)?;
         }
@@ -141,7 +147,8 @@ fn compare(made: &[Tensor], expected: &[Tensor]) -> Result<f64, Refused> {
             }
             worst = worst.max(difference / scale);
         } else if got.data != wanted.data {
-            let place = (0..wanted.data.len()).find(|at| got.data.slice(*at..at + 1) != wanted.data.slice(*at..at + 1));
+            let place = (0..wanted.data.len())
+                .find(|at| got.data.slice(*at..at + 1) != wanted.data.slice(*at..at + 1));
             return Err(Refused::GoldenLabel { output: output(), place: place.unwrap_or_default() });
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use shoal_onnx::Datatype;
 use thiserror::Error;
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, SymbolScope,
-    TDim, TVec, TValue, Tensor as Held, TractResult, TypedRunnableModel, tract_ndarray::ArrayD,
+    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, SymbolScope, TDim,
+    TValue, TVec, Tensor as Held, TractResult, TypedRunnableModel, tract_ndarray::ArrayD,
 };
 use tract_onnx::{Onnx, pb::ModelProto};
 
@@ -50,13 +50,9 @@ fn text(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Optimises a model for the given input types and shapes.
-pub(crate) fn compile(
-    proto: &ModelProto,
-    inputs: &[(Datatype, Vec<Size>)],
-) -> Result<Plan, EngineFailure> {
+pub(crate) fn compile(proto: &ModelProto, inputs: &[(Datatype, Vec<Size>)]) -> Result<Plan, EngineFailure> {
     guarded(|| {
-        let onnx: Onnx =
-            tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let onnx: Onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let mut model = onnx.model_for_proto_model(proto)?;
         let scope: SymbolScope = model.symbols.clone();
         let batch: TDim = scope.new_with_prefix("N").into();
@@ -140,9 +136,9 @@ pub(crate) fn take(name: &str, value: &TValue) -> Result<Tensor, EngineFailure> 
             DatumType::F32 => TensorData::F32(elements(value)?),
             DatumType::F64 => TensorData::F64(elements(value)?),
             DatumType::String => TensorData::String(elements(value)?),
-            DatumType::TDim => TensorData::I64(elements(&value.cast_to::<i64>()?)?),
+            DatumType::TDim => TensorData::I64(elements(value.cast_to::<i64>()?.as_ref())?),
             // Half precision and quantised numbers are handed out as what they stand for.
-            _ => TensorData::F32(elements(&value.cast_to::<f32>()?)?),
+            _ => TensorData::F32(elements(value.cast_to::<f32>()?.as_ref())?),
         };
         Ok(Tensor { name, shape, data })
     })
@@ -152,7 +148,7 @@ pub(crate) fn take(name: &str, value: &TValue) -> Result<Tensor, EngineFailure> 
 pub(crate) fn take_f32(value: &TValue) -> Result<Vec<f32>, EngineFailure> {
     guarded(|| match value.datum_type() {
         DatumType::F32 => elements(value),
-        _ => elements(&value.cast_to::<f32>()?),
+        _ => elements(value.cast_to::<f32>()?.as_ref()),
     })
 }
 

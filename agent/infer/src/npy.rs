@@ -83,7 +83,9 @@ fn unit(descr: &str) -> Option<usize> {
 fn numbers(descr: &str, body: &[u8]) -> Option<TensorData> {
     macro_rules! chunks {
         ($kind:ident, $number:ty) => {
-            TensorData::$kind(body.as_chunks().0.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect())
+            TensorData::$kind(
+                body.as_chunks().0.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect(),
+            )
         };
     }
     Some(match descr {

@@ -32,7 +32,11 @@ pub enum NpzError {
     TooLarge { array: String, limit: u64 },
     /// An array cannot be read.
     #[error("array `{array}` cannot be read")]
-    Array { array: String, #[source] source: NpyError },
+    Array {
+        array: String,
+        #[source]
+        source: NpyError,
+    },
     /// A tensor's shape and elements contradict each other.
     #[error("a tensor cannot be written")]
     Contradiction(#[from] TensorError),
@@ -44,7 +48,10 @@ pub enum NpzError {
     Duplicate { array: String },
     /// The archive could not be written.
     #[error("archive cannot be written")]
-    Write { #[source] source: std::io::Error },
+    Write {
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Reads all arrays, in the archive's order; files that are no arrays are passed over.
@@ -120,7 +127,11 @@ fn write_one(writer: &mut Writer<'_>, tensor: &Tensor) -> Result<(), NpzError> {
     written.map_err(|source| NpzError::Write { source })
 }
 
-fn put<T: AutoSerialize + Copy>(writer: &mut Writer<'_>, tensor: &Tensor, values: &[T]) -> std::io::Result<()> {
+fn put<T: AutoSerialize + Copy>(
+    writer: &mut Writer<'_>,
+    tensor: &Tensor,
+    values: &[T],
+) -> std::io::Result<()> {
     let options = FileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .last_modified_time(DateTime::default());

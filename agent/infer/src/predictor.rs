@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shoal_onnx::{Datatype, Limits, OnnxModel, Refusal, TensorSpec};
 use thiserror::Error;
-use tract_onnx::prelude::{TVec, TValue};
+use tract_onnx::prelude::{TValue, TVec};
 
 use crate::engine::{self, EngineFailure, Plan, Size};
 use crate::plans::{Plans, Shapes, fixed};
@@ -44,7 +44,10 @@ pub enum LoadError {
     Unranked { input: String },
     /// The engine cannot optimise or run it.
     #[error("the engine cannot serve the model")]
-    Engine { #[source] source: EngineFailure },
+    Engine {
+        #[source]
+        source: EngineFailure,
+    },
 }
 
 /// A model ready to predict; `Send + Sync`, without state between calls.
@@ -135,9 +138,7 @@ impl Predictor {
         let expected = arranged.first().map_or(1, |tensor| rows(tensor));
         match arranged.iter().find(|tensor| rows(tensor) != expected) {
             None => Ok(expected),
-            Some(odd) => {
-                Err(InferError::RowCount { input: odd.name.clone(), expected, got: rows(odd) })
-            }
+            Some(odd) => Err(InferError::RowCount { input: odd.name.clone(), expected, got: rows(odd) }),
         }
     }
 
@@ -220,7 +221,8 @@ impl Predictor {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let all_answered = self.one_row.is_some() && matches!(self.batching, Batching::Open | Batching::OneByOne | Batching::Fixed);
+        let all_answered = self.one_row.is_some()
+            && matches!(self.batching, Batching::Open | Batching::OneByOne | Batching::Fixed);
         if all_answered && !is_free {
             self.plans = None;
         }
@@ -235,7 +237,9 @@ impl Predictor {
             }
             self.any_rows = None;
         }
-        let per_size = self.try_rows(2, free).is_ok_and(|made| made.iter().all(|value| value.shape().first() == Some(&2)));
+        let per_size = self
+            .try_rows(2, free)
+            .is_ok_and(|made| made.iter().all(|value| value.shape().first() == Some(&2)));
         Ok(if per_size { Batching::PerSize } else { Batching::OneByOne })
     }
 
@@ -269,7 +273,9 @@ impl Predictor {
             .inputs
             .iter()
             .zip(&shapes)
-            .map(|(input, shape)| engine::give(&engine::sample(&input.name, input.datatype, shape), input.datatype))
+            .map(|(input, shape)| {
+                engine::give(&engine::sample(&input.name, input.datatype, shape), input.datatype)
+            })
             .collect::<Result<TVec<TValue>, _>>()?;
         self.run(shapes, values)
     }
@@ -277,7 +283,9 @@ impl Predictor {
     /// Sample inputs of a number of rows, for admission.
     pub(crate) fn samples(&self, rows: usize) -> Vec<Tensor> {
         let rows = if self.batching == Batching::Fixed { 1 } else { rows };
-        let sample = |input: &TensorSpec| engine::sample(&input.name, input.datatype, &shape(input, rows, TRIAL_SIZES[0]));
+        let sample = |input: &TensorSpec| {
+            engine::sample(&input.name, input.datatype, &shape(input, rows, TRIAL_SIZES[0]))
+        };
         self.inputs.iter().map(sample).collect()
     }
 }

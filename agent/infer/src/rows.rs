@@ -71,7 +71,13 @@ impl Predictor {
         }
     }
 
-    fn at_once_rows(&self, rows: usize, shape: Vec<usize>, features: &[f32], slot: usize) -> Result<Rows, InferError> {
+    fn at_once_rows(
+        &self,
+        rows: usize,
+        shape: Vec<usize>,
+        features: &[f32],
+        slot: usize,
+    ) -> Result<Rows, InferError> {
         let wanted = self.inputs().first().map_or(Datatype::F32, |input| input.datatype);
         let value = engine::give_f32(&shape, features, wanted)?;
         let made = self.run(vec![shape], tvec!(value))?;
@@ -80,7 +86,14 @@ impl Predictor {
     }
 
     /// A file that fixes its rows: one row at a time when it fixes one, else exactly as many.
-    fn fixed_rows(&self, rows: usize, width: usize, shape: &[usize], features: &[f32], slot: usize) -> Result<Rows, InferError> {
+    fn fixed_rows(
+        &self,
+        rows: usize,
+        width: usize,
+        shape: &[usize],
+        features: &[f32],
+        slot: usize,
+    ) -> Result<Rows, InferError> {
         let fixed = shape.first().copied().unwrap_or(1);
         if fixed == rows {
             return self.at_once_rows(rows, shape.to_vec(), features, slot);
@@ -112,7 +125,13 @@ impl Predictor {
         self.per_row(rows, &output.shape, values, slot)
     }
 
-    fn per_row(&self, rows: usize, shape: &[usize], values: Vec<f32>, slot: usize) -> Result<Rows, InferError> {
+    fn per_row(
+        &self,
+        rows: usize,
+        shape: &[usize],
+        values: Vec<f32>,
+        slot: usize,
+    ) -> Result<Rows, InferError> {
         if shape.first() != Some(&rows) || !values.len().is_multiple_of(rows) {
             let output = self.outputs().get(slot).map(|spec| spec.name.clone()).unwrap_or_default();
             return Err(InferError::OutputRows { output, rows, got: shape.to_vec() });

@@ -41,7 +41,10 @@ pub enum InferError {
     OutputRows { output: String, rows: usize, got: Vec<usize> },
     /// The engine refused.
     #[error("the engine failed")]
-    Engine { #[source] source: EngineFailure },
+    Engine {
+        #[source]
+        source: EngineFailure,
+    },
     /// The engine panicked.
     #[error("the engine panicked: {message}")]
     Panicked { message: String },
@@ -70,10 +73,7 @@ pub(crate) fn fed_as(datatype: Datatype) -> Datatype {
 }
 
 /// Puts tensors into the model's order and checks each.
-pub(crate) fn arrange<'a>(
-    specs: &[TensorSpec],
-    given: &'a [Tensor],
-) -> Result<Vec<&'a Tensor>, InferError> {
+pub(crate) fn arrange<'a>(specs: &[TensorSpec], given: &'a [Tensor]) -> Result<Vec<&'a Tensor>, InferError> {
     if let Some(stray) = given.iter().find(|tensor| specs.iter().all(|spec| spec.name != tensor.name)) {
         let known: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         return Err(InferError::UnknownInput { input: stray.name.clone(), known: known.join(", ") });

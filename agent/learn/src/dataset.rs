@@ -65,7 +65,12 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DatasetError`] when lengths do not fit or a number is not finite.
-    pub fn new(width: usize, features: Vec<f32>, targets: Targets, weights: Vec<f32>) -> Result<Self, DatasetError> {
+    pub fn new(
+        width: usize,
+        features: Vec<f32>,
+        targets: Targets,
+        weights: Vec<f32>,
+    ) -> Result<Self, DatasetError> {
         let rows = targets.len();
         if rows == 0 || width == 0 {
             return Err(DatasetError::Empty);
@@ -152,7 +157,12 @@ pub(crate) struct Rows {
     pub(crate) values: Vec<f32>,
 }
 
-fn check(what: &'static str, numbers: &[f32], width: usize, fits: impl Fn(f32) -> bool) -> Result<(), DatasetError> {
+fn check(
+    what: &'static str,
+    numbers: &[f32],
+    width: usize,
+    fits: impl Fn(f32) -> bool,
+) -> Result<(), DatasetError> {
     match numbers.iter().position(|number| !fits(*number)) {
         None => Ok(()),
         Some(at) => Err(DatasetError::Value { what, row: at / width, value: numbers[at].to_string() }),

@@ -36,10 +36,19 @@ pub enum LearnError {
     Targets { expected: String, got: String },
     /// An operator failed.
     #[error("node `{node}` ({op}) failed")]
-    Op { node: String, op: String, #[source] source: OpError },
+    Op {
+        node: String,
+        op: String,
+        #[source]
+        source: OpError,
+    },
     /// The tensor library failed outside of an operator.
     #[error("the tensor library failed at {step}")]
-    Engine { step: &'static str, #[source] source: Box<candle_core::Error> },
+    Engine {
+        step: &'static str,
+        #[source]
+        source: Box<candle_core::Error>,
+    },
     /// A parameter got no gradient: training it would do nothing.
     #[error("parameter `{parameter}` gets no gradient")]
     NoGradient { parameter: String },

@@ -153,7 +153,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn one(&mut self, rows: &[usize], on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LearnError> {
+    fn one(
+        &mut self,
+        rows: &[usize],
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), LearnError> {
         self.step += 1;
         let loss = loss::of_rows(self.program, self.variables, self.data, &self.data.pick(rows))?;
         let value = finite(loss::value(&loss)?, "the loss", self.step)?;
@@ -169,7 +173,8 @@ impl<'a> Run<'a> {
                 return Err(LearnError::NotFinite { what: format!("parameter `{name}`"), step: self.step });
             }
             let dims = self.dims.get(name).map_or(&[][..], Vec::as_slice);
-            let new = Tensor::from_slice(&moved.values, dims, &Device::Cpu).and_then(|new| variable.set(&new));
+            let new =
+                Tensor::from_slice(&moved.values, dims, &Device::Cpu).and_then(|new| variable.set(&new));
             new.map_err(at("setting weights"))?;
         }
         Ok(())

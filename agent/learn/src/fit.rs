@@ -48,7 +48,8 @@ pub fn fit_mlp(
         layers.push(layer(inputs, *width, &mut random));
         inputs = *width;
     }
-    let spec = MlpSpec { width: data.width(), normaliser: Some(Normaliser { mean, std, clip }), layers, head };
+    let spec =
+        MlpSpec { width: data.width(), normaliser: Some(Normaliser { mean, std, clip }), layers, head };
     let start = build_mlp(&spec)?;
     let mut go_on = |_| ControlFlow::Continue(());
     let Targets::Values { width, values } = data.targets() else {

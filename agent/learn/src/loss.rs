@@ -17,7 +17,12 @@ type Variables = BTreeMap<String, Var>;
 /// The weighted mean over some rows: cross-entropy of the scores, or squared error of the values
 /// (also a mean over the columns). Divided by the data's mean weight and not by the rows' own, so
 /// that a step of light rows is a small step.
-pub(crate) fn of_rows(program: &Program, variables: &Variables, data: &Dataset, rows: &Rows) -> Result<Tensor, LearnError> {
+pub(crate) fn of_rows(
+    program: &Program,
+    variables: &Variables,
+    data: &Dataset,
+    rows: &Rows,
+) -> Result<Tensor, LearnError> {
     let total = match data.targets() {
         Targets::Classes(_) => cross_entropy(program, variables, rows)?,
         Targets::Values { width, .. } => squared_error(program, variables, rows, *width)?,
@@ -56,10 +61,15 @@ fn cross_entropy(program: &Program, variables: &Variables, rows: &Rows) -> Resul
         (Head::Scores, columns) => columns,
     };
     if let Some(class) = rows.classes.iter().find(|class| **class as usize >= classes) {
-        return Err(LearnError::Targets { expected: format!("classes below {classes}"), got: format!("class {class}") });
+        return Err(LearnError::Targets {
+            expected: format!("classes below {classes}"),
+            got: format!("class {class}"),
+        });
     }
     let mut wanted = vec![0f32; rows.classes.len() * classes];
-    for ((row, class), weight) in wanted.chunks_exact_mut(classes.max(1)).zip(&rows.classes).zip(&rows.weights) {
+    for ((row, class), weight) in
+        wanted.chunks_exact_mut(classes.max(1)).zip(&rows.classes).zip(&rows.weights)
+    {
         row[*class as usize] = *weight;
     }
     let work = || {
@@ -73,12 +83,20 @@ fn cross_entropy(program: &Program, variables: &Variables, rows: &Rows) -> Resul
     work().map_err(at("the cross-entropy"))
 }
 
-fn squared_error(program: &Program, variables: &Variables, rows: &Rows, width: usize) -> Result<Tensor, LearnError> {
+fn squared_error(
+    program: &Program,
+    variables: &Variables,
+    rows: &Rows,
+    width: usize,
+) -> Result<Tensor, LearnError> {
     let made = program.output(variables, &rows.features)?;
     let count = rows.weights.len();
     if made.dims() != [count, width] {
         let got = format!("{width} values a row");
-        return Err(LearnError::Targets { expected: format!("{} values a row", made.dims().get(1).copied().unwrap_or(0)), got });
+        return Err(LearnError::Targets {
+            expected: format!("{} values a row", made.dims().get(1).copied().unwrap_or(0)),
+            got,
+        });
     }
     let work = || {
         let wanted = Tensor::from_slice(&rows.values, (count, width), &Device::Cpu)?;

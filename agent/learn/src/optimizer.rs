@@ -55,7 +55,12 @@ mod tests {
 
     #[test]
     fn steps_by_hand() {
-        let recipe = |optimizer, l2_to_start| Recipe { optimizer, l2_to_start, learning_rate: 0.1, ..Recipe::default() };
+        let recipe = |optimizer, l2_to_start| Recipe {
+            optimizer,
+            l2_to_start,
+            learning_rate: 0.1,
+            ..Recipe::default()
+        };
         let sgd = Optimizer::Sgd { momentum: 0.5 };
         // v: 2, then 0.5·2 + 2 = 3.
         for (recipe, expected) in [

@@ -82,16 +82,29 @@ impl Program {
     }
 
     /// Scores [N, k] of a classifier, before any Softmax or Sigmoid.
-    pub(crate) fn scores(&self, variables: &BTreeMap<String, Var>, features: &[f32]) -> Result<Tensor, LearnError> {
+    pub(crate) fn scores(
+        &self,
+        variables: &BTreeMap<String, Var>,
+        features: &[f32],
+    ) -> Result<Tensor, LearnError> {
         self.run(variables, features, &self.scores)
     }
 
     /// The output [N, k] as it is served.
-    pub(crate) fn output(&self, variables: &BTreeMap<String, Var>, features: &[f32]) -> Result<Tensor, LearnError> {
+    pub(crate) fn output(
+        &self,
+        variables: &BTreeMap<String, Var>,
+        features: &[f32],
+    ) -> Result<Tensor, LearnError> {
         self.run(variables, features, &self.output)
     }
 
-    fn run(&self, variables: &BTreeMap<String, Var>, features: &[f32], wanted: &str) -> Result<Tensor, LearnError> {
+    fn run(
+        &self,
+        variables: &BTreeMap<String, Var>,
+        features: &[f32],
+        wanted: &str,
+    ) -> Result<Tensor, LearnError> {
         let rows = features.len().checked_div(self.width()).unwrap_or(0);
         let shape: Vec<usize> = [rows].iter().chain(&self.row).copied().collect();
         let input = Tensor::from_slice(features, shape, &Device::Cpu).map_err(at("feeding rows"))?;
@@ -134,7 +147,10 @@ impl Program {
             let known = || made.get(name.as_str()).or_else(|| self.constants.get(name)).cloned();
             variable().or_else(known)
         };
-        node.inputs.iter().map(|name| if name.is_empty() { Some(None) } else { find(name).map(Some) }).collect()
+        node.inputs
+            .iter()
+            .map(|name| if name.is_empty() { Some(None) } else { find(name).map(Some) })
+            .collect()
     }
 }
 

@@ -99,7 +99,9 @@ impl Recipe {
         {
             return wrong("momentum", momentum.to_string(), "0 to below 1");
         }
-        for (setting, value) in [("batch", self.batch as u64), ("epochs", self.epochs.into()), ("max_steps", self.max_steps)] {
+        for (setting, value) in
+            [("batch", self.batch as u64), ("epochs", self.epochs.into()), ("max_steps", self.max_steps)]
+        {
             if value == 0 {
                 return wrong(setting, value.to_string(), "1 or above");
             }

@@ -13,8 +13,11 @@ fn testdata(name: &str) -> Vec<u8> {
 
 /// Inputs and targets of a `.grad.npz`, with the reference's arrays.
 fn reference(name: &str) -> (Dataset, BTreeMap<String, Tensor>) {
-    let arrays: BTreeMap<String, Tensor> =
-        read_npz(&testdata(&format!("{name}.grad.npz"))).unwrap().into_iter().map(|a| (a.name.clone(), a)).collect();
+    let arrays: BTreeMap<String, Tensor> = read_npz(&testdata(&format!("{name}.grad.npz")))
+        .unwrap()
+        .into_iter()
+        .map(|a| (a.name.clone(), a))
+        .collect();
     let (x, t) = (&arrays["x"], &arrays["t"]);
     let targets = match t.i64s() {
         Some(classes) => Targets::Classes(classes.iter().map(|c| u32::try_from(*c).unwrap()).collect()),
@@ -42,7 +45,9 @@ fn gradients_are_pytorchs() {
         assert_eq!(found.keys().collect::<Vec<_>>(), wanted, "{name}");
         for (parameter, got) in &found {
             let wanted = arrays[&format!("g:{parameter}")].f32s().unwrap();
-            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let norm = |values: &mut dyn Iterator<Item = f32>| {
+                values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+            };
             let difference = norm(&mut got.iter().zip(wanted).map(|(a, b)| a - b));
             let relative = difference / norm(&mut wanted.iter().copied());
             assert!(relative <= 1e-5, "{name} {parameter}: {relative}");
@@ -57,17 +62,32 @@ fn training_lowers_the_loss_and_the_file_serves_it() {
         let onnx = testdata(&format!("{name}.onnx"));
         let recipe = Recipe { learning_rate: 3e-3, epochs: 30, batch: 8, ..Recipe::default() };
         let trained = run(&onnx, &data, &recipe);
-        assert!(trained.last_loss < 0.9 * trained.first_loss, "{name}: {} {}", trained.first_loss, trained.last_loss);
+        assert!(
+            trained.last_loss < 0.9 * trained.first_loss,
+            "{name}: {} {}",
+            trained.first_loss,
+            trained.last_loss
+        );
         assert_eq!(trained.steps, 120);
         assert_eq!(trained.onnx.len(), onnx.len());
         // What tract serves has the loss that the trainer says.
         let served = Predictor::load(&trained.onnx, &Limits::default()).unwrap();
         let rows = served.rows(data.len(), data.features()).unwrap();
         let loss: f64 = match data.targets() {
-            Targets::Classes(classes) => rows.iter().zip(classes).map(|(row, class)| cross_entropy(row, *class)).sum::<f64>() / data.len() as f64,
-            Targets::Values { values, .. } => rows.values.iter().zip(values).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / values.len() as f64,
+            Targets::Classes(classes) => {
+                rows.iter().zip(classes).map(|(row, class)| cross_entropy(row, *class)).sum::<f64>()
+                    / data.len() as f64
+            }
+            Targets::Values { values, .. } => {
+                rows.values.iter().zip(values).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+                    / values.len() as f64
+            }
         };
-        assert!((loss - trained.last_loss).abs() <= 1e-5 * (1.0 + loss), "{name}: {loss} {}", trained.last_loss);
+        assert!(
+            (loss - trained.last_loss).abs() <= 1e-5 * (1.0 + loss),
+            "{name}: {loss} {}",
+            trained.last_loss
+        );
         // And the gradient at the new weights is computed from the new file.
         assert!((gradients(&trained.onnx, &data).unwrap().0 - trained.last_loss).abs() < 1e-5);
     }
@@ -113,7 +133,8 @@ fn scope_says_what_moves() {
     }
     let refused = |patterns: &[&str]| {
         let scope = Scope::Names(patterns.iter().map(|p| (*p).into()).collect());
-        fine_tune(&onnx, &data, &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(())).unwrap_err()
+        fine_tune(&onnx, &data, &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(()))
+            .unwrap_err()
     };
     assert!(matches!(refused(&["0.*", "nothing"]), LearnError::NothingInScope { .. }));
     assert!(matches!(refused(&[]), LearnError::NothingInScope { .. }));
@@ -126,7 +147,8 @@ fn the_pull_to_the_start_holds_weights_back() {
     let onnx = testdata("mlp_a.onnx");
     let last = |l2_to_start| {
         let optimizer = Optimizer::Sgd { momentum: 0.9 };
-        run(&onnx, &data, &Recipe { optimizer, l2_to_start, learning_rate: 0.01, ..Recipe::default() }).last_loss
+        run(&onnx, &data, &Recipe { optimizer, l2_to_start, learning_rate: 0.01, ..Recipe::default() })
+            .last_loss
     };
     assert!(last(0.0) < last(1.0));
 }
@@ -145,7 +167,8 @@ fn weights_of_rows_count() {
     let (loss, slopes) = gradients(&onnx, &weighted).unwrap();
     let (expected, wanted) = gradients(&onnx, &part(0..8)).unwrap();
     assert!((loss - expected).abs() < 1e-5);
-    let worst = slopes["0.bias"].iter().zip(&wanted["0.bias"]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst =
+        slopes["0.bias"].iter().zip(&wanted["0.bias"]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-6, "{worst}");
 }
 
@@ -153,22 +176,28 @@ fn weights_of_rows_count() {
 fn a_network_is_fitted_from_data_alone() {
     // Two classes apart along the second feature, which is large; the first never changes.
     let rows = |count: usize| (0..count).map(|i| (i, f32::from(u8::try_from(i % 50).unwrap())));
-    let features: Vec<f32> = rows(200).flat_map(|(i, x)| [7.0, 1e4 + x + if i % 2 == 0 { 80.0 } else { 0.0 }]).collect();
+    let features: Vec<f32> =
+        rows(200).flat_map(|(i, x)| [7.0, 1e4 + x + if i % 2 == 0 { 80.0 } else { 0.0 }]).collect();
     let classes: Vec<u32> = (0..200).map(|i| i % 2).collect();
     let data = Dataset::new(2, features.clone(), Targets::Classes(classes.clone()), vec![]).unwrap();
     let recipe = Recipe { learning_rate: 1e-2, ..Recipe::default() };
     let onnx = fit_mlp(&data, &[8], 2, &recipe, 5.0).unwrap();
     let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
-    let right = served.iter().zip(&classes).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
+    let right =
+        served.iter().zip(&classes).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
     assert_eq!(right, 200);
     assert!(served.iter().all(|row| (row[0] + row[1] - 1.0).abs() < 1e-5));
     // A regression far from zero.
     let values: Vec<f32> = features.chunks(2).map(|row| 3.0 * row[1] - 2e4).collect();
     let mean = values.iter().sum::<f32>() / 200.0;
-    let data = Dataset::new(2, features.clone(), Targets::Values { width: 1, values: values.clone() }, vec![]).unwrap();
+    let data =
+        Dataset::new(2, features.clone(), Targets::Values { width: 1, values: values.clone() }, vec![])
+            .unwrap();
     let onnx = fit_mlp(&data, &[8], 0, &recipe, 5.0).unwrap();
     let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
-    let error = |guess: &dyn Fn(usize) -> f32| values.iter().enumerate().map(|(i, v)| (v - guess(i)).powi(2)).sum::<f32>();
+    let error = |guess: &dyn Fn(usize) -> f32| {
+        values.iter().enumerate().map(|(i, v)| (v - guess(i)).powi(2)).sum::<f32>()
+    };
     assert!(error(&|i| served.values[i]) < 0.01 * error(&|_| mean));
 }
 
@@ -176,13 +205,16 @@ fn a_network_is_fitted_from_data_alone() {
 fn what_makes_no_sense_is_refused() {
     let onnx = testdata("mlp_a.onnx");
     let (data, _) = reference("mlp_a");
-    let go = |onnx: &[u8], data: &Dataset, recipe: Recipe| fine_tune(onnx, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    let go = |onnx: &[u8], data: &Dataset, recipe: Recipe| {
+        fine_tune(onnx, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
+    };
     assert!(matches!(go(b"garbage", &data, Recipe::default()), LearnError::Refused(_)));
     let narrow = Dataset::new(4, vec![0.0; 8], Targets::Classes(vec![0, 1]), vec![]).unwrap();
     assert!(matches!(go(&onnx, &narrow, Recipe::default()), LearnError::Width { expected: 16, got: 4 }));
     let odd = Dataset::new(16, vec![0.0; 16], Targets::Classes(vec![6]), vec![]).unwrap();
     assert!(matches!(go(&onnx, &odd, Recipe::default()), LearnError::Targets { .. }));
-    let odd = Dataset::new(16, vec![0.0; 16], Targets::Values { width: 2, values: vec![0.0; 2] }, vec![]).unwrap();
+    let odd =
+        Dataset::new(16, vec![0.0; 16], Targets::Values { width: 2, values: vec![0.0; 2] }, vec![]).unwrap();
     assert!(matches!(go(&onnx, &odd, Recipe::default()), LearnError::Targets { .. }));
     for recipe in [
         Recipe { learning_rate: f64::NAN, ..Recipe::default() },
@@ -191,15 +223,24 @@ fn what_makes_no_sense_is_refused() {
     ] {
         assert!(matches!(go(&onnx, &data, recipe), LearnError::Recipe(_)));
     }
-    let wild = Recipe { learning_rate: 1e30, optimizer: Optimizer::Sgd { momentum: 0.0 }, ..Recipe::default() };
+    let wild =
+        Recipe { learning_rate: 1e30, optimizer: Optimizer::Sgd { momentum: 0.0 }, ..Recipe::default() };
     assert!(matches!(go(&onnx, &data, wild), LearnError::NotFinite { .. }));
-    let stopped = fine_tune(&onnx, &data, &Recipe::default(), &mut |p| if p.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+    let stopped = fine_tune(&onnx, &data, &Recipe::default(), &mut |p| {
+        if p.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     assert!(matches!(stopped, Err(LearnError::Stopped { step: 3 })));
     let targets = |count| Targets::Classes(vec![0; count]);
     assert_eq!(Dataset::new(2, vec![], targets(0), vec![]), Err(DatasetError::Empty));
     assert!(matches!(Dataset::new(2, vec![0.0; 3], targets(2), vec![]), Err(DatasetError::Length { .. })));
-    assert!(matches!(Dataset::new(1, vec![0.0, f32::NAN], targets(2), vec![]), Err(DatasetError::Value { row: 1, .. })));
-    assert!(matches!(Dataset::new(1, vec![0.0; 2], targets(2), vec![1.0, -1.0]), Err(DatasetError::Value { .. })));
+    assert!(matches!(
+        Dataset::new(1, vec![0.0, f32::NAN], targets(2), vec![]),
+        Err(DatasetError::Value { row: 1, .. })
+    ));
+    assert!(matches!(
+        Dataset::new(1, vec![0.0; 2], targets(2), vec![1.0, -1.0]),
+        Err(DatasetError::Value { .. })
+    ));
     assert_eq!(Dataset::new(1, vec![0.0; 2], targets(2), vec![0.0; 2]), Err(DatasetError::NoWeight));
 }
 
@@ -224,5 +265,8 @@ fn a_recipe_is_written_by_people() {
     assert_eq!(recipe.optimizer, Optimizer::Sgd { momentum: 0.9 });
     assert_eq!((recipe.epochs, recipe.batch), (2, Recipe::default().batch));
     assert!(serde_json::from_str::<Recipe>(r#"{"epoch": 2}"#).is_err());
-    assert_eq!(serde_json::from_str::<Recipe>(r#"{"optimizer": "adam", "scope": "last_layer"}"#).unwrap().scope, Scope::LastLayer);
+    assert_eq!(
+        serde_json::from_str::<Recipe>(r#"{"optimizer": "adam", "scope": "last_layer"}"#).unwrap().scope,
+        Scope::LastLayer
+    );
 }

@@ -77,17 +77,13 @@ fn walk(
         return Err(Refusal::TooDeep { limit: limits.max_depth });
     }
     for field in fields {
-        let field = field.map_err(|Broken { at }| Refusal::NotOnnx {
-            reason: format!("damaged at byte {at}"),
-        })?;
+        let field =
+            field.map_err(|Broken { at }| Refusal::NotOnnx { reason: format!("damaged at byte {at}") })?;
         let Value::Bytes { start, end } = field.value else { continue };
         let Some(child) = kind.child(field.number) else { continue };
         census.messages += 1;
         if census.messages > limits.max_messages {
-            return Err(Refusal::TooManyParts {
-                messages: census.messages,
-                limit: limits.max_messages,
-            });
+            return Err(Refusal::TooManyParts { messages: census.messages, limit: limits.max_messages });
         }
         if child == Kind::Node {
             census.nodes += 1;

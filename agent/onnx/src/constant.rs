@@ -56,13 +56,21 @@ impl Constant {
         let raw = &tensor.raw_data;
         let data = match Datatype::from_onnx(tensor.data_type)? {
             Datatype::F32 if raw.is_empty() => ConstantData::F32(tensor.float_data.clone()),
-            Datatype::F32 => ConstantData::F32(raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            Datatype::F32 => {
+                ConstantData::F32(raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+            }
             Datatype::F64 if raw.is_empty() => ConstantData::F64(tensor.double_data.clone()),
-            Datatype::F64 => ConstantData::F64(raw.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()),
+            Datatype::F64 => {
+                ConstantData::F64(raw.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
+            }
             Datatype::I64 if raw.is_empty() => ConstantData::I64(tensor.int64_data.clone()),
-            Datatype::I64 => ConstantData::I64(raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+            Datatype::I64 => {
+                ConstantData::I64(raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+            }
             Datatype::I32 if raw.is_empty() => ConstantData::I32(tensor.int32_data.clone()),
-            Datatype::I32 => ConstantData::I32(raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
+            Datatype::I32 => {
+                ConstantData::I32(raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+            }
             other => ConstantData::Other(other),
         };
         Some(Self { dims, data })
@@ -88,8 +96,7 @@ pub(crate) fn check(tensor: &TensorProto, total: &mut u128, limits: &Limits) -> 
         let dim = u128::try_from(*dim).ok()?;
         product.checked_mul(dim)
     });
-    let elements =
-        elements.ok_or_else(|| bad(format!("its sizes {:?} make no sense", tensor.dims)))?;
+    let elements = elements.ok_or_else(|| bad(format!("its sizes {:?} make no sense", tensor.dims)))?;
     *total = total.saturating_add(elements);
     if *total > limits.max_tensor_elements as u128 {
         return Err(Refusal::TooManyElements {

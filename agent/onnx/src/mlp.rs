@@ -3,10 +3,9 @@
 use prost::Message;
 use thiserror::Error;
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_proto::DataType, tensor_shape_proto::Dimension, tensor_shape_proto::dimension,
-    type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto,
 };
 
 /// Stored tensors whose names begin so belong to the input normaliser and are never trained.
@@ -99,7 +98,11 @@ pub fn build_mlp(spec: &MlpSpec) -> Result<Vec<u8>, MlpError> {
         store(&mut graph, &weight, &[outputs, inputs], &layer.weight)?;
         store(&mut graph, &bias, &[outputs], &layer.bias)?;
         let is_last = place + 1 == spec.layers.len();
-        let sums = if is_last && spec.head == Head::Values { "values".into() } else { format!("layers.{place}.sums") };
+        let sums = if is_last && spec.head == Head::Values {
+            "values".into()
+        } else {
+            format!("layers.{place}.sums")
+        };
         graph.node.push(node("Gemm", &[&value, &weight, &bias], &sums, vec![int("transB", 1)]));
         value = sums;
         if !is_last {
@@ -180,16 +183,18 @@ fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>)
 }
 
 fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i: value, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Int as i32,
+        i: value,
+        ..AttributeProto::default()
+    }
 }
 
 fn interface(name: &str, width: usize) -> ValueInfoProto {
     let dim = |value| Dimension { value: Some(value), ..Dimension::default() };
     let shape = TensorShapeProto {
-        dim: vec![
-            dim(dimension::Value::DimParam("N".into())),
-            dim(dimension::Value::DimValue(size(width))),
-        ],
+        dim: vec![dim(dimension::Value::DimParam("N".into())), dim(dimension::Value::DimValue(size(width)))],
     };
     ValueInfoProto {
         name: name.into(),

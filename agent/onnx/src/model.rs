@@ -111,16 +111,12 @@ fn graph_of(proto: &ModelProto) -> &GraphProto {
 }
 
 /// Decodes a file within the limits, and lists the operators that are not served.
-pub(crate) fn decode(
-    bytes: &[u8],
-    limits: &Limits,
-) -> Result<(ModelProto, Vec<UnknownOp>), Refusal> {
+pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<(ModelProto, Vec<UnknownOp>), Refusal> {
     if bytes.len() > limits.max_bytes {
         return Err(Refusal::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
     }
     census::take(bytes, limits)?;
-    let proto = ModelProto::decode(bytes)
-        .map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
+    let proto = ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
     let Some(graph) = &proto.graph else {
         return Err(Refusal::NotOnnx { reason: "it holds no graph".into() });
     };

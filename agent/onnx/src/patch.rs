@@ -57,10 +57,7 @@ struct Place<'a> {
 ///
 /// # Errors
 /// [`PatchError`], which names the tensor; then nothing is written.
-pub fn patch_initializers(
-    bytes: &[u8],
-    new: &BTreeMap<String, Vec<f32>>,
-) -> Result<Vec<u8>, PatchError> {
+pub fn patch_initializers(bytes: &[u8], new: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>, PatchError> {
     let mut patched = bytes.to_vec();
     let mut left: BTreeMap<&[u8], (&str, &[f32])> =
         new.iter().map(|(name, values)| (name.as_bytes(), (name.as_str(), values.as_slice()))).collect();

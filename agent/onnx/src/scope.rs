@@ -75,7 +75,11 @@ fn check_graph<'a>(
             }
         }
     }
-    match graph.output.iter().find(|made| !own.contains(made.name.as_str()) && !outer.contains(made.name.as_str())) {
+    match graph
+        .output
+        .iter()
+        .find(|made| !own.contains(made.name.as_str()) && !outer.contains(made.name.as_str()))
+    {
         None => Ok(()),
         Some(made) => Err(Refusal::Dangling { reader: "output".into(), value: named(&made.name) }),
     }

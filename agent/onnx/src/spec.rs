@@ -113,9 +113,10 @@ impl TensorSpec {
         if !self.ranked {
             return None;
         }
-        self.dims.iter().skip(1).try_fold(1usize, |product, dim| {
-            product.checked_mul(usize::try_from((*dim)?).ok()?)
-        })
+        self.dims
+            .iter()
+            .skip(1)
+            .try_fold(1usize, |product, dim| product.checked_mul(usize::try_from((*dim)?).ok()?))
     }
 
     /// Whether the first size is open, so that rows may be batched.

@@ -8,9 +8,33 @@ use crate::mlp::NORMALISER_PREFIX;
 
 /// Operators that `shoal-learn` has a forward and a backward for, sorted by name.
 pub const TRAINABLE_OPS: &[&str] = &[
-    "Add", "BatchNormalization", "Cast", "Clip", "Constant", "Div", "Dropout", "Erf", "Flatten",
-    "Gelu", "Gemm", "Identity", "LeakyRelu", "LogSoftmax", "MatMul", "Mul", "Neg", "Relu",
-    "Reshape", "Sigmoid", "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+    "Add",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Constant",
+    "Div",
+    "Dropout",
+    "Erf",
+    "Flatten",
+    "Gelu",
+    "Gemm",
+    "Identity",
+    "LeakyRelu",
+    "LogSoftmax",
+    "MatMul",
+    "Mul",
+    "Neg",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// What a parameter does in its layer.

@@ -155,7 +155,13 @@ fn size(node: &NodeProto, stored: &Stored<'_>, limits: &Limits) -> Option<String
     }
     let product = shape.iter().filter(|dim| **dim > 0).try_fold(1i64, |p, dim| p.checked_mul(*dim));
     let fits = product.and_then(|p| usize::try_from(p).ok()).is_some_and(|p| p <= limits.max_tensor_elements);
-    (!fits).then(|| format!("shape {:?} is over the limit of {} elements", &shape[..shape.len().min(8)], limits.max_tensor_elements))
+    (!fits).then(|| {
+        format!(
+            "shape {:?} is over the limit of {} elements",
+            &shape[..shape.len().min(8)],
+            limits.max_tensor_elements
+        )
+    })
 }
 
 fn pad(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {

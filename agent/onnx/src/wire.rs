@@ -7,9 +7,14 @@ pub(crate) enum Value {
     /// Eight bytes at this offset.
     Fixed64,
     /// Length-delimited bytes.
-    Bytes { start: usize, end: usize },
+    Bytes {
+        start: usize,
+        end: usize,
+    },
     /// Four bytes at this offset.
-    Fixed32 { start: usize },
+    Fixed32 {
+        start: usize,
+    },
 }
 
 /// One field: its number and value. Offsets count from the beginning of the whole file.

@@ -15,20 +15,44 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
-    TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, float_data: values.to_vec(), ..Default::default() }
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        float_data: values.to_vec(),
+        ..Default::default()
+    }
 }
 
 fn whole(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto { name: name.into(), dims: vec![values.len() as i64], data_type: 7, int64_data: values.to_vec(), ..Default::default() }
+    TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
 }
 
 fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
     let input = inputs.iter().map(|i| (*i).into()).collect();
-    NodeProto { op_type: op.into(), name: "n".into(), input, output: vec![output.into()], attribute, ..Default::default() }
+    NodeProto {
+        op_type: op.into(),
+        name: "n".into(),
+        input,
+        output: vec![output.into()],
+        attribute,
+        ..Default::default()
+    }
 }
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints: values.to_vec(), ..Default::default() }
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Ints as i32,
+        ints: values.to_vec(),
+        ..Default::default()
+    }
 }
 
 fn int(name: &str, value: i64) -> AttributeProto {
@@ -36,10 +60,15 @@ fn int(name: &str, value: i64) -> AttributeProto {
 }
 
 fn interface(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims.iter().map(|d| Dimension { value: Some(dimension::Value::DimValue(*d)), ..Default::default() });
+    let dim =
+        dims.iter().map(|d| Dimension { value: Some(dimension::Value::DimValue(*d)), ..Default::default() });
     let shape = Some(TensorShapeProto { dim: dim.collect() });
     let value = Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type: 1, shape }));
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 fn graph(nodes: Vec<NodeProto>, stored: Vec<TensorProto>) -> GraphProto {
@@ -73,10 +102,22 @@ fn refusal(bytes: &[u8]) -> String {
 fn hostile_files_are_refused_by_name() {
     let w = || tensor("w", &[1, 3, 3, 3], &[0.0; 27]);
     let conv = |attributes| one("Conv", &["x", "w"], attributes, vec![w()]);
-    let external = TensorProto { data_location: Some(1), external_data: vec![StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() }], ..tensor("w", &[2], &[]) };
+    let external = TensorProto {
+        data_location: Some(1),
+        external_data: vec![StringStringEntryProto {
+            key: "location".into(),
+            value: "../../etc/passwd".into(),
+        }],
+        ..tensor("w", &[2], &[])
+    };
     let relu = || node("Relu", &["x"], "y", vec![]);
     let mut loops = node("If", &["x"], "y", vec![]);
-    loops.attribute = vec![AttributeProto { name: "then_branch".into(), r#type: 5, g: Some(graph(vec![node("Zorp", &["x"], "y", vec![])], vec![])), ..Default::default() }];
+    loops.attribute = vec![AttributeProto {
+        name: "then_branch".into(),
+        r#type: 5,
+        g: Some(graph(vec![node("Zorp", &["x"], "y", vec![])], vec![])),
+        ..Default::default()
+    }];
     let good = fixture("mlp_a.onnx");
     let table: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], "not an ONNX model: it holds no graph"),
@@ -86,37 +127,107 @@ fn hostile_files_are_refused_by_name() {
         ("too large", vec![0; 100_001], "model is 100001 bytes, the limit is 100000"),
         ("two graphs", [good.clone(), good.clone()].concat(), "it holds 2 graphs"),
         ("no node", file(graph(vec![], vec![])), "its graph has no node"),
-        ("unknown op", one("Zorp", &["x"], vec![], vec![]), "unknown operators: Zorp (not known to this build)"),
+        (
+            "unknown op",
+            one("Zorp", &["x"], vec![], vec![]),
+            "unknown operators: Zorp (not known to this build)",
+        ),
         ("unknown inside", file(graph(vec![loops], vec![])), "unknown operators: Zorp"),
         ("random op", one("RandomUniformLike", &["x"], vec![], vec![]), "it is random"),
         ("loop", one("Loop", &["x"], vec![], vec![]), "has no bound"),
-        ("foreign domain", file(graph(vec![NodeProto { domain: "evil".into(), ..relu() }], vec![])), "evil.Relu (its domain"),
-        ("many nodes", file(graph((0..101).map(|_| relu()).collect(), vec![])), "model has 101 nodes, the limit is 100"),
-        ("external data", one("Add", &["x", "w"], vec![], vec![external]), "tensor `w` is stored in another file"),
-        ("short floats", one("Add", &["x", "w"], vec![], vec![tensor("w", &[3], &[1.0])]), "shape [3] of f32 needs 3 elements, it holds 1"),
-        ("short raw", one("Add", &["x", "w"], vec![], vec![TensorProto { raw_data: vec![0; 7], ..tensor("w", &[2], &[]) }]), "needs 8 bytes, it holds 7"),
-        ("huge tensor", one("Add", &["x", "w"], vec![], vec![tensor("w", &[1 << 40], &[])]), "the limit is 67108864"),
-        ("overflowing dims", one("Add", &["x", "w"], vec![], vec![tensor("w", &[i64::MAX, i64::MAX, i64::MAX], &[])]), "make no sense"),
+        (
+            "foreign domain",
+            file(graph(vec![NodeProto { domain: "evil".into(), ..relu() }], vec![])),
+            "evil.Relu (its domain",
+        ),
+        (
+            "many nodes",
+            file(graph((0..101).map(|_| relu()).collect(), vec![])),
+            "model has 101 nodes, the limit is 100",
+        ),
+        (
+            "external data",
+            one("Add", &["x", "w"], vec![], vec![external]),
+            "tensor `w` is stored in another file",
+        ),
+        (
+            "short floats",
+            one("Add", &["x", "w"], vec![], vec![tensor("w", &[3], &[1.0])]),
+            "shape [3] of f32 needs 3 elements, it holds 1",
+        ),
+        (
+            "short raw",
+            one(
+                "Add",
+                &["x", "w"],
+                vec![],
+                vec![TensorProto { raw_data: vec![0; 7], ..tensor("w", &[2], &[]) }],
+            ),
+            "needs 8 bytes, it holds 7",
+        ),
+        (
+            "huge tensor",
+            one("Add", &["x", "w"], vec![], vec![tensor("w", &[1 << 40], &[])]),
+            "the limit is 67108864",
+        ),
+        (
+            "overflowing dims",
+            one("Add", &["x", "w"], vec![], vec![tensor("w", &[i64::MAX, i64::MAX, i64::MAX], &[])]),
+            "make no sense",
+        ),
         ("negative dim", one("Add", &["x", "w"], vec![], vec![tensor("w", &[-1], &[])]), "make no sense"),
-        ("odd type", one("Add", &["x", "w"], vec![], vec![TensorProto { data_type: 99, ..tensor("w", &[1], &[1.0]) }]), "element type 99 is not served"),
+        (
+            "odd type",
+            one("Add", &["x", "w"], vec![], vec![TensorProto { data_type: 99, ..tensor("w", &[1], &[1.0]) }]),
+            "element type 99 is not served",
+        ),
         ("stride 0", conv(vec![ints("strides", &[1, 0])]), "strides holds 0"),
         ("dilation -1", conv(vec![ints("dilations", &[-1, 1])]), "dilations holds -1"),
         ("group 0", conv(vec![int("group", 0)]), "group is 0"),
         ("huge pads", conv(vec![ints("pads", &[1 << 40, 0, 0, 0])]), "pads holds 1099511627776"),
         ("wrong kernel", conv(vec![ints("kernel_shape", &[5, 5])]), "kernel_shape is [5, 5]"),
-        ("kernel 0", one("MaxPool", &["x"], vec![ints("kernel_shape", &[0, 2])], vec![]), "kernel_shape holds 0"),
+        (
+            "kernel 0",
+            one("MaxPool", &["x"], vec![ints("kernel_shape", &[0, 2])], vec![]),
+            "kernel_shape holds 0",
+        ),
         ("no kernel", one("MaxPool", &["x"], vec![], vec![]), "kernel_shape is missing"),
-        ("bad perm", one("Transpose", &["x"], vec![ints("perm", &[0, 0, 1, 2])], vec![]), "is no permutation"),
+        (
+            "bad perm",
+            one("Transpose", &["x"], vec![ints("perm", &[0, 0, 1, 2])], vec![]),
+            "is no permutation",
+        ),
         ("far perm", one("Transpose", &["x"], vec![ints("perm", &[0, 9])], vec![]), "is no permutation"),
-        ("gather", one("Gather", &["w", "i"], vec![], vec![tensor("w", &[2], &[0.0; 2]), whole("i", &[2])]), "index 2 is outside of 2"),
-        ("expand", one("Expand", &["x", "s"], vec![], vec![whole("s", &[1 << 20, 1 << 18])]), "over the limit"),
+        (
+            "gather",
+            one("Gather", &["w", "i"], vec![], vec![tensor("w", &[2], &[0.0; 2]), whole("i", &[2])]),
+            "index 2 is outside of 2",
+        ),
+        (
+            "expand",
+            one("Expand", &["x", "s"], vec![], vec![whole("s", &[1 << 20, 1 << 18])]),
+            "over the limit",
+        ),
         ("tile", one("Tile", &["x", "s"], vec![], vec![whole("s", &[1, 1, 1 << 38, 1])]), "over the limit"),
         ("fill", one("ConstantOfShape", &["s"], vec![], vec![whole("s", &[i64::MAX, 4])]), "over the limit"),
         ("reshape", one("Reshape", &["x", "s"], vec![], vec![whole("s", &[-1, -1])]), "two sizes are -1"),
-        ("slice", one("Slice", &["x", "a", "b", "c", "d"], vec![], vec![whole("a", &[0]), whole("b", &[1]), whole("c", &[1]), whole("d", &[0])]), "a step is 0"),
+        (
+            "slice",
+            one(
+                "Slice",
+                &["x", "a", "b", "c", "d"],
+                vec![],
+                vec![whole("a", &[0]), whole("b", &[1]), whole("c", &[1]), whole("d", &[0])],
+            ),
+            "a step is 0",
+        ),
         ("axis", one("Softmax", &["x"], vec![int("axis", 1 << 40)], vec![]), "does not exist"),
         ("dangling", one("Relu", &["z"], vec![], vec![]), "`n` reads `z`"),
-        ("cycle", file(graph(vec![node("Relu", &["y"], "z", vec![]), node("Relu", &["z"], "y", vec![])], vec![])), "`n` reads `y`"),
+        (
+            "cycle",
+            file(graph(vec![node("Relu", &["y"], "z", vec![]), node("Relu", &["z"], "y", vec![])], vec![])),
+            "`n` reads `y`",
+        ),
         ("no output", file(graph(vec![node("Relu", &["x"], "z", vec![])], vec![])), "`output` reads `y`"),
         ("made twice", file(graph(vec![relu(), relu()], vec![])), "two values are named `y`"),
         ("stored twice", one("Add", &["x", "w"], vec![], vec![w(), w()]), "two values are named `w`"),
@@ -180,7 +291,10 @@ fn zoo_is_described() {
         assert_eq!(serde_json::from_str::<Inspection>(&text).unwrap(), found);
     }
     let a = inspect(&fixture("mlp_a.onnx"), &Limits::default()).unwrap();
-    assert_eq!(a.parameters, ParameterCount { count: 16 * 64 + 64 + 64 * 64 + 64 + 64 * 6 + 6, size_bytes: 5638 * 4 });
+    assert_eq!(
+        a.parameters,
+        ParameterCount { count: 16 * 64 + 64 + 64 * 64 + 64 + 64 * 6 + 6, size_bytes: 5638 * 4 }
+    );
     assert_eq!(a.trainable.parameters[..2], ["0.weight", "0.bias"]);
 }
 
@@ -188,7 +302,11 @@ fn zoo_is_described() {
 fn what_is_against_a_model_is_said() {
     let found = inspect(&one("Scaler", &["x"], vec![], vec![]), &Limits::default()).unwrap();
     assert!(matches!(&found.servable, Servable::No { reasons } if reasons[0].starts_with("Scaler (")));
-    let found = inspect(&one("Conv", &["x", "w"], vec![], vec![tensor("w", &[1, 3, 3, 3], &[0.0; 27])]), &Limits::default()).unwrap();
+    let found = inspect(
+        &one("Conv", &["x", "w"], vec![], vec![tensor("w", &[1, 3, 3, 3], &[0.0; 27])]),
+        &Limits::default(),
+    )
+    .unwrap();
     assert_eq!(found.servable, Servable::Yes);
     assert!(found.trainable.reasons.iter().any(|r| r == "Conv cannot be trained through"));
     assert!(found.trainable.parameters.is_empty());
@@ -230,7 +348,10 @@ fn a_network_that_does_not_fit_is_not_written() {
     };
     assert_eq!(with(|s| s.layers.clear()), MlpError::Empty);
     assert_eq!(with(|s| s.width = 0), MlpError::Empty);
-    assert_eq!(with(|s| drop(s.layers[1].weight.pop())), MlpError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 });
+    assert_eq!(
+        with(|s| drop(s.layers[1].weight.pop())),
+        MlpError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 }
+    );
     assert!(matches!(with(|s| s.layers[0].bias[0] = f32::NAN), MlpError::Value { .. }));
     assert!(matches!(with(|s| s.normaliser.as_mut().unwrap().std[0] = 0.0), MlpError::Value { .. }));
 }
@@ -244,7 +365,8 @@ fn patching_changes_the_named_values_and_no_other_byte() {
         let count: usize = target.dims.iter().product();
         // 0x55 in every byte: no such byte pair is likely to be there already.
         let value = f32::from_le_bytes([0x55; 4]);
-        let new = patch_initializers(&old, &BTreeMap::from([(target.name.clone(), vec![value; count])])).unwrap();
+        let new =
+            patch_initializers(&old, &BTreeMap::from([(target.name.clone(), vec![value; count])])).unwrap();
         assert_eq!(new.len(), old.len(), "{name}");
         let changed: Vec<usize> = (0..old.len()).filter(|at| old[*at] != new[*at]).collect();
         assert!(changed.last().unwrap() - changed[0] < count * 4, "{name}");

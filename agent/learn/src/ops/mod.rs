@@ -102,14 +102,22 @@ pub(crate) fn apply(call: &Call<'_>) -> Result<Value, OpError> {
         "Unsqueeze" => shape::unsqueeze(call)?,
         "Transpose" => shape::transpose(call)?,
         "Identity" | "Dropout" | "Cast" => return shape::pass(call),
-        "Constant" => return call.node.constant().and_then(|c| hold(&c)).ok_or(OpError::Setting { reason: "its value is not of numbers".into() }),
+        "Constant" => {
+            return call
+                .node
+                .constant()
+                .and_then(|c| hold(&c))
+                .ok_or(OpError::Setting { reason: "its value is not of numbers".into() });
+        }
         _ => return Err(OpError::Unknown),
     }))
 }
 
 /// Holds a stored tensor as a value; `None` for types that are not computed with.
 pub(crate) fn hold(constant: &Constant) -> Option<Value> {
-    let tensor = |values: Vec<f32>| Tensor::from_vec(values, constant.dims.as_slice(), &Device::Cpu).ok().map(Value::Float);
+    let tensor = |values: Vec<f32>| {
+        Tensor::from_vec(values, constant.dims.as_slice(), &Device::Cpu).ok().map(Value::Float)
+    };
     match &constant.data {
         ConstantData::F32(values) => tensor(values.clone()),
         #[expect(clippy::cast_possible_truncation, reason = "training is in f32")]

@@ -57,7 +57,8 @@ pub(super) fn batch(call: &Call<'_>) -> Result<Tensor, OpError> {
         return Err(OpError::Operand { slot: 0, expected: "at least two axes" });
     }
     shape[1] = x.dim(1)?;
-    let per_channel = |slot: usize| -> Result<Tensor, OpError> { Ok(call.float(slot)?.reshape(shape.as_slice())?) };
+    let per_channel =
+        |slot: usize| -> Result<Tensor, OpError> { Ok(call.float(slot)?.reshape(shape.as_slice())?) };
     let (scale, bias, mean, var) = (per_channel(1)?, per_channel(2)?, per_channel(3)?, per_channel(4)?);
     let factor = (scale * var.affine(1.0, epsilon)?.sqrt()?.recip()?)?;
     Ok(x.broadcast_sub(&mean)?.broadcast_mul(&factor)?.broadcast_add(&bias)?)

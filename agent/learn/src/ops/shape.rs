@@ -88,7 +88,8 @@ pub(super) fn unsqueeze(call: &Call<'_>) -> Result<Tensor, OpError> {
     let mut x = call.float(0)?.clone();
     let given = call.node.ints("axes").map_or_else(|| call.ints_or_none(1), |axes| Ok(Some(axes)))?;
     let count = given.map_or(0, <[i64]>::len);
-    let axes = axes(call, x.rank() + count)?.ok_or(OpError::Operand { slot: 1, expected: "constant axes" })?;
+    let axes =
+        axes(call, x.rank() + count)?.ok_or(OpError::Operand { slot: 1, expected: "constant axes" })?;
     for at in axes {
         x = x.unsqueeze(at)?;
     }
