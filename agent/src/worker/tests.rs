@@ -10,11 +10,13 @@ use shoal_proto::manifest::{Manifest, Recipe};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
 use shoal_proto::time::WallMs;
 
-/// A row of one of two classes; `turn` swaps the sides they lie on.
+/// A row of one of two classes. After a `turn` the second feature stands elsewhere, and there the classes
+/// lie on the other sides: new, and no contradiction to what is replayed.
 fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
     let class = u32::from(rng.random_bool(0.5));
     let side = if (class == 1) == turn { -2.0 } else { 2.0 };
-    (vec![side + rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)], class)
+    let place = if turn { 4.0 } else { 0.0 };
+    (vec![side + rng.random_range(-1.0..1.0), place + rng.random_range(-1.0..1.0)], class)
 }
 
 fn parent(folder: &Path) -> Package {
