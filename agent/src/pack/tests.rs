@@ -60,7 +60,7 @@ fn a_fitted_package_is_whole_and_says_what_it_is() {
         assert!(!Rows::from_npz("x", package.file(file).unwrap(), 2).unwrap().is_empty());
     }
     let text = look(&InspectArgs { file: report.file.clone() }).unwrap().to_string();
-    for word in ["blobs@1", "c0, c1, c2", "signed by", "features [?, 2]", "trainable", "yes"] {
+    for word in ["blobs@1", "c0, c1, c2", "signed by", "features f32 [?, 2]", "trainable", "yes"] {
         assert!(text.contains(word), "{word} is not in:\n{text}");
     }
     assert_eq!(run(&args).unwrap().version, report.version, "the same data and seed give the same version");

@@ -36,7 +36,7 @@ fn parent(folder: &Path) -> Package {
         version: 1,
         description: String::new(),
         onnx: None,
-        fit: Some("mlp:8".into()),
+        fit: Some("mlp:16".into()),
         task: TaskArg::Classification,
         output: Some(output.clone()),
         seed: 0,
@@ -71,7 +71,7 @@ fn job(state: &Path, parent: &Package) -> TrainingJob {
         device: DeviceId::new("press-07").unwrap(),
         number: 2,
         seed: 9,
-        recipe: Recipe::default(),
+        recipe: Recipe { learning_rate: 5e-3, epochs: 100, ..Recipe::default() },
         holdout_share: 0.3,
         limits: Limits::TRAIN,
     }
