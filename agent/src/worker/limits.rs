@@ -12,6 +12,9 @@ const NICEST: i32 = 19;
 /// When memory runs out, the kernel takes a trainer before anything else of ours (of −1000 … 1000).
 const OOM_SCORE: &[u8] = b"900";
 
+/// Processor time from the signal that can be told to the one that cannot.
+const CPU_GRACE_S: u64 = 5;
+
 /// Limits of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,14 +48,15 @@ impl Limits {
 
     /// Limits this process for good.
     pub(super) fn apply(&self) -> Result<(), WorkerError> {
-        for (what, resource, most) in [
-            ("memory", Resource::As, self.memory_bytes),
-            ("processor time", Resource::Cpu, self.cpu_s),
-            ("file size", Resource::Fsize, self.file_bytes),
-            ("open files", Resource::Nofile, self.files),
-            ("core dumps", Resource::Core, 0),
+        for (what, resource, most, hard) in [
+            ("memory", Resource::As, self.memory_bytes, self.memory_bytes),
+            // SIGXCPU says what happened; the SIGKILL of the hard limit would not.
+            ("processor time", Resource::Cpu, self.cpu_s, self.cpu_s.saturating_add(CPU_GRACE_S)),
+            ("file size", Resource::Fsize, self.file_bytes, self.file_bytes),
+            ("open files", Resource::Nofile, self.files, self.files),
+            ("core dumps", Resource::Core, 0, 0),
         ] {
-            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(hard) })
                 .map_err(|cause| WorkerError::Limit { what, source: cause.into() })?;
         }
         Ok(())
