@@ -209,6 +209,15 @@ impl Document {
         }
     }
 
+    /// One replica's part of a counter.
+    #[must_use]
+    pub fn count_of(&self, kind: Kind, key: &str, replica: &Replica) -> u64 {
+        match self.cells.get(&(kind, key.to_owned())) {
+            Some(Cell::Counter(counter)) => counter.of(replica),
+            _ => 0,
+        }
+    }
+
     /// All values of one kind, by key.
     pub fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
         self.cells.range((kind, String::new())..(Kind(kind.0.saturating_add(1)), String::new())).filter_map(
