@@ -1,1 +1,35 @@
+//! ONNX files as data: checked before anything deep is done with them, described, patched in
+//! place, written, and handed on as a plain [`Graph`] that names no foreign library.
+//!
+//! Nothing here runs a model; `shoal-infer` does, and `shoal-learn` trains one.
 
+mod limits;
+mod refusal;
+
+mod ops;
+mod wire;
+
+mod census;
+mod constant;
+mod model;
+mod scope;
+mod spec;
+mod traps;
+
+mod graph;
+mod inspect;
+mod mlp;
+mod patch;
+mod trainable;
+
+pub use constant::{Constant, ConstantData};
+pub use graph::{Attribute, Graph, Node};
+pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
+pub use limits::Limits;
+pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
+pub use model::OnnxModel;
+pub use ops::{SERVED_OPS, UnknownOp};
+pub use patch::{PatchError, patch_initializers};
+pub use refusal::Refusal;
+pub use spec::{Datatype, TensorSpec};
+pub use trainable::{Parameter, Role, TRAINABLE_OPS, parameters, untrainable_ops};

@@ -1,0 +1,105 @@
+//! One NumPy array: the header is read strictly, by hand, since it may come from elsewhere.
+
+use thiserror::Error;
+
+use crate::tensor::{Tensor, TensorData};
+
+/// Largest header, in bytes: NumPy writes 128 for all but records.
+const MAX_HEADER: usize = 4096;
+
+/// Why an array could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NpyError {
+    /// It does not begin like an array, or ends early.
+    #[error("it is damaged")]
+    Damaged,
+    /// It is laid out in columns.
+    #[error("it is laid out in columns, only rows are read")]
+    Columns,
+    /// It holds records, objects, text or big-endian numbers.
+    #[error("type `{descr}` is not read")]
+    Datatype { descr: String },
+    /// Shape and bytes contradict each other.
+    #[error("shape {shape:?} needs {expected} bytes, it holds {got}")]
+    Length { shape: Vec<usize>, expected: usize, got: usize },
+}
+
+/// Reads an array of numbers or booleans, row-major and little-endian.
+pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Tensor, NpyError> {
+    let (header, body) = split(bytes).ok_or(NpyError::Damaged)?;
+    let descr = text(header, "descr").ok_or(NpyError::Damaged)?;
+    match field(header, "fortran_order").ok_or(NpyError::Damaged)? {
+        rest if rest.starts_with("False") => {}
+        rest if rest.starts_with("True") => return Err(NpyError::Columns),
+        _ => return Err(NpyError::Damaged),
+    }
+    let shape = shape(header).ok_or(NpyError::Damaged)?;
+    let unit = unit(descr).ok_or_else(|| NpyError::Datatype { descr: descr.to_owned() })?;
+    let expected = shape.iter().try_fold(unit, |product, dim| product.checked_mul(*dim));
+    let expected = expected.ok_or(NpyError::Damaged)?;
+    if expected != body.len() {
+        return Err(NpyError::Length { shape, expected, got: body.len() });
+    }
+    let data = numbers(descr, body).ok_or_else(|| NpyError::Datatype { descr: descr.to_owned() })?;
+    Ok(Tensor { name: name.to_owned(), shape, data })
+}
+
+fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = bytes.strip_prefix(b"\x93NUMPY")?;
+    let (version, rest) = rest.split_at_checked(2)?;
+    let (length, rest) = if version[0] == 1 {
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        (usize::from(u16::from_le_bytes(*length)), rest)
+    } else {
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        (usize::try_from(u32::from_le_bytes(*length)).ok()?, rest)
+    };
+    if length > MAX_HEADER {
+        return None;
+    }
+    let (header, body) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(header).ok()?, body))
+}
+
+fn field<'a>(header: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = header.split_once(&format!("'{key}':"))?;
+    Some(rest.trim_start())
+}
+
+fn text<'a>(header: &'a str, key: &str) -> Option<&'a str> {
+    Some(field(header, key)?.strip_prefix('\'')?.split_once('\'')?.0)
+}
+
+fn shape(header: &str) -> Option<Vec<usize>> {
+    let (inside, _) = field(header, "shape")?.strip_prefix('(')?.split_once(')')?;
+    let sizes = inside.split(',').map(str::trim).filter(|size| !size.is_empty());
+    sizes.map(|size| size.parse().ok()).collect()
+}
+
+fn unit(descr: &str) -> Option<usize> {
+    descr.get(2..)?.parse().ok()
+}
+
+fn numbers(descr: &str, body: &[u8]) -> Option<TensorData> {
+    macro_rules! chunks {
+        ($kind:ident, $number:ty) => {
+            TensorData::$kind(
+                body.as_chunks().0.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect(),
+            )
+        };
+    }
+    Some(match descr {
+        "|b1" => TensorData::Bool(body.iter().map(|byte| *byte != 0).collect()),
+        "|u1" => TensorData::U8(body.to_vec()),
+        "|i1" => chunks!(I8, i8),
+        "<u2" => chunks!(U16, u16),
+        "<u4" => chunks!(U32, u32),
+        "<u8" => chunks!(U64, u64),
+        "<i2" => chunks!(I16, i16),
+        "<i4" => chunks!(I32, i32),
+        "<i8" => chunks!(I64, i64),
+        "<f4" => chunks!(F32, f32),
+        "<f8" => chunks!(F64, f64),
+        _ => return None,
+    })
+}

@@ -1,0 +1,321 @@
+//! A loaded model.
+
+use serde::{Deserialize, Serialize};
+use shoal_onnx::{Datatype, Limits, OnnxModel, Refusal, TensorSpec};
+use thiserror::Error;
+use tract_onnx::prelude::{TValue, TVec};
+
+use crate::engine::{self, EngineFailure, Plan, Size};
+use crate::plans::{Plans, Shapes, fixed};
+use crate::signature::{InferError, arrange};
+use crate::tensor::Tensor;
+
+/// Rows tried at load beside one: not a power of two, so that no plan for chunks is met by luck.
+const TRIAL_ROWS: usize = 3;
+
+/// What open inner sizes (a sequence's length, an image's side) are tried with at load.
+const TRIAL_SIZES: [usize; 3] = [8, 32, 224];
+
+/// Rows run at once when the model needs a plan for each number of rows; a power of two.
+const MAX_CHUNK: usize = 32;
+
+/// How a model takes several rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Batching {
+    /// One plan for any number of rows.
+    Open,
+    /// A plan for each number of rows; rows are run in chunks of powers of two up to 32.
+    PerSize,
+    /// Each row alone: more at once fail.
+    OneByOne,
+    /// The file fixes the number of rows.
+    Fixed,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LoadError {
+    /// The pre-check refused the file.
+    #[error("the model is refused")]
+    Refused(#[from] Refusal),
+    /// An input has no shape at all.
+    #[error("input `{input}` has no shape")]
+    Unranked { input: String },
+    /// The engine cannot optimise or run it.
+    #[error("the engine cannot serve the model")]
+    Engine {
+        #[source]
+        source: EngineFailure,
+    },
+}
+
+/// A model ready to predict; `Send + Sync`, without state between calls.
+#[derive(Debug)]
+pub struct Predictor {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    batching: Batching,
+    /// Output slot for [`Predictor::rows`]: the first of floating point numbers.
+    pub(crate) float_output: Option<usize>,
+    /// One row, with no open size; the fastest.
+    one_row: Option<Plan>,
+    any_rows: Option<Plan>,
+    /// Absent when the two above answer everything: it holds a copy of the file.
+    plans: Option<Plans>,
+}
+
+impl Predictor {
+    /// Checks, optimises and tries a model, on one row and on three.
+    ///
+    /// Runs the engine: on a file from elsewhere only after [`crate::admit`] in a child process.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the pre-check, the optimiser or the trial on one row fails.
+    pub fn load(onnx: &[u8], limits: &Limits) -> Result<Self, LoadError> {
+        let model = OnnxModel::parse(onnx, limits)?;
+        if let Some(input) = model.inputs().iter().find(|input| !input.ranked) {
+            return Err(LoadError::Unranked { input: input.name.clone() });
+        }
+        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        let datatypes: Vec<Datatype> = inputs.iter().map(|input| input.datatype).collect();
+        let plans = Plans::new(model.into_proto(), datatypes);
+        let mut loaded = Self {
+            inputs,
+            outputs,
+            batching: Batching::Fixed,
+            float_output: None,
+            one_row: None,
+            any_rows: None,
+            plans: Some(plans),
+        };
+        loaded.settle().map_err(|source| LoadError::Engine { source })?;
+        Ok(loaded)
+    }
+
+    /// What a caller must give.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    /// What comes out, as the file says it.
+    #[must_use]
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// How several rows are taken.
+    #[must_use]
+    pub fn batching(&self) -> Batching {
+        self.batching
+    }
+
+    /// Runs the model on named tensors, in any order.
+    ///
+    /// # Errors
+    /// [`InferError`] with the input's name, what was expected and what came.
+    pub fn infer(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        let arranged = arrange(&self.inputs, tensors)?;
+        let chunk = match self.batching {
+            Batching::Open | Batching::Fixed => None,
+            Batching::PerSize => Some(MAX_CHUNK),
+            Batching::OneByOne => Some(1),
+        };
+        let rows = self.row_count(&arranged)?;
+        match chunk {
+            Some(most) if rows > 1 => self.in_chunks(&arranged, rows, most),
+            _ => self.at_once(&arranged),
+        }
+    }
+
+    /// Rows of all inputs; one when the file fixes them.
+    fn row_count(&self, arranged: &[&Tensor]) -> Result<usize, InferError> {
+        if self.batching == Batching::Fixed {
+            return Ok(1);
+        }
+        let rows = |tensor: &Tensor| tensor.shape.first().copied().unwrap_or(1);
+        let expected = arranged.first().map_or(1, |tensor| rows(tensor));
+        match arranged.iter().find(|tensor| rows(tensor) != expected) {
+            None => Ok(expected),
+            Some(odd) => Err(InferError::RowCount { input: odd.name.clone(), expected, got: rows(odd) }),
+        }
+    }
+
+    fn at_once(&self, arranged: &[&Tensor]) -> Result<Vec<Tensor>, InferError> {
+        let shapes: Shapes = arranged.iter().map(|tensor| tensor.shape.clone()).collect();
+        let values = arranged
+            .iter()
+            .zip(&self.inputs)
+            .map(|(tensor, spec)| engine::give(tensor, spec.datatype))
+            .collect::<Result<TVec<TValue>, _>>()?;
+        let made = self.run(shapes, values)?;
+        let named = self.outputs.iter().zip(&made);
+        Ok(named.map(|(spec, value)| engine::take(&spec.name, value)).collect::<Result<_, _>>()?)
+    }
+
+    fn in_chunks(&self, arranged: &[&Tensor], rows: usize, most: usize) -> Result<Vec<Tensor>, InferError> {
+        let mut whole: Vec<Tensor> = Vec::new();
+        let mut done = 0;
+        while done < rows {
+            let size = chunk(rows - done, most);
+            let parts: Vec<Tensor> = arranged.iter().map(|tensor| part(tensor, done, size, rows)).collect();
+            let made = self.at_once(&parts.iter().collect::<Vec<_>>())?;
+            for (place, mut tensor) in made.into_iter().enumerate() {
+                if tensor.shape.first() != Some(&size) {
+                    let (output, got) = (tensor.name, tensor.shape);
+                    return Err(InferError::OutputRows { output, rows: size, got });
+                }
+                match whole.get_mut(place) {
+                    None => {
+                        tensor.shape[0] = rows;
+                        whole.push(tensor);
+                    }
+                    Some(before) => {
+                        before.data.append(tensor.data);
+                    }
+                }
+            }
+            done += size;
+        }
+        Ok(whole)
+    }
+
+    /// Runs the engine with the best plan there is for these shapes.
+    pub(crate) fn run(&self, shapes: Shapes, values: TVec<TValue>) -> Result<TVec<TValue>, EngineFailure> {
+        let is_one = shapes.iter().all(|shape| shape.first().is_none_or(|rows| *rows == 1));
+        if let (true, Some(plan)) = (is_one, &self.one_row) {
+            return engine::run(plan, values);
+        }
+        if let Some(plan) = &self.any_rows {
+            return engine::run(plan, values);
+        }
+        match &self.plans {
+            Some(plans) => engine::run(&plans.get(&shapes)?, values),
+            None => Err(EngineFailure::Error { message: "no plan fits these shapes".into() }),
+        }
+    }
+
+    /// Finds out what works, and keeps the plans for it.
+    fn settle(&mut self) -> Result<(), EngineFailure> {
+        let is_free = self.inputs.iter().any(|input| input.dims.iter().skip(1).any(Option::is_none));
+        let batches = !self.inputs.is_empty() && self.inputs.iter().all(TensorSpec::batches);
+        let sizes: &[usize] = if is_free { &TRIAL_SIZES } else { &TRIAL_SIZES[..1] };
+        let mut failure = None;
+        for free in sizes {
+            match self.try_rows(1, *free) {
+                Ok(made) => {
+                    failure = None;
+                    self.float_output = made.iter().position(is_float);
+                    if !is_free {
+                        self.one_row = self.plan_for(1, *free).ok();
+                    }
+                    if batches {
+                        self.batching = self.try_batches(is_free, *free)?;
+                    }
+                    break;
+                }
+                Err(cause) => failure = failure.or(Some(cause)),
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let all_answered = self.one_row.is_some()
+            && matches!(self.batching, Batching::Open | Batching::OneByOne | Batching::Fixed);
+        if all_answered && !is_free {
+            self.plans = None;
+        }
+        Ok(())
+    }
+
+    fn try_batches(&mut self, is_free: bool, free: usize) -> Result<Batching, EngineFailure> {
+        if !is_free {
+            self.any_rows = self.open_plan().ok();
+            if self.any_rows.is_some() && self.try_rows(TRIAL_ROWS, free).is_ok() {
+                return Ok(Batching::Open);
+            }
+            self.any_rows = None;
+        }
+        let per_size = self
+            .try_rows(2, free)
+            .is_ok_and(|made| made.iter().all(|value| value.shape().first() == Some(&2)));
+        Ok(if per_size { Batching::PerSize } else { Batching::OneByOne })
+    }
+
+    fn open_plan(&self) -> Result<Plan, EngineFailure> {
+        let facts: Vec<_> = self
+            .inputs
+            .iter()
+            .map(|input| {
+                let mut sizes = fixed(&shape(input, 1, 1));
+                sizes[0] = Size::Batch;
+                (input.datatype, sizes)
+            })
+            .collect();
+        match &self.plans {
+            Some(plans) => plans.compile(&facts),
+            None => Err(EngineFailure::Error { message: "the file is no longer held".into() }),
+        }
+    }
+
+    fn plan_for(&self, rows: usize, free: usize) -> Result<Plan, EngineFailure> {
+        let shapes: Shapes = self.inputs.iter().map(|input| shape(input, rows, free)).collect();
+        match &self.plans {
+            Some(plans) => plans.get(&shapes),
+            None => Err(EngineFailure::Error { message: "the file is no longer held".into() }),
+        }
+    }
+
+    fn try_rows(&self, rows: usize, free: usize) -> Result<TVec<TValue>, EngineFailure> {
+        let shapes: Shapes = self.inputs.iter().map(|input| shape(input, rows, free)).collect();
+        let values = self
+            .inputs
+            .iter()
+            .zip(&shapes)
+            .map(|(input, shape)| {
+                engine::give(&engine::sample(&input.name, input.datatype, shape), input.datatype)
+            })
+            .collect::<Result<TVec<TValue>, _>>()?;
+        self.run(shapes, values)
+    }
+
+    /// Sample inputs of a number of rows, for admission.
+    pub(crate) fn samples(&self, rows: usize) -> Vec<Tensor> {
+        let rows = if self.batching == Batching::Fixed { 1 } else { rows };
+        let sample = |input: &TensorSpec| {
+            engine::sample(&input.name, input.datatype, &shape(input, rows, TRIAL_SIZES[0]))
+        };
+        self.inputs.iter().map(sample).collect()
+    }
+}
+
+fn is_float(value: &TValue) -> bool {
+    value.datum_type().is_float()
+}
+
+/// A concrete shape: `rows` for an open first size, `free` for other open ones.
+fn shape(spec: &TensorSpec, rows: usize, free: usize) -> Vec<usize> {
+    let sizes = spec.dims.iter().enumerate();
+    sizes
+        .map(|(place, dim)| match dim {
+            Some(size) => usize::try_from(*size).unwrap_or(usize::MAX),
+            None if place == 0 => rows,
+            None => free,
+        })
+        .collect()
+}
+
+/// The largest power of two that is at most `left` and `most`.
+fn chunk(left: usize, most: usize) -> usize {
+    let left = left.min(most);
+    1 << left.ilog2()
+}
+
+fn part(tensor: &Tensor, start: usize, size: usize, rows: usize) -> Tensor {
+    let row = tensor.data.len() / rows;
+    let mut shape = tensor.shape.clone();
+    shape[0] = size;
+    let data = tensor.data.slice(start * row..(start + size) * row);
+    Tensor { name: tensor.name.clone(), shape, data }
+}

@@ -1,0 +1,272 @@
+//! Training: gradients as PyTorch's, losses that fall, files that serve what was trained.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use shoal_infer::{Predictor, Tensor, read_npz};
+use shoal_learn::*;
+use shoal_onnx::{Limits, OnnxModel};
+
+fn testdata(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../onnx/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Inputs and targets of a `.grad.npz`, with the reference's arrays.
+fn reference(name: &str) -> (Dataset, BTreeMap<String, Tensor>) {
+    let arrays: BTreeMap<String, Tensor> = read_npz(&testdata(&format!("{name}.grad.npz")))
+        .unwrap()
+        .into_iter()
+        .map(|a| (a.name.clone(), a))
+        .collect();
+    let (x, t) = (&arrays["x"], &arrays["t"]);
+    let targets = match t.i64s() {
+        Some(classes) => Targets::Classes(classes.iter().map(|c| u32::try_from(*c).unwrap()).collect()),
+        None => Targets::Values { width: t.shape[1], values: t.f32s().unwrap().to_vec() },
+    };
+    let width = x.shape[1..].iter().product();
+    (Dataset::new(width, x.f32s().unwrap().to_vec(), targets, vec![]).unwrap(), arrays)
+}
+
+fn run(onnx: &[u8], data: &Dataset, recipe: &Recipe) -> Trained {
+    fine_tune(onnx, data, recipe, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+const ZOO: [(&str, &str); 4] =
+    [("mlp_a", "mlp_a"), ("mlp_b", "mlp_b"), ("ae", "ae"), ("mlp_a.dynamo", "mlp_a")];
+
+#[test]
+fn gradients_are_pytorchs() {
+    for (name, reference_name) in ZOO {
+        let (data, arrays) = reference(reference_name);
+        let (loss, found) = gradients(&testdata(&format!("{name}.onnx")), &data).unwrap();
+        let expected = f64::from(arrays["loss"].f32s().unwrap()[0]);
+        assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{name}: {loss} {expected}");
+        let wanted: Vec<&str> = arrays.keys().filter_map(|key| key.strip_prefix("g:")).collect();
+        assert_eq!(found.keys().collect::<Vec<_>>(), wanted, "{name}");
+        for (parameter, got) in &found {
+            let wanted = arrays[&format!("g:{parameter}")].f32s().unwrap();
+            let norm = |values: &mut dyn Iterator<Item = f32>| {
+                values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+            };
+            let difference = norm(&mut got.iter().zip(wanted).map(|(a, b)| a - b));
+            let relative = difference / norm(&mut wanted.iter().copied());
+            assert!(relative <= 1e-5, "{name} {parameter}: {relative}");
+        }
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_and_the_file_serves_it() {
+    for (name, reference_name) in ZOO {
+        let (data, _) = reference(reference_name);
+        let onnx = testdata(&format!("{name}.onnx"));
+        let recipe = Recipe { learning_rate: 3e-3, epochs: 30, batch: 8, ..Recipe::default() };
+        let trained = run(&onnx, &data, &recipe);
+        assert!(
+            trained.last_loss < 0.9 * trained.first_loss,
+            "{name}: {} {}",
+            trained.first_loss,
+            trained.last_loss
+        );
+        assert_eq!(trained.steps, 120);
+        assert_eq!(trained.onnx.len(), onnx.len());
+        // What tract serves has the loss that the trainer says.
+        let served = Predictor::load(&trained.onnx, &Limits::default()).unwrap();
+        let rows = served.rows(data.len(), data.features()).unwrap();
+        let loss: f64 = match data.targets() {
+            Targets::Classes(classes) => {
+                rows.iter().zip(classes).map(|(row, class)| cross_entropy(row, *class)).sum::<f64>()
+                    / data.len() as f64
+            }
+            Targets::Values { values, .. } => {
+                rows.values.iter().zip(values).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+                    / values.len() as f64
+            }
+        };
+        assert!(
+            (loss - trained.last_loss).abs() <= 1e-5 * (1.0 + loss),
+            "{name}: {loss} {}",
+            trained.last_loss
+        );
+        // And the gradient at the new weights is computed from the new file.
+        assert!((gradients(&trained.onnx, &data).unwrap().0 - trained.last_loss).abs() < 1e-5);
+    }
+}
+
+fn cross_entropy(scores: &[f32], class: u32) -> f64 {
+    let most = scores.iter().fold(f32::MIN, |a, b| a.max(*b));
+    let sum: f64 = scores.iter().map(|s| f64::from(s - most).exp()).sum();
+    sum.ln() - f64::from(scores[class as usize] - most)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let (data, _) = reference("mlp_b");
+    let onnx = testdata("mlp_b.onnx");
+    let recipe = |seed| Recipe { seed, epochs: 3, batch: 8, ..Recipe::default() };
+    assert_eq!(run(&onnx, &data, &recipe(1)), run(&onnx, &data, &recipe(1)));
+    assert_ne!(run(&onnx, &data, &recipe(1)).onnx, run(&onnx, &data, &recipe(2)).onnx);
+    let fit = |seed| fit_mlp(&data, &[8], 6, &recipe(seed), 5.0).unwrap();
+    assert_eq!(fit(1), fit(1));
+    assert_ne!(fit(1), fit(2));
+}
+
+#[test]
+fn scope_says_what_moves() {
+    let (data, _) = reference("mlp_a");
+    let onnx = testdata("mlp_a.onnx");
+    let moved = |scope| run(&onnx, &data, &Recipe { scope, epochs: 1, ..Recipe::default() });
+    let all = ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"];
+    for (scope, expected) in [
+        (Scope::All, &all[..]),
+        (Scope::LastLayer, &all[4..]),
+        (Scope::BiasAndNorm, &["0.bias", "2.bias", "4.bias"]),
+        (Scope::Names(vec!["2.*".into()]), &all[2..4]),
+    ] {
+        let trained = moved(scope.clone());
+        assert_eq!(trained.parameters, expected, "{scope:?}");
+        let stored = |bytes: &[u8]| OnnxModel::parse(bytes, &Limits::default()).unwrap().graph().initializers;
+        let (before, after) = (stored(&onnx), stored(&trained.onnx));
+        for (name, constant) in &before {
+            assert_eq!(after[name] != *constant, expected.contains(&name.as_str()), "{scope:?} {name}");
+        }
+    }
+    let refused = |patterns: &[&str]| {
+        let scope = Scope::Names(patterns.iter().map(|p| (*p).into()).collect());
+        fine_tune(&onnx, &data, &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(()))
+            .unwrap_err()
+    };
+    assert!(matches!(refused(&["0.*", "nothing"]), LearnError::NothingInScope { .. }));
+    assert!(matches!(refused(&[]), LearnError::NothingInScope { .. }));
+    assert_eq!(trainable_parameters(&onnx).unwrap(), all);
+}
+
+#[test]
+fn the_pull_to_the_start_holds_weights_back() {
+    let (data, _) = reference("mlp_a");
+    let onnx = testdata("mlp_a.onnx");
+    let last = |l2_to_start| {
+        let optimizer = Optimizer::Sgd { momentum: 0.9 };
+        run(&onnx, &data, &Recipe { optimizer, l2_to_start, learning_rate: 0.01, ..Recipe::default() })
+            .last_loss
+    };
+    assert!(last(0.0) < last(1.0));
+}
+
+#[test]
+fn weights_of_rows_count() {
+    let onnx = testdata("mlp_b.onnx");
+    let (data, _) = reference("mlp_b");
+    let Targets::Classes(classes) = data.targets() else { unreachable!() };
+    let part = |rows: std::ops::Range<usize>| {
+        let features = data.features()[rows.start * 128..rows.end * 128].to_vec();
+        Dataset::new(128, features, Targets::Classes(classes[rows].to_vec()), vec![]).unwrap()
+    };
+    let weights = (0..32).map(|row| if row < 8 { 2.5 } else { 0.0 }).collect();
+    let weighted = Dataset::new(128, data.features().to_vec(), data.targets().clone(), weights).unwrap();
+    let (loss, slopes) = gradients(&onnx, &weighted).unwrap();
+    let (expected, wanted) = gradients(&onnx, &part(0..8)).unwrap();
+    assert!((loss - expected).abs() < 1e-5);
+    let worst =
+        slopes["0.bias"].iter().zip(&wanted["0.bias"]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6, "{worst}");
+}
+
+#[test]
+fn a_network_is_fitted_from_data_alone() {
+    // Two classes apart along the second feature, which is large; the first never changes.
+    let rows = |count: usize| (0..count).map(|i| (i, f32::from(u8::try_from(i % 50).unwrap())));
+    let features: Vec<f32> =
+        rows(200).flat_map(|(i, x)| [7.0, 1e4 + x + if i % 2 == 0 { 80.0 } else { 0.0 }]).collect();
+    let classes: Vec<u32> = (0..200).map(|i| i % 2).collect();
+    let data = Dataset::new(2, features.clone(), Targets::Classes(classes.clone()), vec![]).unwrap();
+    let recipe = Recipe { learning_rate: 1e-2, ..Recipe::default() };
+    let onnx = fit_mlp(&data, &[8], 2, &recipe, 5.0).unwrap();
+    let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
+    let right =
+        served.iter().zip(&classes).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
+    assert_eq!(right, 200);
+    assert!(served.iter().all(|row| (row[0] + row[1] - 1.0).abs() < 1e-5));
+    // A regression far from zero.
+    let values: Vec<f32> = features.chunks(2).map(|row| 3.0 * row[1] - 2e4).collect();
+    let mean = values.iter().sum::<f32>() / 200.0;
+    let data =
+        Dataset::new(2, features.clone(), Targets::Values { width: 1, values: values.clone() }, vec![])
+            .unwrap();
+    let onnx = fit_mlp(&data, &[8], 0, &recipe, 5.0).unwrap();
+    let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
+    let error = |guess: &dyn Fn(usize) -> f32| {
+        values.iter().enumerate().map(|(i, v)| (v - guess(i)).powi(2)).sum::<f32>()
+    };
+    assert!(error(&|i| served.values[i]) < 0.01 * error(&|_| mean));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let onnx = testdata("mlp_a.onnx");
+    let (data, _) = reference("mlp_a");
+    let go = |onnx: &[u8], data: &Dataset, recipe: Recipe| {
+        fine_tune(onnx, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
+    };
+    assert!(matches!(go(b"garbage", &data, Recipe::default()), LearnError::Refused(_)));
+    let narrow = Dataset::new(4, vec![0.0; 8], Targets::Classes(vec![0, 1]), vec![]).unwrap();
+    assert!(matches!(go(&onnx, &narrow, Recipe::default()), LearnError::Width { expected: 16, got: 4 }));
+    let odd = Dataset::new(16, vec![0.0; 16], Targets::Classes(vec![6]), vec![]).unwrap();
+    assert!(matches!(go(&onnx, &odd, Recipe::default()), LearnError::Targets { .. }));
+    let odd =
+        Dataset::new(16, vec![0.0; 16], Targets::Values { width: 2, values: vec![0.0; 2] }, vec![]).unwrap();
+    assert!(matches!(go(&onnx, &odd, Recipe::default()), LearnError::Targets { .. }));
+    for recipe in [
+        Recipe { learning_rate: f64::NAN, ..Recipe::default() },
+        Recipe { batch: 0, ..Recipe::default() },
+        Recipe { optimizer: Optimizer::Sgd { momentum: 1.0 }, ..Recipe::default() },
+    ] {
+        assert!(matches!(go(&onnx, &data, recipe), LearnError::Recipe(_)));
+    }
+    let wild =
+        Recipe { learning_rate: 1e30, optimizer: Optimizer::Sgd { momentum: 0.0 }, ..Recipe::default() };
+    assert!(matches!(go(&onnx, &data, wild), LearnError::NotFinite { .. }));
+    let stopped = fine_tune(&onnx, &data, &Recipe::default(), &mut |p| {
+        if p.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(LearnError::Stopped { step: 3 })));
+    let targets = |count| Targets::Classes(vec![0; count]);
+    assert_eq!(Dataset::new(2, vec![], targets(0), vec![]), Err(DatasetError::Empty));
+    assert!(matches!(Dataset::new(2, vec![0.0; 3], targets(2), vec![]), Err(DatasetError::Length { .. })));
+    assert!(matches!(
+        Dataset::new(1, vec![0.0, f32::NAN], targets(2), vec![]),
+        Err(DatasetError::Value { row: 1, .. })
+    ));
+    assert!(matches!(
+        Dataset::new(1, vec![0.0; 2], targets(2), vec![1.0, -1.0]),
+        Err(DatasetError::Value { .. })
+    ));
+    assert_eq!(Dataset::new(1, vec![0.0; 2], targets(2), vec![0.0; 2]), Err(DatasetError::NoWeight));
+}
+
+#[test]
+fn an_untrainable_model_names_its_ops() {
+    let path = format!("{}/../../../shared/models/cnn1d.onnx", env!("CARGO_MANIFEST_DIR"));
+    let Ok(onnx) = std::fs::read(&path) else {
+        println!("skipped: no {path}");
+        return;
+    };
+    match trainable_parameters(&onnx) {
+        Err(LearnError::NotTrainable { ops }) => assert_eq!(ops, ["Conv", "GlobalAveragePool"]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_recipe_is_written_by_people() {
+    let text = r#"{"scope": {"names": ["a*"]}, "optimizer": {"sgd": {"momentum": 0.9}}, "epochs": 2}"#;
+    let recipe: Recipe = serde_json::from_str(text).unwrap();
+    assert_eq!(recipe.scope, Scope::Names(vec!["a*".into()]));
+    assert_eq!(recipe.optimizer, Optimizer::Sgd { momentum: 0.9 });
+    assert_eq!((recipe.epochs, recipe.batch), (2, Recipe::default().batch));
+    assert!(serde_json::from_str::<Recipe>(r#"{"epoch": 2}"#).is_err());
+    assert_eq!(
+        serde_json::from_str::<Recipe>(r#"{"optimizer": "adam", "scope": "last_layer"}"#).unwrap().scope,
+        Scope::LastLayer
+    );
+}

@@ -1,0 +1,147 @@
+//! A file that passed the pre-check.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use tract_onnx::pb::{GraphProto, ModelProto};
+
+use crate::census;
+use crate::graph::Graph;
+use crate::limits::Limits;
+use crate::ops::{self, UnknownOp};
+use crate::refusal::{Refusal, named};
+use crate::scope;
+use crate::spec::TensorSpec;
+
+/// An ONNX model whose parts are known to be sane: bounded, self-contained, of known operators.
+///
+/// What passes may still be refused by the engine, and may still ask for much memory or time in
+/// ways that only running shows: admission runs in a child process for that.
+#[derive(Debug, Clone)]
+pub struct OnnxModel {
+    proto: ModelProto,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl OnnxModel {
+    /// Checks and decodes a file.
+    ///
+    /// # Errors
+    /// A [`Refusal`], which names the part that is refused.
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+        let (proto, unknown) = decode(bytes, limits)?;
+        if !unknown.is_empty() {
+            return Err(Refusal::UnknownOps { ops: unknown });
+        }
+        let graph = graph_of(&proto);
+        scope::check(graph, limits)?;
+        let mut inputs = Vec::new();
+        let stored: std::collections::BTreeSet<&str> =
+            graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        for info in &graph.input {
+            if !stored.contains(info.name.as_str()) {
+                inputs.push(TensorSpec::of(info)?);
+            }
+        }
+        let outputs: Vec<TensorSpec> = graph.output.iter().map(output).collect::<Result<_, _>>()?;
+        if outputs.is_empty() {
+            return Err(Refusal::NotOnnx { reason: "its graph has no output".into() });
+        }
+        Ok(Self { proto, inputs, outputs })
+    }
+
+    /// What a caller must give, in the file's order; initialisers are not among them.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    /// What comes out, in the file's order.
+    #[must_use]
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// The decoded file, for the engine.
+    #[must_use]
+    pub fn proto(&self) -> &ModelProto {
+        &self.proto
+    }
+
+    /// Hands the decoded file over.
+    #[must_use]
+    pub fn into_proto(self) -> ModelProto {
+        self.proto
+    }
+
+    /// The model as a plain graph that names no foreign library.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        Graph::of(self)
+    }
+
+    /// Version of ONNX's own operator set, zero when the file does not say.
+    #[must_use]
+    pub fn opset(&self) -> i64 {
+        let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        self.proto.opset_import.iter().find(|set| own(&set.domain)).map_or(0, |set| set.version)
+    }
+
+    pub(crate) fn raw_graph(&self) -> &GraphProto {
+        graph_of(&self.proto)
+    }
+}
+
+/// An output need not say its shape nor, in some exports, its type: float is assumed then.
+fn output(info: &tract_onnx::pb::ValueInfoProto) -> Result<TensorSpec, Refusal> {
+    if info.r#type.is_some() {
+        return TensorSpec::of(info);
+    }
+    Ok(TensorSpec {
+        name: info.name.clone(),
+        datatype: crate::spec::Datatype::F32,
+        dims: Vec::new(),
+        ranked: false,
+    })
+}
+
+fn graph_of(proto: &ModelProto) -> &GraphProto {
+    proto.graph.as_ref().expect("decode() saw a graph")
+}
+
+/// Decodes a file within the limits, and lists the operators that are not served.
+pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<(ModelProto, Vec<UnknownOp>), Refusal> {
+    if bytes.len() > limits.max_bytes {
+        return Err(Refusal::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
+    }
+    census::take(bytes, limits)?;
+    let proto = ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
+    let Some(graph) = &proto.graph else {
+        return Err(Refusal::NotOnnx { reason: "it holds no graph".into() });
+    };
+    if graph.node.is_empty() {
+        return Err(Refusal::NotOnnx { reason: "its graph has no node".into() });
+    }
+    let mut unknown = BTreeMap::new();
+    collect_unknown(graph, &mut unknown);
+    Ok((proto, unknown.into_values().collect()))
+}
+
+fn collect_unknown(graph: &GraphProto, unknown: &mut BTreeMap<(String, String), UnknownOp>) {
+    for node in &graph.node {
+        if let Some(reason) = ops::refuse(&node.domain, &node.op_type) {
+            let (domain, name) = (named(&node.domain), named(&node.op_type));
+            unknown.entry((domain.clone(), name.clone())).or_insert(UnknownOp {
+                domain,
+                name,
+                reason: reason.into(),
+            });
+        }
+        for attribute in &node.attribute {
+            for inner in attribute.g.iter().chain(&attribute.graphs) {
+                collect_unknown(inner, unknown);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Reading `samples.db` from another process: the training child.
+
+use super::StoreError;
+use super::samples_rows::{Label, MIGRATIONS, floats_from_bytes, parsed, read_label};
+use rusqlite::{Connection, OpenFlags, Row};
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::time::WallMs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a read waits for a checkpoint.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A labelled row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelledRow {
+    /// Rises with time, never used twice.
+    pub rowid: u64,
+    /// What the label referred to.
+    pub prediction_id: String,
+    /// The features, in the manifest's order; NaN is a missing value.
+    pub features: Vec<f32>,
+    /// The true class, for a classifier.
+    pub class: Option<u32>,
+    /// The true number, for regression.
+    pub value: Option<f64>,
+    /// When it was predicted.
+    pub at: WallMs,
+}
+
+/// A row, labelled or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecentRow {
+    /// Rises with time, never used twice.
+    pub rowid: u64,
+    /// What a label refers to.
+    pub prediction_id: String,
+    /// Which version answered.
+    pub version: Digest,
+    /// The features, in the manifest's order; NaN is a missing value.
+    pub features: Vec<f32>,
+    /// The predicted class, for a classifier.
+    pub class: Option<u32>,
+    /// Its probability.
+    pub confidence: f32,
+    /// When it was predicted.
+    pub at: WallMs,
+    /// The truth, where it is known.
+    pub label: Option<Label>,
+}
+
+/// A read-only view of the samples; sees what was written up to each call.
+#[derive(Debug)]
+pub struct SamplesReader {
+    connection: Connection,
+}
+
+impl SamplesReader {
+    /// Opens `samples.db` in a folder. It must exist; another process may be writing to it.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("samples.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fail = |source| StoreError::Open { path: path.clone(), source: Arc::new(source) };
+        let connection = Connection::open_with_flags(&path, flags).map_err(fail)?;
+        connection.busy_timeout(BUSY).map_err(fail)?;
+        let found: u32 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+        let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+        if found != known {
+            return Err(StoreError::Newer { path, found, known });
+        }
+        Ok(Self { connection })
+    }
+
+    /// The newest labelled rows of a model, over all its versions, in order of prediction.
+    pub fn labelled(&self, model: &ModelName, limit: u32) -> Result<Vec<LabelledRow>, StoreError> {
+        let sql = "SELECT id, prediction_id, features, label_class, label_value, at_ms FROM sample
+             WHERE labelled = 1 AND version IN (SELECT id FROM version WHERE model = ?1)
+             ORDER BY id DESC LIMIT ?2";
+        self.newest(sql, model, limit, |row| {
+            Ok(LabelledRow {
+                rowid: row.get::<_, i64>(0)?.cast_unsigned(),
+                prediction_id: row.get(1)?,
+                features: floats_from_bytes(row.get_ref(2)?.as_blob()?),
+                class: row.get(3)?,
+                value: row.get(4)?,
+                at: WallMs(row.get::<_, i64>(5)?.cast_unsigned()),
+            })
+        })
+    }
+
+    /// The newest rows of a model, labelled or not, in order of prediction.
+    pub fn recent(&self, model: &ModelName, limit: u32) -> Result<Vec<RecentRow>, StoreError> {
+        let sql = "SELECT sample.id, prediction_id, digest, features, class, confidence, at_ms,
+             label_class, label_value FROM sample JOIN version ON version.id = sample.version
+             WHERE model = ?1 ORDER BY sample.id DESC LIMIT ?2";
+        self.newest(sql, model, limit, |row| {
+            Ok(RecentRow {
+                rowid: row.get::<_, i64>(0)?.cast_unsigned(),
+                prediction_id: row.get(1)?,
+                version: parsed(row, 2)?,
+                features: floats_from_bytes(row.get_ref(3)?.as_blob()?),
+                class: row.get(4)?,
+                confidence: row.get::<_, Option<f32>>(5)?.unwrap_or_default(),
+                at: WallMs(row.get::<_, i64>(6)?.cast_unsigned()),
+                label: read_label(row, 7)?,
+            })
+        })
+    }
+
+    /// Labelled rows of a model that were predicted after this row; 0 counts them all.
+    pub fn count_labelled_since(&self, model: &ModelName, rowid: u64) -> Result<u64, StoreError> {
+        self.connection
+            .query_row(
+                "SELECT count(*) FROM sample WHERE labelled = 1 AND id > ?2
+                 AND version IN (SELECT id FROM version WHERE model = ?1)",
+                (model.as_str(), rowid.cast_signed()),
+                |row| row.get::<_, i64>(0),
+            )
+            .map(i64::cast_unsigned)
+            .map_err(StoreError::sqlite("count labelled samples"))
+    }
+
+    fn newest<T>(
+        &self,
+        sql: &str,
+        model: &ModelName,
+        limit: u32,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = || -> rusqlite::Result<Vec<T>> {
+            self.connection.prepare(sql)?.query_map((model.as_str(), limit), read)?.collect()
+        };
+        let mut rows = rows().map_err(StoreError::sqlite("read samples"))?;
+        rows.reverse();
+        Ok(rows)
+    }
+}

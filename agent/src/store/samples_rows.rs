@@ -1,0 +1,351 @@
+//! The tables of `samples.db`.
+
+use super::StoreError;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::time::WallMs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Labels that may wait for their row.
+pub(super) const MAX_PARKED: u64 = 10_000;
+/// How long a label waits for its row: the row is at most a queue away, or was dropped.
+pub(super) const PARKED_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Rows deleted in one small step on a full disk.
+const SMALL_STEP: u32 = 32;
+/// Small steps in a row.
+pub(super) const SMALL_STEPS: u32 = 8;
+/// Unlabelled rows keep at least one row in this many, so that a row lives to see its label.
+const UNLABELLED_SHARE: u64 = 5;
+/// Smallest quota: the tables and one group of wide rows.
+const MIN_PAGES: u64 = 64;
+
+/// Longest prediction id.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// Every step from an empty file; append only.
+///
+/// `id` is never used twice, so that "since this row" holds after deletions.
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE version (
+        id     INTEGER PRIMARY KEY,
+        model  TEXT NOT NULL CHECK (length(model) BETWEEN 1 AND 40),
+        digest TEXT NOT NULL CHECK (length(digest) = 64),
+        UNIQUE (model, digest)
+    ) STRICT;
+    CREATE TABLE sample (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        prediction_id TEXT NOT NULL UNIQUE CHECK (length(prediction_id) BETWEEN 1 AND 256),
+        version       INTEGER NOT NULL REFERENCES version (id),
+        at_ms         INTEGER NOT NULL,
+        features      BLOB NOT NULL CHECK (length(features) % 4 = 0),
+        class         INTEGER CHECK (class >= 0),
+        confidence    REAL,
+        outputs       BLOB NOT NULL CHECK (length(outputs) % 4 = 0),
+        labelled      INTEGER NOT NULL DEFAULT 0 CHECK (labelled IN (0, 1)),
+        label_class   INTEGER CHECK (label_class >= 0),
+        label_value   REAL,
+        label_source  TEXT,
+        CHECK (labelled = (label_class IS NOT NULL OR label_value IS NOT NULL))
+    ) STRICT;
+    CREATE INDEX sample_labelled ON sample (id) WHERE labelled = 1;
+    CREATE INDEX sample_unlabelled ON sample (id) WHERE labelled = 0;
+    CREATE TABLE parked (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        prediction_id TEXT NOT NULL UNIQUE CHECK (length(prediction_id) BETWEEN 1 AND 256),
+        label_class   INTEGER CHECK (label_class >= 0),
+        label_value   REAL,
+        source        TEXT NOT NULL,
+        at_ms         INTEGER NOT NULL,
+        CHECK ((label_class IS NULL) <> (label_value IS NULL))
+    ) STRICT;
+"];
+
+/// One predicted row.
+#[derive(Debug, Clone)]
+pub struct SampleRow {
+    /// What a label refers to: `id` or `id#row`.
+    pub prediction_id: String,
+    /// Which model.
+    pub model: ModelName,
+    /// Which version answered.
+    pub version: Digest,
+    /// When.
+    pub at: WallMs,
+    /// The features; NaN is a missing value.
+    pub features: Arc<[f32]>,
+    /// The predicted class, for a classifier.
+    pub class: Option<u32>,
+    /// Its probability; 0 for regression.
+    pub confidence: f32,
+    /// The output row.
+    pub values: Arc<[f32]>,
+}
+
+/// The truth about a prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Label {
+    /// The index of the true class.
+    Class(u32),
+    /// The true number.
+    Value(f64),
+}
+
+/// A label that was given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelRow {
+    /// Which prediction.
+    pub prediction_id: String,
+    /// The truth.
+    pub label: Label,
+    /// Who says so.
+    pub source: String,
+    /// When it came.
+    pub at: WallMs,
+}
+
+impl LabelRow {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let bytes = self.prediction_id.len();
+        let reason = if !(1..=MAX_ID_BYTES).contains(&bytes) {
+            format!("prediction id of {bytes} bytes, expected 1 to {MAX_ID_BYTES}")
+        } else if matches!(self.label, Label::Value(value) if !value.is_finite()) {
+            "the value is not finite".into()
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Row { table: "parked", reason })
+    }
+}
+
+/// What became of a label.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LabelOutcome {
+    /// It stands beside its prediction.
+    Joined(Joined),
+    /// Its row is not there yet; it waits.
+    Parked,
+}
+
+/// A label beside its prediction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// Which prediction.
+    pub prediction_id: String,
+    /// Which model.
+    pub model: ModelName,
+    /// Which version had answered.
+    pub version: Digest,
+    /// The predicted class, for a classifier.
+    pub class: Option<u32>,
+    /// How sure the answer was.
+    pub confidence: f32,
+    /// The truth.
+    pub label: Label,
+    /// It took the place of a different one.
+    pub relabelled: bool,
+    /// The same label stood there already.
+    pub repeated: bool,
+}
+
+pub(super) fn floats_to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub(super) fn floats_from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
+}
+
+/// Writes a row; `None` when its id is taken. A label that waited for it is joined.
+pub(super) fn insert(tx: &Connection, row: &SampleRow) -> rusqlite::Result<Option<Option<Joined>>> {
+    let model = row.model.as_str();
+    let digest = row.version.to_string();
+    tx.prepare_cached("INSERT OR IGNORE INTO version (model, digest) VALUES (?1, ?2)")?
+        .execute(params![model, digest])?;
+    let rows = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sample
+             (prediction_id, version, at_ms, features, class, confidence, outputs) VALUES
+             (?1, (SELECT id FROM version WHERE model = ?2 AND digest = ?3), ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            row.prediction_id,
+            model,
+            digest,
+            row.at.0.cast_signed(),
+            floats_to_bytes(&row.features),
+            row.class,
+            row.confidence,
+            floats_to_bytes(&row.values),
+        ])?;
+    if rows == 0 {
+        return Ok(None);
+    }
+    let parked = tx
+        .prepare_cached(
+            "DELETE FROM parked WHERE prediction_id = ?1 RETURNING label_class, label_value, source",
+        )?
+        .query_row([&row.prediction_id], |found| Ok((read_label(found, 0)?, found.get::<_, String>(2)?)))
+        .optional()?;
+    let Some((Some(label), source)) = parked else { return Ok(Some(None)) };
+    set_label(tx, &row.prediction_id, label, &source)?;
+    Ok(Some(Some(Joined {
+        prediction_id: row.prediction_id.clone(),
+        model: row.model.clone(),
+        version: row.version,
+        class: row.class,
+        confidence: row.confidence,
+        label,
+        relabelled: false,
+        repeated: false,
+    })))
+}
+
+/// Writes a label beside its row, or parks it.
+pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOutcome> {
+    let found = tx
+        .prepare_cached(
+            "SELECT label_class, label_value, model, digest, class, confidence
+             FROM sample JOIN version ON version.id = sample.version WHERE prediction_id = ?1",
+        )?
+        .query_row([&row.prediction_id], |found| {
+            let earlier = read_label(found, 0)?;
+            Ok(Joined {
+                prediction_id: row.prediction_id.clone(),
+                model: parsed(found, 2)?,
+                version: parsed(found, 3)?,
+                class: found.get(4)?,
+                confidence: found.get::<_, Option<f32>>(5)?.unwrap_or_default(),
+                label: row.label,
+                relabelled: earlier.is_some_and(|earlier| earlier != row.label),
+                repeated: earlier == Some(row.label),
+            })
+        })
+        .optional()?;
+    if let Some(joined) = found {
+        set_label(tx, &row.prediction_id, row.label, &row.source)?;
+        return Ok(LabelOutcome::Joined(joined));
+    }
+    let (class, value) = columns(row.label);
+    tx.prepare_cached(
+        "INSERT INTO parked (prediction_id, label_class, label_value, source, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET label_class = excluded.label_class,
+         label_value = excluded.label_value, source = excluded.source, at_ms = excluded.at_ms",
+    )?
+    .execute(params![row.prediction_id, class, value, row.source, row.at.0.cast_signed()])?;
+    Ok(LabelOutcome::Parked)
+}
+
+fn set_label(tx: &Connection, prediction_id: &str, label: Label, source: &str) -> rusqlite::Result<()> {
+    let (class, value) = columns(label);
+    tx.prepare_cached(
+        "UPDATE sample SET labelled = 1, label_class = ?2, label_value = ?3, label_source = ?4
+         WHERE prediction_id = ?1",
+    )?
+    .execute(params![prediction_id, class, value, source])
+    .map(drop)
+}
+
+const fn columns(label: Label) -> (Option<u32>, Option<f64>) {
+    match label {
+        Label::Class(class) => (Some(class), None),
+        Label::Value(value) => (None, Some(value)),
+    }
+}
+
+/// Gives up parked labels that are too many or too old; tells how many.
+pub(super) fn expire(tx: &Connection, now: WallMs) -> rusqlite::Result<u64> {
+    let age = u64::try_from(PARKED_AGE.as_millis()).unwrap_or(u64::MAX);
+    let old = tx
+        .prepare_cached("DELETE FROM parked WHERE at_ms < ?1")?
+        .execute([now.0.saturating_sub(age).cast_signed()])?;
+    let many = tx
+        .prepare_cached(
+            "DELETE FROM parked WHERE id <= (SELECT id FROM parked ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+        )?
+        .execute([MAX_PARKED.cast_signed()])?;
+    Ok((old + many) as u64)
+}
+
+pub(super) fn read_label(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Label>> {
+    Ok(match (row.get(first)?, row.get(first + 1)?) {
+        (Some(class), _) => Some(Label::Class(class)),
+        (None, Some(value)) => Some(Label::Value(value)),
+        (None, None) => None,
+    })
+}
+
+pub(super) fn parsed<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.get::<_, String>(index)?.parse().map_err(|cause| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(cause))
+    })
+}
+
+/// The limit on the database's own pages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quota {
+    pages: u64,
+}
+
+impl Quota {
+    /// Sets the hard limit, below which deletions always have room to work in.
+    pub(super) fn set(connection: &Connection, bytes: u64) -> rusqlite::Result<Self> {
+        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = (bytes / page.cast_unsigned().max(512)).max(MIN_PAGES);
+        connection.pragma_update_and_check(None, "max_page_count", pages.cast_signed(), |_row| Ok(()))?;
+        Ok(Self { pages })
+    }
+
+    fn used(connection: &Connection) -> rusqlite::Result<u64> {
+        let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((read("page_count")? - read("freelist_count")?).max(0).cast_unsigned())
+    }
+
+    /// Above nineteen twentieths of the quota, deletes old rows down to nine tenths; tells how many.
+    pub(super) fn evict(self, connection: &mut Connection, incoming: usize) -> rusqlite::Result<u64> {
+        let mut evicted = 0;
+        if Self::used(connection)? < self.pages / 20 * 19 {
+            return Ok(0);
+        }
+        let step = u32::try_from(incoming).unwrap_or(u32::MAX).clamp(SMALL_STEP, 1_024);
+        while Self::used(connection)? >= self.pages / 10 * 9 {
+            match evict(connection, step)? {
+                0 => break,
+                rows => evicted += rows,
+            }
+        }
+        Ok(evicted)
+    }
+}
+
+/// Deletes a few rows and gives the WAL's room back.
+pub(super) fn evict_small(connection: &mut Connection) -> rusqlite::Result<u64> {
+    let rows = evict(connection, SMALL_STEP)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?;
+    Ok(rows)
+}
+
+/// Deletes the oldest unlabelled rows, or the oldest labelled ones once they crowd the others out.
+fn evict(connection: &mut Connection, limit: u32) -> rusqlite::Result<u64> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let count = |labelled: u32| -> rusqlite::Result<u64> {
+        tx.prepare_cached(match labelled {
+            0 => "SELECT count(*) FROM sample WHERE labelled = 0",
+            _ => "SELECT count(*) FROM sample WHERE labelled = 1",
+        })?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+    };
+    let (unlabelled, labelled) = (count(0)?, count(1)?);
+    let sql = if unlabelled * UNLABELLED_SHARE < unlabelled + labelled {
+        "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 1 ORDER BY id LIMIT ?1)"
+    } else {
+        "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 0 ORDER BY id LIMIT ?1)"
+    };
+    let rows = tx.prepare_cached(sql)?.execute([limit])?;
+    tx.commit()?;
+    Ok(rows as u64)
+}
