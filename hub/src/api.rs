@@ -1,9 +1,7 @@
 //! HTTP: the operators' API and page, and the devices' artifacts.
 
 mod artifacts;
-mod error;
-#[cfg(test)]
-mod tests;
+pub mod error;
 
 use crate::clock::Clock;
 use crate::core::view::AbortBody;
@@ -34,8 +32,7 @@ const PUSHES: usize = 1;
 /// Media type of a package; a browser sends it to another site only after asking that site.
 const PACKAGE_TYPE: &str = "application/octet-stream";
 /// What the page may load: nothing from elsewhere.
-const PAGE_POLICY: &str =
-    "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
      img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const PAGE: &str = include_str!("page.html");
 
@@ -169,11 +166,7 @@ async fn model(Shared(state): Shared<State>, Path(name): Path<String>) -> Answer
     state.ask(Request::Versions(Some(parse(&name)?))).await
 }
 
-async fn push(
-    Shared(state): Shared<State>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
+async fn push(Shared(state): Shared<State>, headers: HeaderMap, body: Bytes) -> Result<Response, ApiError> {
     expect_type(&headers, PACKAGE_TYPE)?;
     let _turn = state.pushes.acquire().await.map_err(|_closed| ApiError::Stopping)?;
     let (registry, now) = (Arc::clone(&state.registry), state.clock.now().wall);

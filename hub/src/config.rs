@@ -209,11 +209,8 @@ impl Config {
 }
 
 fn known_keys(section: &str) -> String {
-    let mut keys: Vec<String> = KEYS
-        .iter()
-        .filter(|(of, ..)| *of == section)
-        .map(|(_, name, ..)| format!("`{name}`"))
-        .collect();
+    let mut keys: Vec<String> =
+        KEYS.iter().filter(|(of, ..)| *of == section).map(|(_, name, ..)| format!("`{name}`")).collect();
     if section.is_empty() {
         keys.extend(["http", "broker", "fleet", "trust"].map(|it| format!("[{it}]")));
     }

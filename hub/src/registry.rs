@@ -155,3 +155,78 @@ fn load_key(path: &Path) -> Result<SigningKey, RegistryError> {
         Err(error) => Err(io(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::package;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn an_unsigned_package_is_signed_and_stored_by_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(folder.path(), &[]).unwrap();
+        let archive = package(1).to_archive().unwrap();
+        let taken = registry.take(&archive, WallMs(3)).unwrap();
+        assert_eq!(taken.version, package(1).version().unwrap(), "the signature is outside the identity");
+        let stored = std::fs::read(registry.path(taken.artifact.archive)).unwrap();
+        assert_eq!(
+            (Digest::of(&stored), stored.len() as u64),
+            (taken.artifact.archive, taken.artifact.size_bytes)
+        );
+        let trusted = [shoal_proto::statement::parse_key(&registry.public_key()).unwrap()];
+        Package::from_archive(&stored).unwrap().verify(&trusted).unwrap();
+        assert_eq!(registry.take(&stored, WallMs(3)).unwrap(), taken, "pushed again");
+        assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 1, "no temporary is left");
+    }
+
+    #[test]
+    fn the_key_stays_and_is_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Registry::open(folder.path(), &[]).unwrap().public_key();
+        assert_eq!(Registry::open(folder.path(), &[]).unwrap().public_key(), key);
+        let mode = std::fs::metadata(folder.path().join(KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        write_atomic(&folder.path().join(KEY), b"nonsense", SECRET).unwrap();
+        assert!(matches!(Registry::open(folder.path(), &[]), Err(RegistryError::Key { .. })));
+    }
+
+    #[test]
+    fn a_foreign_signature_is_refused_unless_its_key_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = SigningKey::from_bytes(&[9; 32]);
+        let mut package = package(1);
+        package.sign(&foreign).unwrap();
+        let archive = package.to_archive().unwrap();
+        let registry = Registry::open(folder.path(), &[]).unwrap();
+        assert!(matches!(registry.take(&archive, WallMs(0)), Err(RegistryError::Untrusted { .. })));
+        let registry = Registry::open(folder.path(), &[foreign.verifying_key()]).unwrap();
+        let signer = registry.take(&archive, WallMs(0)).unwrap().signer;
+        assert_eq!(signer, hex::encode(foreign.verifying_key().as_bytes()));
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(folder.path(), &[]).unwrap();
+        for bytes in [&b""[..], b"not an archive", &[0x28, 0xb5, 0x2f, 0xfd, 0, 0]] {
+            assert!(matches!(registry.take(bytes, WallMs(0)), Err(RegistryError::Package(_))));
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_crash_between_file_and_row_leaves_a_file_and_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(folder.path(), &[]).unwrap();
+        let archive = package(1).to_archive().unwrap();
+        let taken = registry.take(&archive, WallMs(0)).unwrap();
+        // The crash comes here: the next start finds no row, and the next push takes the file as it is.
+        let (_store, saved) = crate::store::Store::open(&folder.path().join("hub.db")).unwrap();
+        assert!(saved.models.is_empty());
+        assert_eq!(registry.take(&archive, WallMs(0)).unwrap(), taken);
+        assert!(registry.missing([&taken]).is_empty());
+        std::fs::remove_file(registry.path(taken.artifact.archive)).unwrap();
+        assert_eq!(registry.missing([&taken]), ["gas@1"], "a row without its file is told at the start");
+    }
+}

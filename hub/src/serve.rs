@@ -232,9 +232,8 @@ fn bound(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, ServeE
 fn announce(ready: &Ready, file: Option<&Path>) -> Result<(), ServeError> {
     let Ready { http, devices_http, broker } = ready;
     let mut out = io::stdout().lock();
-    let lines = format!(
-        "operators  http://{http}\ndevices    http://{devices_http}\nbroker     mqtt://{broker}\n"
-    );
+    let lines =
+        format!("operators  http://{http}\ndevices    http://{devices_http}\nbroker     mqtt://{broker}\n");
     out.write_all(lines.as_bytes()).and_then(|()| out.flush()).map_err(ServeError::Process)?;
     if let Some(path) = file {
         let json = serde_json::to_vec(ready).expect("addresses have a JSON form");

@@ -27,7 +27,8 @@ enum Wanted {
 }
 
 fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some((first, last)) = header.and_then(|it| it.strip_prefix("bytes=")).and_then(|it| it.split_once('-'))
+    let Some((first, last)) =
+        header.and_then(|it| it.strip_prefix("bytes=")).and_then(|it| it.split_once('-'))
     else {
         return Wanted::Whole;
     };

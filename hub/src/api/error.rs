@@ -1,9 +1,9 @@
 //! Every "no" of the API: status, words and a hint.
 
 use crate::core::Refusal;
-use crate::report::error_chain;
 use crate::core::refusal::RefusalKind;
 use crate::registry::RegistryError;
+use crate::report::error_chain;
 use crate::serve::AskError;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};

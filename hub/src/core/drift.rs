@@ -4,6 +4,9 @@
 //! the baseline add up exactly. PSI here is an effect size with its noise beside it, not a verdict: the
 //! verdict at window close is the device's own.
 
+#[cfg(test)]
+mod tests;
+
 use super::registered::Registered;
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::FeatureBaseline;

@@ -72,8 +72,7 @@ fn bodies<K: FromStr, T: DeserializeOwned>(
 where
     K::Err: std::fmt::Display,
 {
-    let rows: Vec<(String, Vec<u8>)> =
-        all(connection, what, sql, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<(String, Vec<u8>)> = all(connection, what, sql, |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.iter().map(|(key, body)| Ok((parse(what, key)?, decode(what, key, body)?))).collect()
 }
 
@@ -126,10 +125,8 @@ fn load_devices(
         let incarnation = parse("devices", &row.incarnation)?;
         let replica = Replica { side: Side::Hub, incarnation };
         let base = (uint(row.base_seq), Chain(row.base_chain));
-        let log =
-            Log::restore(replica, Hlc(uint(row.clock)), base, ops.remove(&id).unwrap_or_default());
-        let cursor: Option<Cursor> =
-            row.cursor.map(|body| decode("cursors", &row.id, &body)).transpose()?;
+        let log = Log::restore(replica, Hlc(uint(row.clock)), base, ops.remove(&id).unwrap_or_default());
+        let cursor: Option<Cursor> = row.cursor.map(|body| decode("cursors", &row.id, &body)).transpose()?;
         let memory =
             row.memory.map(|body| decode("devices", &row.id, &body)).transpose()?.unwrap_or_default();
         let peer = Peer::new(log, cursor, sealed.remove(&row.id).unwrap_or_default());
