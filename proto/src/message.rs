@@ -1,6 +1,6 @@
 //! The messages between a device and the hub, as [`crate::wire`] frames them.
 
-use crate::document::Entry;
+use crate::document::{Entry, Slot};
 use crate::id::{DeviceId, Incarnation};
 use crate::op::{Chain, Op};
 use crate::time::WallMs;
@@ -57,9 +57,12 @@ pub struct Exchange {
 pub enum Payload {
     /// Only the acknowledgement.
     Nothing,
-    /// The receiver's log cannot be continued from where the acknowledged cursor stands (a restored
-    /// or cloned database): it must go on as a new incarnation.
-    Forked,
+    /// The receiver's log cannot be continued (a restored or cloned database): it must go on as a new
+    /// incarnation.
+    Forked {
+        /// Which of its lives is meant: said late to a later one, it means nothing.
+        incarnation: Incarnation,
+    },
     /// Operations after `after`, in order, without a gap.
     Batch {
         /// The seq before the first operation.
@@ -75,10 +78,11 @@ pub enum Payload {
         seq: u64,
         /// The chain at `seq`.
         chain: Chain,
-        /// This part's number, from zero.
-        part: u32,
-        /// How many parts there are.
-        parts: u32,
+        /// This part holds every key after this one; `None`: from the first on.
+        after: Option<Slot>,
+        /// And up to this one; `None`: to the last. A snapshot has arrived when its parts leave no gap,
+        /// whichever sending they came from.
+        until: Option<Slot>,
         /// The part.
         entries: Vec<Entry>,
     },
