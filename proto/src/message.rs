@@ -17,6 +17,25 @@ pub struct Cursor {
     pub chain: Chain,
 }
 
+impl Cursor {
+    /// The chain of a cursor that is [`Cursor::lost`]; no log comes to it but by one chance in 2^64.
+    const LOST: Chain = Chain([0xff; 8]);
+
+    /// The same place, but the reader may lack what the writer's log no longer tells, and asks for the
+    /// whole document. It stands in the reader's database like any other cursor, so that a crash does
+    /// not forget to ask; the seq still finds a writer that was restored.
+    #[must_use]
+    pub const fn lost(self) -> Self {
+        Self { chain: Self::LOST, ..self }
+    }
+
+    /// Whether this is [`Cursor::lost`].
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.chain == Self::LOST
+    }
+}
+
 /// A device opens a conversation, after every connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -78,6 +97,9 @@ pub enum Payload {
         seq: u64,
         /// The chain at `seq`.
         chain: Chain,
+        /// Whom it is for. Another life of the reader takes the entries, but not the snapshot: it may
+        /// lack what its earlier life said in the meantime.
+        reader: Incarnation,
         /// This part holds every key after this one; `None`: from the first on.
         after: Option<Slot>,
         /// And up to this one; `None`: to the last. A snapshot has arrived when its parts leave no gap,

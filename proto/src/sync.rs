@@ -11,15 +11,18 @@
 //! nothing.
 
 mod log;
+mod record;
 mod snapshot;
 
 pub use log::Log;
+pub use record::{Record, SyncAlarm};
 
-use crate::document::{Change, Document, Entry, Slot};
+use crate::document::{Document, Entry, Slot};
 use crate::id::{Incarnation, Replica, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload};
 use crate::op::{Chain, Class, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 use crate::time::{Hlc, Mono, WallMs};
+use record::record_change;
 use snapshot::Arrived;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,59 +37,6 @@ pub const RESEND_LAST: Duration = Duration::from_secs(300);
 /// Parts of one snapshot that a reader keeps count of: 40 KiB each, 40 MiB in all.
 pub const MAX_SNAPSHOT_PARTS: usize = 1024;
 
-/// What a shell must write to disk, in one transaction, before anything is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
-    /// A new operation of our own log.
-    Append(Op),
-    /// Our own log up to here is on the other side's disk.
-    Forget(u64, Chain),
-    /// A key of the document has a new state.
-    Put(Entry),
-    /// A window fell below its floor.
-    Drop(Kind, String),
-    /// Where we stand in the other side's log.
-    Cursor(Cursor),
-    /// The other side's earlier incarnation is closed.
-    Seal(Incarnation),
-    /// We go on as a new incarnation: an empty log that starts at zero, and no cursor (the row is
-    /// deleted), so that the other side sends what we may have lost. The document stays.
-    Reborn(Incarnation),
-}
-
-/// Something from outside that should not be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SyncAlarm {
-    /// The other side knows operations of ours that we do not: our database was restored or cloned.
-    #[error("the other side holds our log to {theirs}, ours ends at {ours} or differs: restored or cloned")]
-    Forked {
-        /// The other side's cursor.
-        theirs: u64,
-        /// Our last operation.
-        ours: u64,
-    },
-    /// Two writers share one incarnation.
-    #[error("incarnation {incarnation} wrote two different operations at {seq}")]
-    Equivocation {
-        /// Whose.
-        incarnation: Incarnation,
-        /// Where the chains part.
-        seq: u64,
-    },
-    /// A closed incarnation speaks.
-    #[error("incarnation {incarnation} was closed and speaks again")]
-    Sealed {
-        /// Which.
-        incarnation: Incarnation,
-    },
-    /// No writer of ours makes one so large; taken in, it could never be sent on.
-    #[error("operation or entry of kind {:#06x} is larger than any that is written", .kind.0)]
-    Oversized {
-        /// Its kind.
-        kind: Kind,
-    },
-}
-
 /// One side of one document's conversation.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -96,6 +46,8 @@ pub struct Peer {
     sealed: BTreeSet<Incarnation>,
     arrived: Option<Arrived>,
     connected: bool,
+    /// Who spoke last: whom a snapshot is for.
+    reader: Option<Incarnation>,
     /// The position in our log that the snapshot being sent stands for.
     snapshot: Option<(u64, Chain)>,
     next_send: Option<Mono>,
@@ -114,6 +66,7 @@ impl Peer {
             sealed,
             arrived: None,
             connected: false,
+            reader: None,
             snapshot: None,
             next_send: None,
             tries: 0,
@@ -186,16 +139,26 @@ impl Peer {
     ) -> Result<(), SyncAlarm> {
         let newly = !std::mem::replace(&mut self.connected, true);
         let (base, last) = (self.log.base().0, self.log.last().0);
-        let Some(held) = ack.filter(|cursor| cursor.incarnation == self.log.replica.incarnation) else {
+        let ours = self.log.replica.incarnation;
+        let Some(held) = ack.filter(|cursor| cursor.incarnation == ours) else {
             self.owe_snapshot(now, newly);
             return Ok(());
         };
-        if held.seq > last || (held.seq >= base && self.log.chain_at(held.seq) != Some(held.chain)) {
+        let known = held.is_lost() || held.seq < base || self.log.chain_at(held.seq) == Some(held.chain);
+        if held.seq > last || !known {
             self.reborn(now, fresh, records);
             return Err(SyncAlarm::Forked { theirs: held.seq, ours: last });
         }
+        if held.is_lost() {
+            self.owe_snapshot(now, newly);
+            return Ok(());
+        }
         if held.seq < base {
-            self.owe_snapshot(now, newly); // its database is older than what it once acknowledged
+            // Its database is older than what it once acknowledged, and too old to compare chains: it
+            // gets everything, and is asked for everything, lest it saw a life of ours that we lost.
+            if self.owe_snapshot(now, newly) {
+                self.ask(records);
+            }
             return Ok(());
         }
         let arrived = self.snapshot.is_some_and(|(seq, _)| held.seq >= seq);
@@ -210,9 +173,21 @@ impl Peer {
         Ok(())
     }
 
-    fn owe_snapshot(&mut self, now: Mono, newly: bool) {
-        let begun = self.snapshot.replace(self.snapshot.unwrap_or_else(|| self.log.last()));
-        self.send_at(now, newly || begun.is_none());
+    /// Begins a snapshot, unless one is being sent; says whether it begins.
+    fn owe_snapshot(&mut self, now: Mono, newly: bool) -> bool {
+        let begins = self.snapshot.is_none();
+        self.snapshot = Some(self.snapshot.unwrap_or_else(|| self.log.last()));
+        self.send_at(now, newly || begins);
+        begins
+    }
+
+    /// Asks the other side for its whole document.
+    fn ask(&mut self, records: &mut Vec<Record>) {
+        if let Some(cursor) = &mut self.cursor {
+            *cursor = cursor.lost();
+            records.push(Record::Cursor(*cursor));
+        }
+        self.arrived = None;
     }
 
     fn send_at(&mut self, now: Mono, at_once: bool) {
@@ -228,11 +203,10 @@ impl Peer {
         let clock = self.log.clock;
         self.log = Log::new(Replica { side: self.log.replica.side, incarnation: fresh });
         self.log.clock = clock;
-        self.cursor = None;
-        self.arrived = None;
+        records.push(Record::Reborn(fresh));
+        self.ask(records);
         self.snapshot = Some(self.log.last());
         self.send_at(now, true);
-        records.push(Record::Reborn(fresh));
     }
 
     /// A device takes the hub's time as it is (its own clock may stand in 1970); the hub clamps what
@@ -290,11 +264,12 @@ impl Peer {
                 }
                 self.take_batch(theirs, after, chain, &ops, document, records)
             }
-            Payload::Snapshot { seq, chain, after, until, entries } => {
+            Payload::Snapshot { seq, chain, reader, after, until, entries } => {
                 self.owe_ack = true;
                 let cursor = Cursor { incarnation: theirs.incarnation, seq, chain };
                 self.take_entries(wall, entries, document, records)?;
-                self.take_part(cursor, after, until, records);
+                let ours = reader == self.log.replica.incarnation;
+                self.take_part(cursor, ours.then_some((after, until)), records);
                 Ok(())
             }
         }
@@ -307,6 +282,7 @@ impl Peer {
             self.owe_fork = Some(incarnation);
             return Err(SyncAlarm::Sealed { incarnation });
         }
+        self.reader = Some(incarnation);
         if let Some(old) = self.cursor.filter(|cursor| cursor.incarnation != incarnation) {
             self.sealed.insert(old.incarnation);
             self.cursor = None;
@@ -326,7 +302,9 @@ impl Peer {
     ) -> Result<(), SyncAlarm> {
         // Without a cursor the log is not enough, and over a gap nothing is taken: the
         // acknowledgement that is owed tells where to go on.
-        let Some(held) = self.cursor.filter(|held| after <= held.seq) else { return Ok(()) };
+        let Some(held) = self.cursor.filter(|held| !held.is_lost() && after <= held.seq) else {
+            return Ok(());
+        };
         if let Some(op) = ops.iter().find(|op| !fits(&op.key, &op.value)) {
             return Err(SyncAlarm::Oversized { kind: op.kind });
         }
@@ -368,32 +346,44 @@ impl Peer {
         for entry in entries {
             let (kind, key) = (entry.kind, entry.key.clone());
             let own = document.marker(kind, &key).is_some_and(|m| m.replica.side == self.log.replica.side);
-            let said = document.get(kind, &key).filter(|_| own && is_plain_register(kind)).map(<[u8]>::to_vec);
+            let said =
+                document.get(kind, &key).filter(|_| own && is_plain_register(kind)).map(<[u8]>::to_vec);
             let ours = entry.marker.is_some_and(|m| m.replica.side == self.log.replica.side);
             record_change(document.join(entry), records);
-            if let Some(said) = said.filter(|said| ours && document.get(kind, &key) != Some(said.as_slice())) {
+            if let Some(said) = said.filter(|said| ours && document.get(kind, &key) != Some(said.as_slice()))
+            {
                 self.write(document, wall, kind, key, said, records);
             }
         }
         Ok(())
     }
 
+    /// Takes notice of a part and the span of keys that it holds; `None`: it was for another life.
     fn take_part(
         &mut self,
         cursor: Cursor,
-        after: Option<Slot>,
-        until: Option<Slot>,
+        span: Option<(Option<Slot>, Option<Slot>)>,
         records: &mut Vec<Record>,
     ) {
         if self.arrived.as_ref().is_none_or(|arrived| arrived.cursor() != cursor) {
             self.arrived = Some(Arrived::new(cursor));
         }
-        if self.arrived.as_mut().is_some_and(|arrived| arrived.take(after, until)) {
+        let complete = self
+            .arrived
+            .as_mut()
+            .zip(span)
+            .is_some_and(|(arrived, (after, until))| arrived.take(after, until));
+        // A part alone already holds what the writer wrote up to seq: should the writer lose that, the
+        // lost cursor tells.
+        let reached = if complete { cursor } else { cursor.lost() };
+        let past =
+            |held: Cursor| held.seq < cursor.seq || (complete && held.seq == cursor.seq && held.is_lost());
+        if self.cursor.is_none_or(past) {
+            self.cursor = Some(reached);
+            records.push(Record::Cursor(reached));
+        }
+        if complete {
             self.arrived = None;
-            if self.cursor.is_none_or(|held| held.seq < cursor.seq) {
-                self.cursor = Some(cursor);
-                records.push(Record::Cursor(cursor));
-            }
         }
     }
 
@@ -415,9 +405,9 @@ impl Peer {
         }
         if self.connected {
             let due = self.next_send.is_none_or(|at| at <= now);
-            let brought = match self.snapshot {
-                Some(position) if due => snapshot::cut(document, position),
-                None if due => self.log.batch().into_iter().collect(),
+            let brought = match (self.snapshot, self.reader) {
+                (Some(position), Some(reader)) if due => snapshot::cut(document, position, reader),
+                (None, _) if due => self.log.batch().into_iter().collect(),
                 _ => Vec::new(),
             };
             if !brought.is_empty() {
@@ -438,7 +428,8 @@ impl Peer {
         let span = RESEND_FIRST.saturating_mul(1 << self.tries.min(16)).saturating_mul(messages);
         let span = span.min(RESEND_LAST);
         // Half fixed, half drawn: never at once, never all devices together.
-        self.next_send = Some(now.after(span / 2 + span.mul_f64(f64::from(jitter) / f64::from(u32::MAX)) / 2));
+        self.next_send =
+            Some(now.after(span / 2 + span.mul_f64(f64::from(jitter) / f64::from(u32::MAX)) / 2));
         self.tries = self.tries.saturating_add(1);
     }
 }
@@ -457,17 +448,6 @@ fn is_plain_register(kind: Kind) -> bool {
 
 const fn fits(key: &str, value: &[u8]) -> bool {
     key.len() <= MAX_KEY_BYTES && value.len() <= MAX_VALUE_BYTES
-}
-
-fn record_change(change: Change, records: &mut Vec<Record>) {
-    match change {
-        Change::Nothing => {}
-        Change::Put(entry) => records.push(Record::Put(entry)),
-        Change::Floored(entry, gone) => {
-            records.push(Record::Put(entry));
-            records.extend(gone.into_iter().map(|(kind, key)| Record::Drop(kind, key)));
-        }
-    }
 }
 
 #[cfg(test)]

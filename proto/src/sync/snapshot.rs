@@ -6,11 +6,12 @@
 
 use super::{BATCH_BYTES, MAX_SNAPSHOT_PARTS};
 use crate::document::{Document, Entry, Slot};
+use crate::id::Incarnation;
 use crate::message::{Cursor, Payload};
 use crate::op::Chain;
 
 /// The parts of a snapshot that stands for the log up to `seq`.
-pub(super) fn cut(document: &Document, (seq, chain): (u64, Chain)) -> Vec<Payload> {
+pub(super) fn cut(document: &Document, (seq, chain): (u64, Chain), reader: Incarnation) -> Vec<Payload> {
     let mut parts: Vec<Vec<Entry>> = vec![Vec::new()];
     let mut bytes = 0;
     for entry in document.entries() {
@@ -31,7 +32,8 @@ pub(super) fn cut(document: &Document, (seq, chain): (u64, Chain)) -> Vec<Payloa
         .map(|(number, entries)| {
             let end = entries.last().map(|entry| (entry.kind, entry.key.clone()));
             let until = if number == last { None } else { end.clone() };
-            Payload::Snapshot { seq, chain, after: std::mem::replace(&mut after, end), until, entries }
+            let after = std::mem::replace(&mut after, end);
+            Payload::Snapshot { seq, chain, reader, after, until, entries }
         })
         .collect()
 }
@@ -85,7 +87,7 @@ fn reaches(end: &Option<Slot>, start: &Option<Slot>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Incarnation, Replica, Side};
+    use crate::id::{Replica, Side};
     use crate::op::{Kind, Op};
     use crate::time::Hlc;
 
@@ -124,7 +126,7 @@ mod tests {
             let key = format!("{number:04}");
             document.apply(replica, &Op { seq: number, hlc: Hlc(number), kind: Kind(0x0301), key, value });
         }
-        let parts = cut(&document, (39, Chain::default()));
+        let parts = cut(&document, (39, Chain::default()), Incarnation(2));
         assert!(parts.len() > 3);
         let (mut arrived, mut keys, mut ends) = (none(), 0, Vec::new());
         for part in parts.into_iter().rev() {

@@ -60,7 +60,6 @@ impl Disk {
                     self.replica.incarnation = fresh;
                     self.ops.clear();
                     self.base = (0, Chain::default());
-                    self.cursor = None;
                 }
             }
         }

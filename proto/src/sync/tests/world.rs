@@ -6,7 +6,7 @@ use crate::id::{DeviceId, Incarnation, Side};
 use crate::message::{Exchange, Hello};
 use crate::op::{Class, Kind, split_stamped, stamped};
 use crate::sync::{Peer, Record, SyncAlarm};
-use crate::time::{Hlc, Mono, WallMs};
+use crate::time::{Mono, WallMs};
 use crate::wire;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -414,6 +414,7 @@ impl World {
             {
                 self.say(|_| format!("{:?} is restored from its backup", SIDES[side]));
                 self.replace(side, backup);
+                self.air.clear(); // it takes longer than any message is under way
             }
             if self.random.percent(self.faults.lost) {
                 self.say(|_| format!("{:?} loses its database", SIDES[side]));
@@ -426,6 +427,7 @@ impl World {
             self.say(|_| "the device's card is swapped with its clone".into());
             self.clone = Some(self.nodes[DEVICE].disk.clone());
             self.replace(DEVICE, other);
+            self.air.clear();
         }
     }
 
@@ -523,15 +525,12 @@ fn difference(a: &Document, b: &Document) -> String {
         document.entries().map(|entry| ((entry.kind, entry.key.clone()), entry)).collect()
     };
     let (a, b) = (rows(a), rows(b));
-    a.keys()
-        .chain(b.keys())
-        .find(|slot| a.get(*slot) != b.get(*slot))
-        .map_or_else(String::new, |slot| {
-            let show = |side: &BTreeMap<_, crate::document::Entry>| {
-                side.get(slot).map(|entry| (entry.marker, entry.floor, entry.totals.clone(), short(&entry.value)))
-            };
-            format!("{slot:?}: {:?} against {:?}", show(&a), show(&b))
-        })
+    a.keys().chain(b.keys()).find(|slot| a.get(*slot) != b.get(*slot)).map_or_else(String::new, |slot| {
+        let show = |side: &BTreeMap<_, crate::document::Entry>| {
+            side.get(slot).map(|entry| (entry.marker, entry.floor, entry.totals.clone(), short(&entry.value)))
+        };
+        format!("{slot:?}: {:?} against {:?}", show(&a), show(&b))
+    })
 }
 
 fn short(value: &[u8]) -> String {
