@@ -16,7 +16,7 @@ const IMPURE: [(&str, &str); 11] = [
     ("std::net", "a core touches no network"),
     ("std::thread", "a core has no threads"),
     ("std::process", "a core starts nothing"),
-    ("std::env", "a core is told its settings"),
+    ("env::var", "a core is told its settings"),
     ("tokio", "a core is synchronous"),
     ("rusqlite", "a core touches no disk"),
     ("rumqttc", "a core touches no network"),
@@ -33,10 +33,10 @@ const CORES: [&str; 6] =
 const PLACES: [(&str, &[&str], &[&str]); 6] = [
     ("tract", &["tract_onnx::", "tract_core::", "tract_hir::"], &["agent/onnx/", "agent/infer/"]),
     ("candle", &["candle_core::", "candle_nn::"], &["agent/learn/"]),
-    ("rumqttc", &["rumqttc::"], &["agent/src/link", "agent/src/local", "agent/src/mqtt", "hub/src/link", "hub/src/mqtt", "tests/"]),
+    ("rumqttc", &["rumqttc::"], &["agent/src/link", "agent/src/mqtt", "hub/src/link", "tests/"]),
     ("rusqlite", &["rusqlite::"], &["agent/src/store", "hub/src/store", "tests/"]),
-    ("rmqtt", &["rmqtt::"], &["hub/src/broker", "hub/src/link"]),
-    ("axum", &["axum::"], &["agent/src/serve", "agent/src/control", "hub/src/api", "hub/src/page", "hub/src/artifacts", "tests/"]),
+    ("rmqtt", &["rmqtt::"], &["hub/src/broker"]),
+    ("axum", &["axum::"], &["agent/src/serve", "agent/src/control", "hub/src/api", "hub/src/serve", "tests/"]),
 ];
 
 /// Words that may stand nowhere. Split, so that this file does not hold them.
@@ -170,7 +170,10 @@ fn tests_stand_inside_their_module_or_in_the_one_test_binary() {
         .filter(|name| {
             let inside_src = name.contains("/src/") || name.ends_with("build.rs");
             let places = ["tests/it/", "tests/sim/", "tests/bench/", "tests/fuzz/"];
-            !inside_src && !places.iter().any(|place| name.starts_with(place))
+            // The engines are libraries in their own right and may be tested from outside, in one file.
+            let engines = ["agent/onnx/tests/it.rs", "agent/infer/tests/it.rs", "agent/learn/tests/it.rs"];
+            let own = engines.contains(&name.as_str()) || places.iter().any(|place| name.starts_with(place));
+            !inside_src && !own
         })
         .collect();
     none_of("a Rust file stands where none belongs (tests/it holds the one test binary)", &stray);
