@@ -1,0 +1,3 @@
+//! The one test binary over the whole tree.
+
+mod tidy;

@@ -1,0 +1,4 @@
+//! The demo's own parts.
+
+pub mod data;
+pub mod sensor;
