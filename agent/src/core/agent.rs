@@ -85,6 +85,8 @@ struct Model {
     trial_since: Mono,
     /// Whether the version that should serve does.
     serving: bool,
+    /// Whether any version has served in this life; the one before goes on until a swap is done.
+    answering: bool,
 }
 
 /// What a turn gathers: records are on disk before any effect is run.
@@ -170,7 +172,10 @@ impl Agent {
             Event::Fetched { model, generation, outcome } => {
                 self.on_fetched(now, &model, generation, outcome, &mut turn);
             }
-            Event::Installed { command, info } => self.on_installed(now, command, info, &mut turn),
+            Event::Installed { command, outcome } => {
+                let outcome = outcome.and_then(|info| self.on_installed(now, info, &mut turn));
+                turn.effects.push(Effect::Reply { number: command, outcome });
+            }
             Event::TrainingEnded { run, outcome } => self.on_training_ended(now, run, outcome, &mut turn),
             Event::Admitted { version, outcome } => self.on_admitted(now, version, outcome, &mut turn),
             Event::Serving { model, version, outcome } => {
@@ -184,6 +189,38 @@ impl Agent {
         self.on_time(now, &mut turn);
         self.speak(now, &mut turn);
         turn.finish(effects);
+    }
+
+    /// The process is about to end: what only memory holds goes to disk.
+    pub fn on_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::default();
+        self.write_counts(now, &mut turn);
+        let names: Vec<ModelName> = self.models.keys().cloned().collect();
+        for name in &names {
+            if let Some(model) = self.models.get_mut(name) {
+                model.note_serving_time(now.mono);
+            }
+            self.remember_model(name, &mut turn);
+        }
+        turn.finish(effects);
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn device(&self) -> &shoal_proto::id::DeviceId {
+        &self.policy.device
+    }
+
+    /// The present life of the database.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.peer.log.replica.incarnation
+    }
+
+    /// Starts of the process.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// When [`Event::Tick`] is due at the latest.

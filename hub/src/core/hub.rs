@@ -47,6 +47,8 @@ pub struct Hub {
     pub(super) broker: bool,
     /// Messages that could not be read, and other things from outside that should not be.
     pub(super) alarms: u64,
+    /// MQTT payload from and to devices since the start.
+    pub(super) bytes: (u64, u64),
     /// When each running rollout is planned next.
     pub(super) plans: BTreeMap<RolloutId, Mono>,
     /// When it was planned last.
@@ -88,6 +90,7 @@ impl Hub {
             generation: saved.generation,
             broker: false,
             alarms: 0,
+            bytes: (0, 0),
             plans,
             planned: BTreeMap::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -103,6 +106,7 @@ impl Hub {
             Event::BrokerUp => self.broker = true,
             Event::BrokerDown => self.on_broker_down(),
             Event::DeviceFrame { topic, retained, bytes } => {
+                self.bytes.0 = self.bytes.0.saturating_add(bytes.len() as u64);
                 self.on_frame(&mut turn, &topic, retained, &bytes);
             }
             Event::Request { number, request } => {
@@ -327,6 +331,7 @@ impl Hub {
                 match wire::encode(&message) {
                     Ok(frame) => {
                         let topic = Topic::Down(id.clone(), Down::Sync);
+                        self.bytes.1 = self.bytes.1.saturating_add(frame.len() as u64);
                         turn.effects.push(Effect::Publish { topic, frame });
                     }
                     Err(error) => self.alarm(turn, Some(id.clone()), error.to_string()),

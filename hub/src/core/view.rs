@@ -48,6 +48,10 @@ pub struct HealthView {
     pub alarms: u64,
     /// The last generation given.
     pub generation: u64,
+    /// MQTT payload of devices since the start.
+    pub bytes_in: u64,
+    /// MQTT payload to devices since the start.
+    pub bytes_out: u64,
 }
 
 /// A device in short.
@@ -225,6 +229,8 @@ impl Hub {
             online: self.devices.values().filter(|it| it.online.is_some()).count() as u64,
             running_rollouts: self.plans.len() as u64,
             alarms: self.alarms,
+            bytes_in: self.bytes.0,
+            bytes_out: self.bytes.1,
             generation: self.generation,
         }
     }

@@ -77,7 +77,8 @@ impl Agent {
             turn.effects.push(Effect::Note(Note::CannotServe { model: name, version: serving, reason }));
             return;
         };
-        let watch = match watch {
+        let attached = watch.and_then(|mut watch| watch.attach(&info).then_some(watch));
+        let watch = match attached {
             Some(watch) => watch,
             None => Watch::new(&info, self.next_window_id(turn), now.wall),
         };
@@ -90,6 +91,7 @@ impl Agent {
             window_opened: now.mono,
             trial_since: now.mono,
             serving: false,
+            answering: false,
         };
         self.models.insert(name.clone(), model);
         self.remember_slot(now, &name, turn);
@@ -250,6 +252,7 @@ impl Agent {
         }
         if let Some(model) = self.models.get_mut(name) {
             model.serving = true;
+            model.answering = true;
             model.trial_since = now.mono;
         }
         let (model, display) = (name.clone(), info.record.name.clone());
@@ -485,16 +488,19 @@ impl Agent {
         Ok(format!("{} goes on trial", version.short()))
     }
 
-    pub(super) fn on_installed(&mut self, now: Now, command: u64, info: VersionInfo, turn: &mut Turn) {
+    pub(super) fn on_installed(
+        &mut self,
+        now: Now,
+        info: VersionInfo,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
         let (name, version) = (info.record.model.clone(), info.version);
         self.take_version(now, info, turn);
-        let outcome = if self.models.contains_key(&name) {
-            self.on_promote_command(now, &name, version, turn)
-        } else {
-            self.open_model(now, name.clone(), Slot::new(version), None, turn);
-            Ok(format!("{} is admitted and will serve as `{name}`", version.short()))
-        };
-        turn.effects.push(Effect::Reply { number: command, outcome });
+        if self.models.contains_key(&name) {
+            return self.on_promote_command(now, &name, version, turn);
+        }
+        self.open_model(now, name.clone(), Slot::new(version), None, turn);
+        Ok(format!("{} is admitted and will serve as `{name}`", version.short()))
     }
 
     /// Deletes versions that no slot refers to.

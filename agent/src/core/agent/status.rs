@@ -2,7 +2,7 @@
 
 use super::super::trial::TrialVerdict;
 use super::{Agent, Turn};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{SlotState, Trigger};
 use shoal_proto::fact::{Fact, Health};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
@@ -11,7 +11,7 @@ use shoal_proto::time::Now;
 use std::collections::BTreeMap;
 
 /// The device at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Who.
     pub device: DeviceId,
@@ -22,13 +22,13 @@ pub struct Status {
     /// Operations that the hub has not yet acknowledged.
     pub outbox: usize,
     /// Counters, since the device is in use.
-    pub counts: BTreeMap<&'static str, u64>,
+    pub counts: BTreeMap<String, u64>,
     /// Its models.
     pub models: Vec<ModelStatus>,
 }
 
 /// One model at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelStatus {
     /// Which.
     pub model: ModelName,
@@ -67,7 +67,7 @@ impl Agent {
             boot: self.boot,
             hub: self.peer.is_connected(),
             outbox: self.peer.log.waiting(),
-            counts: self.counts.iter().map(|(count, total)| (count.key(), *total)).collect(),
+            counts: self.counts.iter().map(|(count, total)| (count.key().to_owned(), *total)).collect(),
             models: self.models.keys().filter_map(|name| self.model_status(now, name)).collect(),
         }
     }
@@ -86,7 +86,7 @@ impl Agent {
             model: name.clone(),
             serving,
             name: self.versions.get(&serving).map_or_else(String::new, |info| info.record.name.clone()),
-            ready: model.serving,
+            ready: model.answering,
             previous: model.slot.previous,
             candidate: model.slot.candidate.as_ref().map(|candidate| (candidate.version, candidate.state)),
             level: model.watch.level(),
@@ -102,6 +102,19 @@ impl Agent {
         })
     }
 
+    /// Whether every model answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.models.values().all(|model| model.answering)
+    }
+
+    /// The manifest of the version that serves a model.
+    #[must_use]
+    pub fn manifest(&self, name: &ModelName) -> Option<std::sync::Arc<shoal_proto::manifest::Manifest>> {
+        let serving = self.models.get(name)?.slot.serving();
+        self.versions.get(&serving).map(|info| info.manifest.clone())
+    }
+
     /// Every version on disk, by name.
     #[must_use]
     pub fn versions(&self) -> Vec<(Digest, shoal_proto::fact::VersionRecord)> {
@@ -112,6 +125,12 @@ impl Agent {
     #[must_use]
     pub fn document(&self) -> &shoal_proto::document::Document {
         &self.document
+    }
+
+    /// The canonical bytes of the device's document.
+    #[must_use]
+    pub fn document_bytes(&self) -> Vec<u8> {
+        self.document.to_bytes()
     }
 
     pub(super) fn write_health(&mut self, now: Now, turn: &mut Turn) {
