@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, Event, Incoming, LastWill, MqttOptions, Publish, QoS, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, Event, Incoming, LastWill, MqttOptions, Outgoing, Publish, QoS,
+    SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,14 +15,17 @@ use super::*;
 
 /// Longer than any answer takes on a loaded machine; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
-const SECRET: &[u8] = b"the hub's secret";
+pub(super) const SECRET: &[u8] = b"the hub's secret";
 const MAX_PACKET_BYTES: u32 = 131_072;
 
 async fn broker(access: impl Access + 'static) -> Broker {
     broker_with(access, None).await.unwrap()
 }
 
-async fn broker_with(access: impl Access + 'static, tls: Option<TlsFiles>) -> Result<Broker, BrokerError> {
+pub(super) async fn broker_with(
+    access: impl Access + 'static,
+    tls: Option<TlsFiles>,
+) -> Result<Broker, BrokerError> {
     let listen = ([127, 0, 0, 1], 0).into();
     Broker::start(BrokerConfig { listen, max_packet_bytes: MAX_PACKET_BYTES, tls, access: Arc::new(access) })
         .await
@@ -31,7 +35,7 @@ fn devices() -> DeviceAccess {
     DeviceAccess::new(SECRET, DeviceIdentity::Claimed)
 }
 
-fn options(broker: &Broker, id: &str) -> MqttOptions {
+pub(super) fn options(broker: &Broker, id: &str) -> MqttOptions {
     let mut options = MqttOptions::new(id, "127.0.0.1", broker.addr().port());
     options
         .set_max_packet_size(131_072, 131_072)
@@ -44,7 +48,7 @@ fn options(broker: &Broker, id: &str) -> MqttOptions {
 }
 
 /// A connected client; what arrives is read in order, with a limit on patience.
-struct Client {
+pub(super) struct Client {
     mqtt: AsyncClient,
     arriving: mpsc::Receiver<Incoming>,
     polling: JoinHandle<()>,
@@ -56,7 +60,7 @@ impl Client {
     }
 
     /// Connects or tells why not.
-    async fn connect_with(options: MqttOptions) -> Result<Self, String> {
+    pub(super) async fn connect_with(options: MqttOptions) -> Result<Self, String> {
         let (mqtt, mut events) = AsyncClient::new(options, 64);
         events.network_options.set_connection_timeout(PATIENCE.as_secs());
         match tokio::time::timeout(PATIENCE, events.poll()).await.expect("an answer to CONNECT") {
@@ -69,11 +73,15 @@ impl Client {
         let polling = TaskTracker::new().spawn(async move {
             // The first error ends the task, and with it the channel: a test sees a closed connection as `None`.
             while let Ok(event) = events.poll().await {
-                if let Event::Incoming(packet) = event
-                    && !matches!(packet, Incoming::PingResp)
-                    && arrived.send(packet).await.is_err()
-                {
-                    break;
+                match event {
+                    // Sent and flushed; it is for the client to close.
+                    Event::Outgoing(Outgoing::Disconnect) => break,
+                    Event::Outgoing(_) | Event::Incoming(Incoming::PingResp) => {}
+                    Event::Incoming(packet) => {
+                        if arrived.send(packet).await.is_err() {
+                            break;
+                        }
+                    }
                 }
             }
         });
@@ -87,7 +95,7 @@ impl Client {
             .expect("a packet or the end of the connection")
     }
 
-    async fn next_message(&mut self) -> Publish {
+    pub(super) async fn next_message(&mut self) -> Publish {
         match self.next().await {
             Some(Incoming::Publish(publish)) => publish,
             other => panic!("expected a message, got {other:?}"),
@@ -95,7 +103,7 @@ impl Client {
     }
 
     /// Subscribes and returns whether it was granted.
-    async fn subscribe(&mut self, filter: &str) -> bool {
+    pub(super) async fn subscribe(&mut self, filter: &str) -> bool {
         self.mqtt.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
         match self.next().await {
             Some(Incoming::SubAck(ack)) => {
@@ -106,7 +114,7 @@ impl Client {
     }
 
     /// Publishes with QoS 1 and waits for the acknowledgement.
-    async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
+    pub(super) async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
         self.publish_with(topic, payload, false).await;
     }
 
