@@ -13,8 +13,6 @@ mod guard;
 mod retained;
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "tls"))]
-mod tls_tests;
 pub mod topic;
 
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@ use rumqttc::{TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::tests::{Client, broker_with, options};
 use super::*;
 
 /// A certificate authority in a directory, and what it has signed.
@@ -100,7 +99,7 @@ async fn a_client_that_trusts_the_authority_speaks_tls_and_another_does_not() {
 async fn under_mutual_tls_the_certificate_names_the_device() {
     let authority = Authority::new();
     let files = TlsFiles { client_ca: Some(authority.ca()), ..authority.sign(Some("hub"), "broker") };
-    let access = DeviceAccess::new(super::tests::SECRET, DeviceIdentity::UserName);
+    let access = DeviceAccess::new(SECRET, DeviceIdentity::UserName);
     let broker = broker_with(access, Some(files)).await.unwrap();
     let hub = authority.sign(Some("hub"), "hub");
     let press = authority.sign(Some("press-07"), "press");
