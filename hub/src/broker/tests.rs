@@ -115,6 +115,17 @@ impl Client {
         }
     }
 
+    /// The next message that is not a retained one. rmqtt looks for retained messages after SUBACK, in a
+    /// task of its own: one published meanwhile may come twice, and the retained copy late.
+    async fn next_live_message(&mut self) -> Publish {
+        loop {
+            let message = self.next_message().await;
+            if !message.retain {
+                break message;
+            }
+        }
+    }
+
     /// Subscribes and returns whether it was granted.
     async fn subscribe(&mut self, filter: &str) -> bool {
         self.mqtt.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
@@ -354,7 +365,7 @@ async fn a_late_subscriber_gets_the_retained_message_until_it_is_cleared() {
     let mut late = Client::connect(&broker, "hub-page").await;
     assert!(late.subscribe("shoal/v1/d/+/+/up/status").await);
     press.publish(status, "fence").await;
-    assert_eq!(late.next_message().await.payload, "fence");
+    assert_eq!(late.next_live_message().await.payload, "fence");
 }
 
 #[tokio::test]
@@ -367,8 +378,7 @@ async fn the_last_will_is_delivered_live_and_kept() {
     mortal.set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true));
 
     Client::connect_until_served(mortal.clone()).await.vanish().await;
-    let live = hub.next_message().await;
-    assert_eq!((live.payload.as_ref(), live.retain), (b"offline".as_slice(), false));
+    assert_eq!(hub.next_live_message().await.payload, "offline");
 
     let mut late = Client::connect(&broker, "hub-page").await;
     assert!(late.subscribe(status).await);
@@ -380,10 +390,8 @@ async fn the_last_will_is_delivered_live_and_kept() {
     press.publish(status, "bye").await;
     press.leave().await;
     Client::connect(&broker, "press-08").await.publish("shoal/v1/d/3f/press-08/up/status", "fence").await;
-    for expected in ["bye", "fence"] {
-        let live = hub.next_message().await;
-        assert_eq!((std::str::from_utf8(&live.payload).unwrap(), live.retain), (expected, false));
-    }
+    assert_eq!(hub.next_live_message().await.payload, "bye");
+    assert_eq!(hub.next_live_message().await.payload, "fence");
 }
 
 #[tokio::test]
