@@ -1,6 +1,8 @@
 //! The real binary with its embedded broker, and with mosquitto where that is installed: a device made
 //! of the protocol's other side, the API through reqwest, and the command line.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test panic as the test does")]
+
 use reqwest::{Client, StatusCode};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
