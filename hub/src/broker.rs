@@ -4,6 +4,11 @@
 //! are gone after a restart; the sync protocol needs nothing retained and nothing persistent from a
 //! broker. PUBACK means "the broker has it in memory", never "delivered".
 //!
+//! Two habits of rmqtt that clients must know, both seen in the tests: a client that connects again while
+//! the end of its older connection is being processed is refused with "server unavailable" and must try
+//! again; and retained messages are looked up after SUBACK by a task of its own, so that one may arrive
+//! twice or after a newer live message. What must be ordered carries its own number.
+//!
 //! rmqtt spawns detached tasks that never end (executors, sessions, its accept loop) and offers no stop.
 //! Giving it a runtime of its own is what makes [`Broker::shutdown`] complete: every task, socket and
 //! timer goes with the runtime. It also keeps a reconnect storm off the threads of the hub's core.

@@ -1,6 +1,8 @@
 //! The real binary with its embedded broker, and with mosquitto where that is installed: a device made
 //! of the protocol's other side, the API through reqwest, and the command line.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test panic as the test does")]
+
 use reqwest::{Client, StatusCode};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
@@ -15,7 +17,7 @@ use shoal_proto::sync::{Log, Peer};
 use shoal_proto::time::{Mono, WallMs};
 use shoal_proto::topic::{Topic, Up};
 use shoal_proto::wire::{decode, encode};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -147,7 +149,7 @@ async fn device(id: DeviceId, broker: String, champion: Digest) {
     let gas = ModelName::new("gas").unwrap();
     let mut slot =
         SlotReport { applied_generation: 0, champion, previous: None, candidate: None, last_end: None };
-    let mut write = |peer: &mut Peer, document: &mut Document, slot: &SlotReport| {
+    let write = |peer: &mut Peer, document: &mut Document, slot: &SlotReport| {
         let (kind, key, value) = Fact::Slot(gas.clone(), slot.clone()).into_parts();
         peer.write(document, WallMs(1), kind, key, value, &mut Vec::new());
     };

@@ -1,10 +1,14 @@
 //! The broker with real rumqttc clients over real sockets.
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, Event, Incoming, LastWill, MqttOptions, Publish, QoS, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, Event, Incoming, LastWill, MqttOptions, Outgoing, Publish, QoS,
+    SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -52,7 +56,20 @@ struct Client {
 
 impl Client {
     async fn connect(broker: &Broker, id: &str) -> Self {
-        Self::connect_with(options(broker, id)).await.unwrap()
+        Self::connect_until_served(options(broker, id)).await
+    }
+
+    /// Connects again as long as the broker is still busy with the end of an older connection of this id.
+    async fn connect_until_served(options: MqttOptions) -> Self {
+        let attempts = async {
+            loop {
+                match Self::connect_with(options.clone()).await {
+                    Err(refused) if refused.contains("ServiceUnavailable") => {}
+                    other => break other.unwrap(),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, attempts).await.expect("a connection")
     }
 
     /// Connects or tells why not.
@@ -69,11 +86,15 @@ impl Client {
         let polling = TaskTracker::new().spawn(async move {
             // The first error ends the task, and with it the channel: a test sees a closed connection as `None`.
             while let Ok(event) = events.poll().await {
-                if let Event::Incoming(packet) = event
-                    && !matches!(packet, Incoming::PingResp)
-                    && arrived.send(packet).await.is_err()
-                {
-                    break;
+                match event {
+                    // Sent and flushed; it is for the client to close.
+                    Event::Outgoing(Outgoing::Disconnect) => break,
+                    Event::Outgoing(_) | Event::Incoming(Incoming::PingResp) => {}
+                    Event::Incoming(packet) => {
+                        if arrived.send(packet).await.is_err() {
+                            break;
+                        }
+                    }
                 }
             }
         });
@@ -91,6 +112,17 @@ impl Client {
         match self.next().await {
             Some(Incoming::Publish(publish)) => publish,
             other => panic!("expected a message, got {other:?}"),
+        }
+    }
+
+    /// The next message that is not a retained one. rmqtt looks for retained messages after SUBACK, in a
+    /// task of its own: one published meanwhile may come twice, and the retained copy late.
+    async fn next_live_message(&mut self) -> Publish {
+        loop {
+            let message = self.next_message().await;
+            if !message.retain {
+                break message;
+            }
         }
     }
 
@@ -333,7 +365,7 @@ async fn a_late_subscriber_gets_the_retained_message_until_it_is_cleared() {
     let mut late = Client::connect(&broker, "hub-page").await;
     assert!(late.subscribe("shoal/v1/d/+/+/up/status").await);
     press.publish(status, "fence").await;
-    assert_eq!(late.next_message().await.payload, "fence");
+    assert_eq!(late.next_live_message().await.payload, "fence");
 }
 
 #[tokio::test]
@@ -345,9 +377,8 @@ async fn the_last_will_is_delivered_live_and_kept() {
     let mut mortal = options(&broker, "press-07");
     mortal.set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true));
 
-    Client::connect_with(mortal.clone()).await.unwrap().vanish().await;
-    let live = hub.next_message().await;
-    assert_eq!((live.payload.as_ref(), live.retain), (b"offline".as_slice(), false));
+    Client::connect_until_served(mortal.clone()).await.vanish().await;
+    assert_eq!(hub.next_live_message().await.payload, "offline");
 
     let mut late = Client::connect(&broker, "hub-page").await;
     assert!(late.subscribe(status).await);
@@ -355,12 +386,12 @@ async fn the_last_will_is_delivered_live_and_kept() {
     assert_eq!((kept.payload.as_ref(), kept.retain), (b"offline".as_slice(), true));
 
     // Leaving in order publishes no will.
-    let mut press = Client::connect_with(mortal).await.unwrap();
+    let mut press = Client::connect_until_served(mortal).await;
     press.publish(status, "bye").await;
     press.leave().await;
     Client::connect(&broker, "press-08").await.publish("shoal/v1/d/3f/press-08/up/status", "fence").await;
-    assert_eq!(hub.next_message().await.payload, "bye");
-    assert_eq!(hub.next_message().await.payload, "fence");
+    assert_eq!(hub.next_live_message().await.payload, "bye");
+    assert_eq!(hub.next_live_message().await.payload, "fence");
 }
 
 #[tokio::test]

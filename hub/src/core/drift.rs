@@ -103,6 +103,9 @@ pub struct DeviceDrift {
     pub closed: WallMs,
 }
 
+/// A window in a document: whether of the current incarnation, its number, its bytes.
+type Stored<'a> = (bool, u64, &'a [u8]);
+
 /// The newest sealed windows of each model on a device, oldest first: those of the current incarnation
 /// before those of earlier lives. `limit` 0 takes all.
 #[must_use]
@@ -111,7 +114,7 @@ pub fn newest_windows(
     current: Option<Incarnation>,
     limit: usize,
 ) -> BTreeMap<ModelName, Vec<WindowSummary>> {
-    let mut keys: BTreeMap<&str, Vec<(bool, u64, &[u8])>> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Vec<Stored<'_>>> = BTreeMap::new();
     let current = current.map(|it| it.to_string());
     for (key, value) in document.of_kind(WINDOW) {
         let mut parts = key.splitn(3, '/');
@@ -209,7 +212,8 @@ impl Group {
         baseline: Digest,
         registry: &BTreeMap<Digest, Registered>,
     ) -> DriftView {
-        let known = registry.values().find(|it| it.record.model == model && it.record.baseline == baseline);
+        let of_baseline = |it: &&Registered| it.record.model == model && it.record.baseline == baseline;
+        let known = registry.values().filter(of_baseline).min_by_key(|it| (it.pushed, it.version));
         let name = |index: usize| {
             let named = known.and_then(|it| it.features.get(index).cloned());
             named.unwrap_or_else(|| format!("feature {index}"))

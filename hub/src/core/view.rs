@@ -326,8 +326,9 @@ impl Hub {
                 view.into_iter().for_each(|view| view.condemned_on.push(id.clone()));
             }
         }
-        let found: Vec<VersionView> =
+        let mut found: Vec<VersionView> =
             views.into_values().filter(|view| model.is_none_or(|model| view.model == *model)).collect();
+        found.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         match model {
             Some(model) if found.is_empty() => Err(Refusal::UnknownModel { model: model.clone() }),
             _ => Ok(found),
@@ -362,7 +363,10 @@ impl Hub {
                     device: id.clone(),
                     wave: member.wave,
                     state: seen.state.word().to_owned(),
-                    what: seen.state.into(),
+                    what: match member.assigned {
+                        Some(_) => seen.state.into(),
+                        None => Said { what: seen.state, text: "not assigned".to_owned() },
+                    },
                     trial_labelled: seen.trial_labels.0,
                     trial_correct: seen.trial_labels.1,
                     generation: member.assigned.map(|it| it.generation),
