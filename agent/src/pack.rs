@@ -3,6 +3,7 @@
 mod build;
 mod model;
 
+use crate::file::{FileError, write_atomic};
 use crate::keys::{KeyError, read_key};
 use crate::profile;
 use crate::rows::Rows;
@@ -15,8 +16,8 @@ use shoal_onnx::Refusal;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Task;
 use shoal_proto::package::PackageError;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 /// Share of the labelled rows that the model is not fitted on: predictions are profiled on them, and the
 /// guard set is drawn from them.
@@ -138,14 +139,16 @@ pub enum PackError {
     /// `--fit`.
     #[error("`--fit {fit}` is not understood: expected mlp:WIDTH or mlp:WIDTH,WIDTH with 1 to 4096")]
     Fit { fit: String },
-    /// A file.
-    #[error("failed to {action} `{path}`")]
-    File {
-        action: &'static str,
+    /// The model's file.
+    #[error("failed to read `{path}`")]
+    Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    /// The package's file.
+    #[error(transparent)]
+    Write(#[from] FileError),
     /// Too few rows to learn from and to test on.
     #[error("`{file}` has {rows} rows with a label and no missing value, {MIN_ROWS} are needed")]
     TooFewRows { file: PathBuf, rows: usize },
@@ -224,7 +227,7 @@ pub fn run(args: &PackArgs) -> Result<PackReport, PackError> {
     }
     let archive = package.to_archive()?;
     let file = args.output.clone().unwrap_or_else(|| format!("{}.shoal", parts.name).into());
-    write(&file, &archive)?;
+    write_atomic(&file, &archive)?;
     Ok(PackReport {
         file,
         name: package.manifest()?.display_name(),
@@ -290,17 +293,6 @@ pub fn complete(table: &Table) -> (Rows, Vec<String>) {
             (rows, Vec::new())
         }
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), PackError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|cause| cause.error)
-    };
-    write().map(drop).map_err(|source| PackError::File { action: "write", path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub use admit::AdmitError;
 pub use job::{AdmitJob, Answer, Born, TrainingJob};
 pub use limits::Limits;
 pub use parent::{Workers, WorkersError};
-pub use samples::Sample;
 pub use train::{TrainError, train};
 
 use clap::Subcommand;

@@ -28,7 +28,7 @@ const SUM_TOLERANCE: f32 = 1e-3;
 /// The ONNX file, read or fitted.
 pub(super) fn bytes(args: &PackArgs, train: &Rows, classes: usize) -> Result<Vec<u8>, PackError> {
     if let Some(path) = &args.onnx {
-        let fail = |source| PackError::File { action: "read", path: path.clone(), source };
+        let fail = |source| PackError::Read { path: path.clone(), source };
         let onnx = fs::read(path).map_err(fail)?;
         let refused = |source| PackError::Refused { path: path.clone(), source };
         inspect(&onnx, &Limits::default()).map_err(refused)?;

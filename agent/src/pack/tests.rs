@@ -5,6 +5,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use shoal_proto::package::{GUARD, Package, REPLAY};
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
 
 #[derive(Debug, Parser)]
 struct Cli {

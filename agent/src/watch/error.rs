@@ -10,8 +10,9 @@ use shoal_proto::summary::DriftLevel;
 
 /// Odds of an error that are looked for: twice the promised ones.
 const ODDS_RATIO: f64 = 2.0;
-/// One false alarm in at least this many labels: two months of one a minute.
-const LABELS_PER_FALSE_DRIFT: f64 = 100_000.0;
+/// One false alarm in at least this many labels, by proof; in half a million or more, measured, where
+/// the promise comes from ten thousand rows. Labels are rare, so delay is what costs: see the tests for both.
+const LABELS_PER_FALSE_DRIFT: f64 = 10_000.0;
 /// A sum this improbable at a window's close is a warning: one in about a thousand closes.
 const CLOSES_PER_FALSE_WARNING: f64 = 1_000.0;
 /// Labels from which the promise is taken where the package makes none.
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn delays_and_false_alarms_are_bounded() {
         let mut rng = StdRng::seed_from_u64(1);
-        for (to, bound) in [(0.3, 120), (0.2, 400)] {
+        for (to, bound) in [(0.3, 110), (0.2, 300)] {
             let mut delays: Vec<u64> = (0..200)
                 .map(|_| {
                     let mut watch = promised(10);
@@ -164,10 +165,14 @@ mod tests {
             println!("0.1 -> {to}: median {} p95 {}", delays[100], delays[190]);
             assert!(delays[100] <= bound);
         }
-        let false_alarms =
-            (0..40).filter(|_| delay(&mut promised(10), &mut rng, 0.1, 50_000).is_some()).count();
-        println!("{false_alarms} false alarms in 40 streams of 50,000 labels");
-        assert!(false_alarms <= 8);
+        for percent in [2_u32, 10, 30] {
+            let rate = f64::from(percent) / 100.0;
+            let alarms = (0..20)
+                .filter(|_| delay(&mut promised(percent.into()), &mut rng, rate, 50_000).is_some())
+                .count();
+            println!("promised {rate}: {alarms} false alarms in 20 streams of 50,000 labels");
+            assert!(alarms <= 6);
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@ use super::*;
 use crate::pack::{HELD_OUT, PackArgs, TaskArg};
 use crate::profile;
 use crate::rows::Rows;
+use crate::store::LabelledRow;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::{Manifest, Recipe};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
+use shoal_proto::time::WallMs;
 
 /// A row of one of two classes; `turn` swaps the sides they lie on.
 fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
@@ -42,11 +44,18 @@ fn parent(folder: &Path) -> Package {
     Package::from_archive(&fs::read(output).unwrap()).unwrap()
 }
 
-fn samples(count: usize, turn: bool) -> Vec<Sample> {
+fn samples(count: u64, turn: bool) -> Vec<LabelledRow> {
     let mut rng = StdRng::seed_from_u64(2);
-    let one = |at: usize| {
+    let one = |at| {
         let (features, class) = draw(&mut rng, turn);
-        Sample { prediction_id: format!("p{at}"), features, class: Some(class), value: None }
+        LabelledRow {
+            rowid: at,
+            prediction_id: format!("p{at}"),
+            features,
+            class: Some(class),
+            value: None,
+            at: WallMs(at),
+        }
     };
     (0..count).map(one).collect()
 }

@@ -2,10 +2,11 @@
 
 use super::answer::{AnswerError, Judge};
 use super::job::{Born, TrainingJob};
-use super::samples::Sample;
+use super::samples::{digest_into, push, read};
 use crate::keys::{KeyError, device_key};
 use crate::profile;
 use crate::rows::{Rows, RowsError};
+use crate::store::{LabelledRow, StoreError};
 use crate::vault::{Vault, VaultError};
 use shoal_learn::{DatasetError, LearnError, Optimizer, Recipe, Scope, fine_tune};
 use shoal_proto::decision::Evidence;
@@ -30,8 +31,8 @@ const MAX_STEPS: u64 = 20_000;
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The device's rows cannot be read.
-    #[error("the labelled rows cannot be read: {reason}")]
-    Samples { reason: String },
+    #[error("the labelled rows cannot be read")]
+    Samples(#[source] StoreError),
     /// Too few of them.
     #[error(
         "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed"
@@ -68,7 +69,7 @@ pub enum TrainError {
 pub(super) fn run(job: &TrainingJob) -> Result<Born, TrainError> {
     let vault = Vault::join(&job.state);
     let parent = vault.get(job.parent)?;
-    let samples = super::samples::read(&job.state, &job.model, job.recipe.max_rows)?;
+    let samples = read(&job.state, &job.model, job.recipe.max_rows)?;
     let (mut candidate, evidence) = train(job, &parent, &samples)?;
     candidate.sign(&device_key(&job.state)?)?;
     Ok(Born { version: vault.put(&candidate)?.version, evidence })
@@ -81,7 +82,7 @@ pub(super) fn run(job: &TrainingJob) -> Result<Born, TrainError> {
 pub fn train(
     job: &TrainingJob,
     parent: &Package,
-    samples: &[Sample],
+    samples: &[LabelledRow],
 ) -> Result<(Package, Evidence), TrainError> {
     let manifest = parent.manifest()?;
     let data = Data::split(job, &manifest, parent, samples)?;
@@ -122,13 +123,13 @@ impl Data {
         job: &TrainingJob,
         manifest: &Manifest,
         parent: &Package,
-        samples: &[Sample],
+        samples: &[LabelledRow],
     ) -> Result<Self, TrainError> {
         let (width, classes) = (manifest.features.len(), manifest.output.classes.len());
         let is_classes = manifest.model.task == Task::Classification;
         let none = || Rows::none(width, is_classes);
-        let usable: Vec<&Sample> =
-            samples.iter().filter(|sample| sample.push_to(&mut none(), classes)).collect();
+        let usable: Vec<&LabelledRow> =
+            samples.iter().filter(|sample| push(sample, &mut none(), classes)).collect();
         let older = usable
             .iter()
             .enumerate()
@@ -150,11 +151,11 @@ impl Data {
         };
         let mut bytes = job.seed.to_le_bytes().to_vec();
         for sample in first {
-            sample.push_to(&mut data.training, classes);
-            sample.digest_into(&mut bytes);
+            push(sample, &mut data.training, classes);
+            digest_into(sample, &mut bytes);
         }
         for sample in last {
-            sample.push_to(&mut data.holdout, classes);
+            push(sample, &mut data.holdout, classes);
         }
         bytes.extend(parent.file(REPLAY).unwrap_or_default());
         data.digest = Digest::of(&bytes);
