@@ -12,9 +12,9 @@ use shoal_proto::manifest::{
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
 
 /// Rows of the guard set at most: a candidate answers them in well under a second.
-pub const MAX_GUARD_ROWS: usize = 500;
+pub(super) const MAX_GUARD_ROWS: usize = 500;
 /// Rows of the replay set at most: 1 MiB for 128 features.
-pub const MAX_REPLAY_ROWS: usize = 2_000;
+pub(super) const MAX_REPLAY_ROWS: usize = 2_000;
 
 /// What a package is made from.
 pub(super) struct Parts<'a> {

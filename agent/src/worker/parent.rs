@@ -133,7 +133,7 @@ async fn end(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         if let Some(stdout) = stdout {
             stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes).await?;
         }
-        Ok(bytes)
+        io::Result::Ok(bytes)
     };
     let errors = async {
         match stderr {

@@ -170,7 +170,9 @@ impl Data {
         trained_rows: u64,
     ) -> Result<Evidence, AnswerError> {
         let tolerance = tolerance(champion.errors(&self.guard)?);
-        let both = |rows| Ok((champion.right(rows, tolerance)?, candidate.right(rows, tolerance)?));
+        let both = |rows| -> Result<_, AnswerError> {
+            Ok((champion.right(rows, tolerance)?, candidate.right(rows, tolerance)?))
+        };
         let (old, new) = both(&self.holdout)?;
         let (guard_old, guard_new) = both(&self.guard)?;
         let only = |mine: &[bool], other: &[bool]| count(mine.iter().zip(other).map(|(m, o)| *m && !*o));
