@@ -138,7 +138,7 @@ fn command(args: Args, program: (PathBuf, Vec<String>)) -> Result<(), CliError> 
         }
         Command::Pack(args) => {
             let report = crate::pack::run(&args)?;
-            print(json, &report, || report.to_string())
+            print(json, &report, || show::packed(&report))
         }
         Command::Predict(args) if args.package.is_some() => {
             let answer = offline::predict(&args)?;

@@ -2,6 +2,7 @@
 
 use crate::control::Version;
 use crate::core::agent::{ModelStatus, Status};
+use crate::pack::PackReport;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -50,6 +51,31 @@ fn one_model(model: &ModelStatus) -> String {
     if let Some(end) = &model.last_end {
         line(&mut text, "  last candidate", &format!("{} {:?}", end.version.short(), end.end));
     }
+    text
+}
+
+/// A package that was made.
+pub(super) fn packed(report: &PackReport) -> String {
+    let mut text = String::new();
+    line(&mut text, "package", &format!("{} ({} bytes)", report.file.display(), report.size_bytes));
+    line(&mut text, "name", &format!("{}  {}", report.name, report.version.short()));
+    line(&mut text, "features", &report.features.to_string());
+    if !report.classes.is_empty() {
+        line(&mut text, "classes", &report.classes.join(", "));
+    }
+    line(&mut text, "rows", &format!("{}, {} complete, {} held out", report.rows, report.complete_rows, report.held_out_rows));
+    if let Some(accuracy) = report.held_out_accuracy {
+        let kind = if report.fitted { "" } else { " (the model may have seen these rows)" };
+        line(&mut text, "held-out accuracy", &format!("{accuracy:.3}{kind}"));
+    }
+    if let Some(rmse) = report.held_out_rmse {
+        line(&mut text, "held-out RMSE", &format!("{rmse:.4}"));
+    }
+    line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
+    for reason in &report.not_trainable {
+        line(&mut text, "cannot be trained", reason);
+    }
+    line(&mut text, "signed", if report.signed { "yes" } else { "no: the hub signs it when it is pushed" });
     text
 }
 
