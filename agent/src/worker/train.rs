@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Rows to train on below which a run is not worth its power.
-pub const MIN_TRAINING_ROWS: usize = 20;
+pub(super) const MIN_TRAINING_ROWS: usize = 20;
 /// Weight of all replayed rows together, as a multiple of that of the device's rows: the old is not
 /// forgotten, and the new is what counts.
 const REPLAY_WEIGHT: f64 = 0.5;

@@ -74,7 +74,7 @@ impl Fleet {
         let mut all = vec!["hub", "--hub", self.hub_url.as_str(), "--json"];
         all.extend(args);
         let text = output(&self.program, &all).await?;
-        Ok(serde_json::from_str(text.lines().last().unwrap_or("null"))?)
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Makes a package with the agent's own command.

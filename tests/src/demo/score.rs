@@ -11,7 +11,7 @@ pub(super) struct Scores(Arc<Mutex<Vec<(bool, bool)>>>);
 
 /// Shares of right answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
-pub struct Accuracy {
+pub(super) struct Accuracy {
     /// As served.
     pub served: f64,
     /// By the first version, which never learned.

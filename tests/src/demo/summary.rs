@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// The whole run.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Summary {
+pub(super) struct Summary {
     /// Seconds from start to end.
     pub seconds: f64,
     /// Devices.
@@ -36,7 +36,7 @@ pub struct Summary {
 
 /// Training runs over the fleet.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Retrains {
+pub(super) struct Retrains {
     /// Passed the gate.
     pub accepted: u64,
     /// Did not.
@@ -49,7 +49,7 @@ pub struct Retrains {
 
 /// Accuracy at the points of the story.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Accuracies {
+pub(super) struct Accuracies {
     /// Before anything changed.
     pub before: Accuracy,
     /// The mean over devices of each one's worst 200 rows.
@@ -62,7 +62,7 @@ pub struct Accuracies {
 
 /// How a rollout ended.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct RolloutEnd {
+pub(super) struct RolloutEnd {
     /// What was rolled out.
     pub version: String,
     /// `succeeded`, `stopped` …
@@ -78,7 +78,7 @@ pub struct RolloutEnd {
 impl Summary {
     /// The table at the end.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
             let _infallible = writeln!(text, "  {name:<26} {value}");
