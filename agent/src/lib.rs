@@ -4,4 +4,5 @@ pub mod clock;
 pub mod core;
 pub mod file;
 pub mod mqtt;
+pub mod serve;
 pub mod store;
