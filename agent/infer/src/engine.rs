@@ -4,11 +4,12 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use ndarray::ArrayD;
 use shoal_onnx::Datatype;
 use thiserror::Error;
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, SymbolScope, TDim,
-    TValue, TVec, Tensor as Held, TractResult, TypedRunnableModel, tract_ndarray::ArrayD,
+    TValue, TVec, Tensor as Held, TractResult, TypedRunnableModel,
 };
 use tract_onnx::{Onnx, pb::ModelProto};
 
@@ -78,17 +79,12 @@ pub(crate) fn run(plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>, Eng
 /// Hands a tensor to the engine as the datatype the model wants.
 pub(crate) fn give(tensor: &Tensor, wanted: Datatype) -> Result<TValue, EngineFailure> {
     guarded(|| {
-        let held = match &tensor.data {
-            TensorData::String(values) => {
-                Held::from(ArrayD::from_shape_vec(tensor.shape.clone(), values.clone())?)
-            }
-            data => give_numbers(data, &tensor.shape)?,
-        };
+        let held = held(&tensor.data, &tensor.shape)?;
         Ok(cast(held, wanted)?.into_tvalue())
     })
 }
 
-fn give_numbers(data: &TensorData, shape: &[usize]) -> TractResult<Held> {
+fn held(data: &TensorData, shape: &[usize]) -> TractResult<Held> {
     match data {
         TensorData::Bool(v) => Held::from_shape(shape, v),
         TensorData::U8(v) => Held::from_shape(shape, v),

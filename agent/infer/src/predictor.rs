@@ -58,8 +58,8 @@ pub struct Predictor {
     batching: Batching,
     /// Output slot for [`Predictor::rows`]: the first of floating point numbers.
     pub(crate) float_output: Option<usize>,
-    /// One row, with no open size; the fastest.
-    one_row: Option<Plan>,
+    /// The smallest shapes (one row where that is open), with no open size; the fastest.
+    smallest: Option<(Shapes, Plan)>,
     any_rows: Option<Plan>,
     /// Absent when the two above answer everything: it holds a copy of the file.
     plans: Option<Plans>,
@@ -85,7 +85,7 @@ impl Predictor {
             outputs,
             batching: Batching::Fixed,
             float_output: None,
-            one_row: None,
+            smallest: None,
             any_rows: None,
             plans: Some(plans),
         };
@@ -183,8 +183,9 @@ impl Predictor {
 
     /// Runs the engine with the best plan there is for these shapes.
     pub(crate) fn run(&self, shapes: Shapes, values: TVec<TValue>) -> Result<TVec<TValue>, EngineFailure> {
-        let is_one = shapes.iter().all(|shape| shape.first().is_none_or(|rows| *rows == 1));
-        if let (true, Some(plan)) = (is_one, &self.one_row) {
+        if let Some((fitting, plan)) = &self.smallest
+            && *fitting == shapes
+        {
             return engine::run(plan, values);
         }
         if let Some(plan) = &self.any_rows {
@@ -208,7 +209,7 @@ impl Predictor {
                     failure = None;
                     self.float_output = made.iter().position(is_float);
                     if !is_free {
-                        self.one_row = self.plan_for(1, *free).ok();
+                        self.smallest = self.smallest_plan(*free).ok();
                     }
                     if batches {
                         self.batching = self.try_batches(is_free, *free)?;
@@ -221,9 +222,14 @@ impl Predictor {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let all_answered = self.one_row.is_some()
-            && matches!(self.batching, Batching::Open | Batching::OneByOne | Batching::Fixed);
-        if all_answered && !is_free {
+        // With these, every shape that is let through has its plan already.
+        let is_fixed = self.inputs.iter().all(|input| input.dims.iter().all(Option::is_some));
+        let is_settled = match self.batching {
+            Batching::Open | Batching::OneByOne => !is_free,
+            Batching::Fixed => is_fixed,
+            Batching::PerSize => false,
+        };
+        if is_settled && self.smallest.is_some() {
             self.plans = None;
         }
         Ok(())
@@ -231,10 +237,17 @@ impl Predictor {
 
     fn try_batches(&mut self, is_free: bool, free: usize) -> Result<Batching, EngineFailure> {
         if !is_free {
-            self.any_rows = self.open_plan().ok();
-            if self.any_rows.is_some() && self.try_rows(TRIAL_ROWS, free).is_ok() {
-                return Ok(Batching::Open);
-            }
+            let failure = match self.open_plan() {
+                Ok(plan) => {
+                    self.any_rows = Some(plan);
+                    match self.try_rows(TRIAL_ROWS, free) {
+                        Ok(_) => return Ok(Batching::Open),
+                        Err(failure) => failure,
+                    }
+                }
+                Err(failure) => failure,
+            };
+            tracing::info!(%failure, "no plan for any number of rows, one is made for each");
             self.any_rows = None;
         }
         let per_size = self
@@ -259,10 +272,10 @@ impl Predictor {
         }
     }
 
-    fn plan_for(&self, rows: usize, free: usize) -> Result<Plan, EngineFailure> {
-        let shapes: Shapes = self.inputs.iter().map(|input| shape(input, rows, free)).collect();
+    fn smallest_plan(&self, free: usize) -> Result<(Shapes, Plan), EngineFailure> {
+        let shapes: Shapes = self.inputs.iter().map(|input| shape(input, 1, free)).collect();
         match &self.plans {
-            Some(plans) => plans.get(&shapes),
+            Some(plans) => plans.get(&shapes).map(|plan| (shapes, plan)),
             None => Err(EngineFailure::Error { message: "the file is no longer held".into() }),
         }
     }

@@ -1,9 +1,17 @@
 //! Models served: the zoo's answers, errors by name, archives, admission.
 
+#![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
+
 use std::path::PathBuf;
+
+use prost::Message;
 
 use shoal_infer::*;
 use shoal_onnx::{Datatype, DenseLayer, Head, Limits, MlpSpec, Normaliser, build_mlp};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto,
+};
 
 fn testdata(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../onnx/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -163,7 +171,23 @@ fn bad_archives_are_refused() {
 }
 
 /// What the whole zoo is known to do here; a model that stops loading fails the test.
-const KNOWN: &[(&str, Option<Batching>)] = &[];
+const KNOWN: &[(&str, Batching)] = &[
+    ("ae", Batching::Open),
+    ("cnn1d", Batching::Open),
+    ("cnn1d.folded", Batching::Open),
+    ("cnn1d.folded.qdq", Batching::Open),
+    ("cnn2d", Batching::Open),
+    ("gru", Batching::Open),
+    ("lstm", Batching::Open),
+    ("mbv2", Batching::Open),
+    ("mlp_a", Batching::Open),
+    ("mlp_a.dynamo", Batching::Open),
+    ("mlp_a.qdq", Batching::Open),
+    ("mlp_b", Batching::Open),
+    ("skl_rf", Batching::Open),
+    ("tfm", Batching::Open),
+    ("xgb_c", Batching::Open),
+];
 
 fn shared() -> Option<PathBuf> {
     let named = std::env::var_os("SHOAL_SHARED").map(PathBuf::from);
@@ -182,7 +206,7 @@ fn the_whole_zoo_does_what_it_used_to() {
         let path = entry.unwrap().path();
         let file = path.file_name().unwrap().to_string_lossy().into_owned();
         let Some(name) = file.strip_suffix(".onnx") else { continue };
-        let known = KNOWN.iter().find(|(known, _)| *known == name).and_then(|(_, batching)| *batching);
+        let known = KNOWN.iter().find(|(known, _)| *known == name).map(|(_, batching)| *batching);
         let report = match Predictor::load(&std::fs::read(&path).unwrap(), &Limits::default()) {
             Ok(predictor) => {
                 let io = std::fs::read(path.with_file_name(format!("{name}.io.npz")));
@@ -232,10 +256,131 @@ fn answers(predictor: &Predictor, io: &[u8]) -> String {
         }
     }
     let rows = inputs[0].shape[0];
-    if let (Some(features), Datatype::F32) = (inputs[0].f32s(), predictor.inputs()[0].datatype) {
-        if let Err(error) = predictor.rows(rows, features) {
-            return format!("rows fail: {error}");
-        }
+    if let (Some(features), Datatype::F32) = (inputs[0].f32s(), predictor.inputs()[0].datatype)
+        && let Err(error) = predictor.rows(rows, features)
+    {
+        return format!("rows fail: {error}");
     }
     if worst <= 1e-5 { format!("equal ({worst:.0e})") } else { format!("differs by {worst:e}") }
+}
+
+fn interface(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
+    let size = |d: &i64| match d {
+        0 => dimension::Value::DimParam("open".into()),
+        d => dimension::Value::DimValue(*d),
+    };
+    let dim = dims.iter().map(|d| Dimension { value: Some(size(d)), ..Default::default() }).collect();
+    let tensor = type_proto::Tensor { elem_type, shape: Some(TensorShapeProto { dim }) };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A model of one node: operand `x`, then stored `w` when there is one.
+fn one(
+    op: &str,
+    attribute: Vec<AttributeProto>,
+    input: ValueInfoProto,
+    stored: Option<TensorProto>,
+    swap: bool,
+) -> Predictor {
+    let mut operands: Vec<String> =
+        std::iter::once("x".into()).chain(stored.iter().map(|_| "w".into())).collect();
+    if swap {
+        operands.reverse();
+    }
+    let node = NodeProto {
+        op_type: op.into(),
+        input: operands,
+        output: vec!["y".into()],
+        attribute,
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        node: vec![node],
+        initializer: stored.into_iter().collect(),
+        input: vec![input],
+        output: vec![interface("y", 1, &[])],
+        ..Default::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    let model = ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..Default::default() };
+    Predictor::load(&model.encode_to_vec(), &Limits::default()).unwrap()
+}
+
+fn f32s(shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values = (0..count).map(|i| f32::from(u8::try_from(i).unwrap())).collect();
+    Tensor::new("x", shape.to_vec(), TensorData::F32(values)).unwrap()
+}
+
+#[test]
+fn open_lengths_are_served_in_chunks_of_rows() {
+    let axes = AttributeProto { name: "axes".into(), r#type: 7, ints: vec![1], ..Default::default() };
+    let keep = AttributeProto { name: "keepdims".into(), r#type: 2, i: 0, ..Default::default() };
+    let mean = one("ReduceMean", vec![axes, keep], interface("x", 1, &[0, 0, 2]), None, false);
+    assert_eq!((mean.batching(), mean.row_width()), (Batching::PerSize, None));
+    for (rows, length) in [(1, 2), (5, 3), (7, 1), (35, 2)] {
+        let made = mean.infer(&[f32s(&[rows, length, 2])]).unwrap();
+        assert_eq!(made[0].shape, [rows, 2]);
+        let first: Vec<f32> = made[0].f32s().unwrap().to_vec();
+        let x = f32s(&[rows, length, 2]);
+        let x = x.f32s().unwrap();
+        for (row, got) in first.chunks(2).enumerate() {
+            let sum: f32 = (0..length).map(|at| x[(row * length + at) * 2]).sum();
+            assert!((got[0] - sum / length as f32).abs() < 1e-4, "{rows} {length} {row}");
+        }
+    }
+    assert!(matches!(mean.rows(1, &[0.0; 2]), Err(InferError::NotRows { .. })));
+}
+
+#[test]
+fn models_for_one_row_are_run_row_by_row() {
+    let shape = TensorProto {
+        name: "w".into(),
+        dims: vec![2],
+        data_type: 7,
+        int64_data: vec![1, 4],
+        ..Default::default()
+    };
+    let reshape = one("Reshape", vec![], interface("x", 1, &[0, 2, 2]), Some(shape), false);
+    assert_eq!(reshape.batching(), Batching::OneByOne);
+    let x = f32s(&[3, 2, 2]);
+    let made = reshape.infer(std::slice::from_ref(&x)).unwrap();
+    assert_eq!((made[0].shape.as_slice(), made[0].f32s()), (&[3, 4][..], x.f32s()));
+    assert_eq!(reshape.rows(3, x.f32s().unwrap()).unwrap().values, x.f32s().unwrap());
+}
+
+#[test]
+fn files_that_fix_their_rows_are_served() {
+    for fixed in [1usize, 4] {
+        let relu = one("Relu", vec![], interface("x", 1, &[fixed as i64, 2]), None, false);
+        assert_eq!(relu.batching(), Batching::Fixed);
+        assert_eq!(relu.infer(&[f32s(&[fixed, 2])]).unwrap()[0].shape, [fixed, 2]);
+        assert!(matches!(relu.infer(&[f32s(&[3, 2])]), Err(InferError::Shape { .. })));
+        assert_eq!(relu.rows(fixed, &vec![1.0; fixed * 2]).unwrap().width, 2);
+        let three = relu.rows(3, &[0.5; 6]);
+        assert_eq!(three.is_ok(), fixed == 1, "{three:?}");
+    }
+}
+
+#[test]
+fn features_are_cast_and_a_panic_is_an_error() {
+    let data = TensorProto {
+        name: "w".into(),
+        dims: vec![2, 1],
+        data_type: 1,
+        float_data: vec![7.0, 8.0],
+        ..Default::default()
+    };
+    let gather = one("Gather", vec![], interface("x", 7, &[0]), Some(data), true);
+    assert_eq!(gather.rows(3, &[1.0, 0.0, 1.0]).unwrap().values, [8.0, 7.0, 8.0]);
+    let far = Tensor::new("x", vec![1], TensorData::I64(vec![5])).unwrap();
+    let error = gather.infer(&[far]).unwrap_err();
+    assert!(matches!(error, InferError::Panicked { .. } | InferError::Engine { .. }), "{error:?}");
+    assert!(!error.is_bad_request());
+    assert_eq!(gather.rows(1, &[1.0]).unwrap().values, [8.0]);
 }

@@ -66,14 +66,15 @@ pub struct RecipeError {
 }
 
 impl Default for Recipe {
-    /// Small enough steps not to forget, and enough of them for some hundred rows.
+    /// Small enough steps not to forget, and enough of them for some hundred rows: with 20 passes
+    /// two seeds of ten left the gas sensors' 445 rows fitted below 97 %, with 30 none did.
     fn default() -> Self {
         Self {
             scope: Scope::All,
             optimizer: Optimizer::Adam,
             learning_rate: 1e-3,
             batch: 32,
-            epochs: 20,
+            epochs: 30,
             max_steps: 20_000,
             seed: 0,
             l2_to_start: 0.0,

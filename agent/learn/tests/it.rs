@@ -1,5 +1,7 @@
 //! Training: gradients as PyTorch's, losses that fall, files that serve what was trained.
 
+#![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

@@ -9,19 +9,41 @@ use crate::limits::Limits;
 use crate::refusal::{Refusal, named};
 use crate::traps;
 
-/// The stored tensors visible at a node, for the checks that need their values.
-pub(crate) type Stored<'a> = BTreeMap<&'a str, &'a TensorProto>;
+/// The names known at a node: of its own graph, then of those around it. A chain and not a copy, or
+/// a million small graphs beside many names would keep the check busy for minutes.
+#[derive(Debug, Default)]
+pub(crate) struct Scope<'s, 'a> {
+    names: BTreeSet<&'a str>,
+    stored: BTreeMap<&'a str, &'a TensorProto>,
+    outer: Option<&'s Scope<'s, 'a>>,
+}
+
+impl<'a> Scope<'_, 'a> {
+    /// The stored tensor of this name, for the checks that need its values.
+    pub(crate) fn stored(&self, name: &str) -> Option<&'a TensorProto> {
+        self.stored.get(name).copied().or_else(|| self.outer?.stored(name))
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.names.contains(name) || self.outer.is_some_and(|outer| outer.knows(name))
+    }
+
+    fn make(&mut self, name: &'a str) -> Result<(), Refusal> {
+        if self.names.insert(name) {
+            return Ok(());
+        }
+        Err(Refusal::Duplicate { value: named(name) })
+    }
+}
 
 /// Checks names, tensors and attributes of a graph and those inside it.
 pub(crate) fn check(graph: &GraphProto, limits: &Limits) -> Result<(), Refusal> {
-    let mut elements = 0;
-    check_graph(graph, &BTreeSet::new(), &Stored::new(), &mut elements, limits)
+    check_graph(graph, None, &mut 0, limits)
 }
 
 fn check_graph<'a>(
     graph: &'a GraphProto,
-    outer: &BTreeSet<&'a str>,
-    outer_stored: &Stored<'a>,
+    outer: Option<&Scope<'_, 'a>>,
     elements: &mut u128,
     limits: &Limits,
 ) -> Result<(), Refusal> {
@@ -29,14 +51,11 @@ fn check_graph<'a>(
         let tensor = named(sparse.values.as_ref().map_or("", |values| &values.name));
         return Err(Refusal::BadTensor { tensor, reason: "sparse tensors are not served".into() });
     }
-    let mut own = BTreeSet::new();
-    let mut stored = outer_stored.clone();
+    let mut scope = Scope { outer, ..Scope::default() };
     for tensor in &graph.initializer {
         constant::check(tensor, elements, limits)?;
-        if tensor.name.is_empty() || !own.insert(tensor.name.as_str()) {
-            return Err(Refusal::Duplicate { value: named(&tensor.name) });
-        }
-        stored.insert(&tensor.name, tensor);
+        scope.make(&tensor.name)?;
+        scope.stored.insert(&tensor.name, tensor);
     }
     let mut inputs = BTreeSet::new();
     for input in &graph.input {
@@ -44,45 +63,47 @@ fn check_graph<'a>(
             return Err(Refusal::Duplicate { value: named(&input.name) });
         }
     }
-    own.extend(inputs);
+    scope.names.extend(inputs); // an initialiser may be a default for an input
     for node in &graph.node {
-        let reads = node.input.iter().map(String::as_str).filter(|value| !value.is_empty());
-        if let Some(value) = reads.clone().find(|v| !own.contains(v) && !outer.contains(v)) {
-            return Err(Refusal::Dangling { reader: title(node), value: named(value) });
-        }
-        if node.attribute.iter().any(|attribute| !attribute.ref_attr_name.is_empty()) {
-            return Err(traps::bad(node, "an attribute refers to a function's".into()));
-        }
-        for attribute in &node.attribute {
-            for tensor in attribute.t.iter().chain(&attribute.tensors) {
-                constant::check(tensor, elements, limits)?;
-            }
-            if attribute.sparse_tensor.is_some() {
-                return Err(traps::bad(node, "sparse tensors are not served".into()));
-            }
-            for inner in attribute.g.iter().chain(&attribute.graphs) {
-                let visible = own.union(outer).copied().collect();
-                check_graph(inner, &visible, &stored, elements, limits)?;
-            }
-        }
-        if let (Some(made), Some(tensor)) = (node.output.first(), traps::constant_of(node)) {
-            stored.insert(made, tensor);
-        }
-        traps::check(node, &stored, limits)?;
-        for made in node.output.iter().map(String::as_str).filter(|value| !value.is_empty()) {
-            if !own.insert(made) {
-                return Err(Refusal::Duplicate { value: named(made) });
-            }
-        }
+        check_node(node, &mut scope, elements, limits)?;
     }
-    match graph
-        .output
-        .iter()
-        .find(|made| !own.contains(made.name.as_str()) && !outer.contains(made.name.as_str()))
-    {
+    match graph.output.iter().find(|made| !scope.knows(&made.name)) {
         None => Ok(()),
         Some(made) => Err(Refusal::Dangling { reader: "output".into(), value: named(&made.name) }),
     }
+}
+
+fn check_node<'a>(
+    node: &'a NodeProto,
+    scope: &mut Scope<'_, 'a>,
+    elements: &mut u128,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    if let Some(value) = node.input.iter().find(|value| !value.is_empty() && !scope.knows(value)) {
+        return Err(Refusal::Dangling { reader: title(node), value: named(value) });
+    }
+    for attribute in &node.attribute {
+        if !attribute.ref_attr_name.is_empty() {
+            return Err(traps::bad(node, "an attribute refers to a function's".into()));
+        }
+        for tensor in attribute.t.iter().chain(&attribute.tensors) {
+            constant::check(tensor, elements, limits)?;
+        }
+        if attribute.sparse_tensor.is_some() || !attribute.sparse_tensors.is_empty() {
+            return Err(traps::bad(node, "sparse tensors are not served".into()));
+        }
+        for inner in attribute.g.iter().chain(&attribute.graphs) {
+            check_graph(inner, Some(scope), elements, limits)?;
+        }
+    }
+    traps::check(node, scope, limits)?;
+    for made in node.output.iter().filter(|value| !value.is_empty()) {
+        scope.make(made)?;
+    }
+    if let (Some(made), Some(tensor)) = (node.output.first(), traps::constant_of(node)) {
+        scope.stored.insert(made, tensor);
+    }
+    Ok(())
 }
 
 /// A node's name, or that of what it makes.

@@ -8,7 +8,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 use crate::constant::Constant;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
-use crate::scope::{Stored, title};
+use crate::scope::{Scope, title};
 
 /// Largest stride, dilation or kernel side: images served at the edge are smaller.
 const MAX_WINDOW: i64 = 1 << 16;
@@ -40,31 +40,31 @@ fn ints<'a>(node: &'a NodeProto, name: &str) -> &'a [i64] {
 }
 
 /// The whole numbers of a constant operand, `None` when it is computed, large, or of another type.
-fn operand(node: &NodeProto, slot: usize, stored: &Stored<'_>) -> Option<Vec<i64>> {
-    let tensor = stored.get(node.input.get(slot)?.as_str())?;
+fn operand(node: &NodeProto, slot: usize, scope: &Scope<'_, '_>) -> Option<Vec<i64>> {
+    let tensor = scope.stored(node.input.get(slot)?)?;
     let elements: i64 = tensor.dims.iter().try_fold(1i64, |p, d| p.checked_mul(*d))?;
     (usize::try_from(elements).ok()? <= MAX_LOOKED_AT).then(|| Constant::read(tensor))??.ints()
 }
 
-fn dims<'a>(node: &NodeProto, slot: usize, stored: &Stored<'a>) -> Option<&'a [i64]> {
-    Some(stored.get(node.input.get(slot)?.as_str())?.dims.as_slice())
+fn dims<'a>(node: &NodeProto, slot: usize, scope: &Scope<'_, 'a>) -> Option<&'a [i64]> {
+    Some(scope.stored(node.input.get(slot)?)?.dims.as_slice())
 }
 
 /// Refuses a node that is known to bring the engine down.
-pub(crate) fn check(node: &NodeProto, stored: &Stored<'_>, limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Result<(), Refusal> {
     axes(node)?;
     let found = match node.op_type.as_str() {
         "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" => {
-            window(node, stored)
+            window(node, scope)
         }
-        "Transpose" => permutation(node, stored),
-        "Gather" | "ArrayFeatureExtractor" => gather(node, stored),
-        "Expand" | "Tile" | "ConstantOfShape" | "Reshape" => size(node, stored, limits),
-        "Pad" => pad(node, stored),
-        "Slice" => step(node, stored),
-        "Range" => range(node, stored, limits),
-        "OneHot" => depth(node, stored),
-        "Div" | "Mod" => divisor(node, stored),
+        "Transpose" => permutation(node, scope),
+        "Gather" | "ArrayFeatureExtractor" => gather(node, scope),
+        "Expand" | "Tile" | "ConstantOfShape" | "Reshape" => size(node, scope, limits),
+        "Pad" => pad(node, scope),
+        "Slice" => step(node, scope),
+        "Range" => range(node, scope, limits),
+        "OneHot" => depth(node, scope),
+        "Div" | "Mod" => divisor(node, scope),
         "DepthToSpace" | "SpaceToDepth" => at_least_one(node, "blocksize"),
         "LRN" => at_least_one(node, "size"),
         "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size"),
@@ -83,7 +83,7 @@ fn axes(node: &NodeProto) -> Result<(), Refusal> {
     }
 }
 
-fn window(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
+fn window(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     for name in ["strides", "dilations", "kernel_shape"] {
         if let Some(value) = ints(node, name).iter().find(|v| !(1..=MAX_WINDOW).contains(*v)) {
             return Some(format!("{name} holds {value}, expected 1 to {MAX_WINDOW}"));
@@ -104,7 +104,7 @@ fn window(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
         return Some("kernel_shape is missing".into());
     }
     let slot = if node.op_type == "QLinearConv" { 3 } else { 1 };
-    let kernel = if is_pool { None } else { dims(node, slot, stored) }?;
+    let kernel = if is_pool { None } else { dims(node, slot, scope) }?;
     if kernel.len() < 3 || kernel.contains(&0) {
         return Some(format!("the kernel's shape is {kernel:?}"));
     }
@@ -113,20 +113,20 @@ fn window(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
         .then(|| format!("kernel_shape is {declared:?}, the kernel's shape is {kernel:?}"))
 }
 
-fn permutation(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
+fn permutation(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     let perm = ints(node, "perm");
     let mut sorted = perm.to_vec();
     sorted.sort_unstable();
     if !sorted.iter().copied().eq((0..).take(perm.len())) {
         return Some(format!("perm {:?} is no permutation", &perm[..perm.len().min(8)]));
     }
-    let rank = dims(node, 0, stored)?.len();
+    let rank = dims(node, 0, scope)?.len();
     (!perm.is_empty() && perm.len() != rank)
         .then(|| format!("perm has {} axes, its operand {rank}", perm.len()))
 }
 
-fn gather(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
-    let data = dims(node, 0, stored)?;
+fn gather(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    let data = dims(node, 0, scope)?;
     let rank = i64::try_from(data.len()).ok()?;
     let axis = match node.op_type.as_str() {
         "Gather" => attribute(node, "axis").map_or(0, |axis| axis.i),
@@ -136,14 +136,14 @@ fn gather(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
     let Some(size) = usize::try_from(axis).ok().and_then(|axis| data.get(axis)) else {
         return Some(format!("axis {axis} of shape {data:?} does not exist"));
     };
-    let indices = operand(node, 1, stored)?;
+    let indices = operand(node, 1, scope)?;
     let wrong = indices.iter().find(|index| !(-size..*size).contains(index))?;
     Some(format!("index {wrong} is outside of {size}"))
 }
 
-fn size(node: &NodeProto, stored: &Stored<'_>, limits: &Limits) -> Option<String> {
+fn size(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<String> {
     let slot = usize::from(node.op_type != "ConstantOfShape");
-    let shape = operand(node, slot, stored)?;
+    let shape = operand(node, slot, scope)?;
     let is_reshape = node.op_type == "Reshape";
     let open = shape.iter().filter(|dim| **dim == -1).count();
     let lowest = if is_reshape { -1 } else { 0 };
@@ -164,34 +164,34 @@ fn size(node: &NodeProto, stored: &Stored<'_>, limits: &Limits) -> Option<String
     })
 }
 
-fn pad(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
-    let operand = operand(node, 1, stored).unwrap_or_default();
+fn pad(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    let operand = operand(node, 1, scope).unwrap_or_default();
     let wrong = ints(node, "pads").iter().chain(&operand).find(|v| !(-MAX_PAD..=MAX_PAD).contains(*v))?;
     Some(format!("pads hold {wrong}, expected at most {MAX_PAD}"))
 }
 
-fn step(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
-    operand(node, 4, stored)?.contains(&0).then(|| "a step is 0".into())
+fn step(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    operand(node, 4, scope)?.contains(&0).then(|| "a step is 0".into())
 }
 
-fn range(node: &NodeProto, stored: &Stored<'_>, limits: &Limits) -> Option<String> {
-    let delta = *operand(node, 2, stored)?.first()?;
+fn range(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<String> {
+    let delta = *operand(node, 2, scope)?.first()?;
     if delta == 0 {
         return Some("the step is 0".into());
     }
-    let start = *operand(node, 0, stored)?.first()?;
-    let end = *operand(node, 1, stored)?.first()?;
+    let start = *operand(node, 0, scope)?.first()?;
+    let end = *operand(node, 1, scope)?.first()?;
     let count = (i128::from(end) - i128::from(start)) / i128::from(delta);
     (count > limits.max_tensor_elements as i128).then(|| format!("it counts to {count}"))
 }
 
-fn depth(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
-    let depth = *operand(node, 1, stored)?.first()?;
+fn depth(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    let depth = *operand(node, 1, scope)?.first()?;
     (!(1..=MAX_WINDOW).contains(&depth)).then(|| format!("depth is {depth}"))
 }
 
-fn divisor(node: &NodeProto, stored: &Stored<'_>) -> Option<String> {
-    operand(node, 1, stored)?.contains(&0).then(|| "a whole number is divided by 0".into())
+fn divisor(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    operand(node, 1, scope)?.contains(&0).then(|| "a whole number is divided by 0".into())
 }
 
 fn at_least_one(node: &NodeProto, name: &str) -> Option<String> {

@@ -8,14 +8,14 @@ use super::{Call, OpError, axis};
 const EPSILON: f32 = 1e-5;
 
 pub(super) fn softmax(call: &Call<'_>) -> Result<Tensor, OpError> {
-    Ok(along(call, |x, axis| {
+    along(call, |x, axis| {
         let raised = shifted(x, axis)?.exp()?;
         raised.broadcast_div(&raised.sum_keepdim(axis)?)
-    })?)
+    })
 }
 
 pub(super) fn log_softmax(call: &Call<'_>) -> Result<Tensor, OpError> {
-    Ok(along(call, log_softmax_of)?)
+    along(call, log_softmax_of)
 }
 
 /// The logarithm of the softmax along an axis.

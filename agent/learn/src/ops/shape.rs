@@ -44,7 +44,7 @@ pub(super) fn reshape(call: &Call<'_>) -> Result<Tensor, OpError> {
                 1
             }
             0 if keeps => *x.dims().get(place).ok_or_else(wrong)?,
-            size => usize::try_from(size).map_err(|_| wrong())?,
+            size => usize::try_from(size).ok().ok_or_else(wrong)?,
         });
     }
     if let Some(place) = open {

@@ -1,0 +1,229 @@
+//! What a model or a package is, before anything is done with it.
+
+use clap::Args;
+use serde::Serialize;
+use shoal_onnx::{Inspection, Limits, Refusal, Servable, TensorSpec, inspect};
+use shoal_proto::id::Digest;
+use shoal_proto::manifest::Manifest;
+use shoal_proto::package::{MAX_PACKAGE_BYTES, MODEL, Package, PackageError, REFERENCE};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+/// Copies of the weights in memory while a model is optimised: the file, its decoded form, the engine's
+/// and the optimised one.
+const COPIES_AT_LOAD: u64 = 4;
+/// The first bytes of a zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// What `inspect` is asked for.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// A model (.onnx) or a package (.shoal).
+    pub file: PathBuf,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Serialize)]
+pub struct InspectReport {
+    /// Which file.
+    pub file: PathBuf,
+    /// What the package says, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageReport>,
+    /// The model.
+    pub model: Inspection,
+    /// Memory that loading takes, roughly.
+    pub load_bytes: u64,
+}
+
+/// What a package says.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackageReport {
+    /// For people: `gas@3`.
+    pub name: String,
+    /// Its identity.
+    pub version: Digest,
+    /// Files and their sizes.
+    pub files: BTreeMap<String, u64>,
+    /// Keys that signed it; whether they are trusted is another question.
+    pub signed_by: Vec<String>,
+    /// Rows of the baseline.
+    pub baseline_rows: u64,
+    /// Share answered right of the rows that predictions were profiled on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline_accuracy: Option<f64>,
+    /// Whether it has a reference of its own: it was born on a device.
+    pub own_reference: bool,
+    /// `model.toml`.
+    pub manifest: Manifest,
+}
+
+/// A file that tells nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It cannot be read.
+    #[error("failed to read `{path}`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Not a package.
+    #[error("`{path}` is no package")]
+    Package {
+        path: PathBuf,
+        #[source]
+        source: PackageError,
+    },
+    /// Not a model.
+    #[error("`{path}` is no model that can be read")]
+    Model {
+        path: PathBuf,
+        #[source]
+        source: Refusal,
+    },
+}
+
+impl InspectError {
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Package { .. } => Some("make packages with `shoal-agent pack`"),
+            Self::Model { source, .. } => source.hint(),
+        }
+    }
+}
+
+/// Looks at a file; nothing in it is run.
+pub fn run(args: &InspectArgs) -> Result<InspectReport, InspectError> {
+    let path = || args.file.clone();
+    let mut bytes = Vec::new();
+    File::open(&args.file)
+        .and_then(|file| file.take(MAX_PACKAGE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| InspectError::Read { path: path(), source })?;
+    let no_package = |source| InspectError::Package { path: path(), source };
+    let package = if bytes.starts_with(&ZSTD_MAGIC) {
+        Some(Package::from_archive(&bytes).map_err(no_package)?)
+    } else {
+        None
+    };
+    let report = package.as_ref().map(describe).transpose().map_err(no_package)?;
+    let onnx = package.as_ref().map_or(Some(bytes.as_slice()), |package| package.file(MODEL));
+    let model = inspect(onnx.unwrap_or_default(), &Limits::default())
+        .map_err(|source| InspectError::Model { path: path(), source })?;
+    let load_bytes = model.parameters.size_bytes.saturating_mul(COPIES_AT_LOAD);
+    Ok(InspectReport { file: path(), package: report, model, load_bytes })
+}
+
+fn describe(package: &Package) -> Result<PackageReport, PackageError> {
+    let (manifest, baseline) = (package.manifest()?, package.baseline()?);
+    let files = package.to_files().into_iter().map(|(name, bytes)| (name, bytes.len() as u64));
+    let signatures = package.signature.iter().flat_map(|envelope| &envelope.signatures);
+    let right = |p: &shoal_proto::baseline::PredictionBaseline| p.correct as f64 / p.labelled.max(1) as f64;
+    Ok(PackageReport {
+        name: manifest.display_name(),
+        version: package.version()?,
+        files: files.collect(),
+        signed_by: signatures.map(|signature| signature.keyid.clone()).collect(),
+        baseline_rows: baseline.rows,
+        baseline_accuracy: baseline.predictions.as_ref().map(right),
+        own_reference: package.file(REFERENCE).is_some(),
+        manifest,
+    })
+}
+
+impl fmt::Display for InspectReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(package) = &self.package {
+            write!(f, "{package}")?;
+        }
+        let model = &self.model;
+        for (what, specs) in [("input", &model.inputs), ("output", &model.outputs)] {
+            for spec in specs {
+                writeln!(f, "{what:<12}{}", shape(spec))?;
+            }
+        }
+        let ops: Vec<String> = model.ops.iter().map(|(op, count)| format!("{op} ×{count}")).collect();
+        writeln!(f, "{:<12}{}", "operators", ops.join(", "))?;
+        let (count, size) = (model.parameters.count, mib(model.parameters.size_bytes));
+        writeln!(f, "{:<12}{count} ({size}), about {} while loading", "parameters", mib(self.load_bytes))?;
+        match &model.servable {
+            Servable::Yes => {
+                writeln!(f, "{:<12}yes, as far as it can be told without running it", "servable")?
+            }
+            Servable::No { reasons } => writeln!(f, "{:<12}no: {}", "servable", reasons.join("; "))?,
+        }
+        let trainable = &model.trainable;
+        if trainable.reasons.is_empty() {
+            writeln!(
+                f,
+                "{:<12}{} tensors: {}",
+                "trainable",
+                trainable.parameters.len(),
+                some(&trainable.parameters)
+            )
+        } else {
+            writeln!(f, "{:<12}no: {}", "trainable", trainable.reasons.join("; "))
+        }
+    }
+}
+
+impl fmt::Display for PackageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<12}{}  {}", "package", self.name, self.version)?;
+        let signed = if self.signed_by.is_empty() { "no".into() } else { self.signed_by.join(", ") };
+        writeln!(f, "{:<12}{signed}", "signed by")?;
+        let files: Vec<String> = self.files.iter().map(|(name, size)| format!("{name} {size} B")).collect();
+        writeln!(f, "{:<12}{}", "files", files.join(", "))?;
+        let names: Vec<String> = self.manifest.features.iter().map(|feature| feature.name.clone()).collect();
+        writeln!(f, "{:<12}{}: {}", "features", names.len(), some(&names))?;
+        if !self.manifest.output.classes.is_empty() {
+            writeln!(f, "{:<12}{}", "classes", some(&self.manifest.output.classes))?;
+        }
+        write!(f, "{:<12}{} rows", "baseline", self.baseline_rows)?;
+        if let Some(accuracy) = self.baseline_accuracy {
+            write!(f, ", {:.1} % right of those held out", accuracy * 100.0)?;
+        }
+        writeln!(f)
+    }
+}
+
+fn shape(spec: &TensorSpec) -> String {
+    let dims: Vec<String> =
+        spec.dims.iter().map(|dim| dim.map_or("?".into(), |size| size.to_string())).collect();
+    format!("{} {} [{}]", spec.name, spec.datatype, dims.join(", "))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn some(names: &[String]) -> String {
+    const MOST: usize = 10;
+    let more = names.len().saturating_sub(MOST);
+    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_model_is_said_with_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.onnx");
+        let look = || run(&InspectArgs { file: file.clone() });
+        assert!(matches!(look(), Err(InspectError::Read { .. })));
+        for (bytes, word) in [(&b"not a model"[..], "no model"), (&ZSTD_MAGIC[..], "no package")] {
+            io::Write::write_all(&mut File::create(&file).unwrap(), bytes).unwrap();
+            let error = look().unwrap_err();
+            assert!(error.to_string().contains(word) && error.hint().is_some(), "{error}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Makes a package from a table and a model, or from a table alone.
+
+mod build;
+mod model;
+
+use crate::file::{FileError, write_atomic};
+use crate::keys::{KeyError, read_key};
+use crate::profile;
+use crate::rows::Rows;
+use crate::table::{Features, Label, Table, TableError, Targets};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use shoal_infer::{InferError, LoadError, NpzError};
+use shoal_learn::{DatasetError, LearnError};
+use shoal_onnx::Refusal;
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::manifest::Task;
+use shoal_proto::package::PackageError;
+use std::io;
+use std::path::PathBuf;
+
+/// Share of the labelled rows that the model is not fitted on: predictions are profiled on them, and the
+/// guard set is drawn from them.
+pub const HELD_OUT: f64 = 0.2;
+/// Labelled rows below which there is nothing to hold out.
+pub const MIN_ROWS: usize = 20;
+
+/// What `pack` is asked for.
+#[derive(Debug, Clone, Args)]
+pub struct PackArgs {
+    /// Training data, CSV with a header.
+    #[arg(long, value_name = "CSV")]
+    pub data: PathBuf,
+    /// The column that is to be predicted.
+    #[arg(long, value_name = "COLUMN")]
+    pub label: String,
+    /// Columns that are no features, by comma.
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub drop: Vec<String>,
+    /// The model's name; without it, the data's file name.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The version's number.
+    #[arg(long, default_value_t = 1)]
+    pub version: u32,
+    /// One sentence for people.
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// A trained model.
+    #[arg(long, value_name = "FILE", required_unless_present = "fit", conflicts_with = "fit")]
+    pub onnx: Option<PathBuf>,
+    /// Train a first model here: `mlp:64`, or `mlp:64,32` for two hidden layers.
+    #[arg(long, value_name = "mlp:WIDTHS")]
+    pub fit: Option<String>,
+    /// What the model answers.
+    #[arg(long, value_enum, default_value_t = TaskArg::Classification)]
+    pub task: TaskArg,
+    /// Where the package goes; without it, `NAME.shoal`.
+    #[arg(long, short, value_name = "FILE.shoal")]
+    pub output: Option<PathBuf>,
+    /// Decides which rows are held out, and the first weights of a fitted model.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Sign with this ed25519 key, PEM or hex; without it the hub signs when the package is pushed.
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+}
+
+/// What a model answers, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TaskArg {
+    /// One class of several.
+    Classification,
+    /// A number.
+    Regression,
+}
+
+impl From<TaskArg> for Task {
+    fn from(task: TaskArg) -> Self {
+        match task {
+            TaskArg::Classification => Self::Classification,
+            TaskArg::Regression => Self::Regression,
+        }
+    }
+}
+
+/// What was packed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PackReport {
+    /// Where it is.
+    pub file: PathBuf,
+    /// For people: `gas@1`.
+    pub name: String,
+    /// Its identity.
+    pub version: Digest,
+    /// Size of the archive.
+    pub size_bytes: u64,
+    /// How many features it takes.
+    pub features: usize,
+    /// The classes; empty for a regression.
+    pub classes: Vec<String>,
+    /// Rows of the data, and how many of them have a label and no missing value.
+    pub rows: usize,
+    /// See `rows`.
+    pub complete_rows: usize,
+    /// Rows held out.
+    pub held_out_rows: usize,
+    /// Share answered right of those (classification).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_accuracy: Option<f64>,
+    /// Root mean square error on those (regression).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_rmse: Option<f64>,
+    /// Whether the model was fitted here: a model from elsewhere may have seen the held-out rows.
+    pub fitted: bool,
+    /// What stands against training it on a device; empty when nothing does.
+    pub not_trainable: Vec<String>,
+    /// Rows in the guard set.
+    pub guard_rows: usize,
+    /// Rows in the replay set.
+    pub replay_rows: usize,
+    /// Whether it is signed.
+    pub signed: bool,
+}
+
+/// A package that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The data.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The name given or taken from the file.
+    #[error("`{name}` is no model name")]
+    Name {
+        name: String,
+        #[source]
+        source: shoal_proto::id::IdError,
+    },
+    /// `--fit`.
+    #[error("`--fit {fit}` is not understood: expected mlp:WIDTH or mlp:WIDTH,WIDTH with 1 to 4096")]
+    Fit { fit: String },
+    /// The model's file.
+    #[error("failed to read `{path}`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The package's file.
+    #[error(transparent)]
+    Write(#[from] FileError),
+    /// Too few rows to learn from and to test on.
+    #[error("`{file}` has {rows} rows with a label and no missing value, {MIN_ROWS} are needed")]
+    TooFewRows { file: PathBuf, rows: usize },
+    /// A label with nothing to tell apart.
+    #[error("column `{column}` holds {classes} class(es), at least 2 are needed")]
+    OneClass { column: String, classes: usize },
+    /// The model is not even looked at.
+    #[error("`{path}` cannot be served")]
+    Refused {
+        path: PathBuf,
+        #[source]
+        source: Refusal,
+    },
+    /// The model does not run.
+    #[error("the model cannot be loaded")]
+    Load(#[from] LoadError),
+    /// The model does not answer.
+    #[error("the model does not answer the held-out rows")]
+    Infer(#[from] InferError),
+    /// The model and the data do not fit.
+    #[error("the model takes {model} features, the data has {data}: {columns}")]
+    Width { model: String, data: usize, columns: String },
+    /// The model and the label do not fit.
+    #[error("the model's output `{output}` has {scores} scores a row, the label needs {needed}")]
+    Scores { output: String, scores: usize, needed: usize },
+    /// The model gives no numbers.
+    #[error("the model has no output of floating point numbers")]
+    NoScores,
+    /// No model could be fitted.
+    #[error("no model could be fitted")]
+    Learn(#[from] LearnError),
+    /// The rows cannot be learned from.
+    #[error("the rows cannot be learned from")]
+    Dataset(#[from] DatasetError),
+    /// The sets of rows.
+    #[error("the guard or replay set cannot be written")]
+    Npz(#[from] NpzError),
+    /// The package contradicts itself.
+    #[error("the package is not consistent")]
+    Package(#[from] PackageError),
+    /// The key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl PackError {
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Table(cause) => cause.hint(),
+            Self::Name { .. } => Some("give one with --name"),
+            Self::OneClass { .. } => Some("use --task regression for a number, or another --label"),
+            Self::Refused { source, .. } => source.hint(),
+            Self::Width { .. } => {
+                Some("leave columns out with --drop; the order of columns is the model's order")
+            }
+            Self::Scores { .. } => Some("check --label and --task, and which output the model gives first"),
+            Self::TooFewRows { .. } => Some("fill missing cells, or collect more rows"),
+            _ => None,
+        }
+    }
+}
+
+/// Makes a package and writes it.
+pub fn run(args: &PackArgs) -> Result<PackReport, PackError> {
+    let name = name(args)?;
+    let (table, rows, classes) = data(args)?;
+    let (train, held_out) = rows.split(HELD_OUT, args.seed);
+    let onnx = model::bytes(args, &train, classes.len())?;
+    let model = model::Model::check(&onnx, &table, &classes, &held_out)?;
+    let parts = build::Parts { name, table: &table, classes: &classes, train: &train, held_out: &held_out };
+    let (mut package, guard_rows, replay_rows) = build::package(args, &parts, onnx, &model)?;
+    if let Some(path) = &args.sign_key {
+        package.sign(&read_key(path)?)?;
+    }
+    let archive = package.to_archive()?;
+    let file = args.output.clone().unwrap_or_else(|| format!("{}.shoal", parts.name).into());
+    write_atomic(&file, &archive)?;
+    Ok(PackReport {
+        file,
+        name: package.manifest()?.display_name(),
+        version: package.version()?,
+        size_bytes: archive.len() as u64,
+        features: table.width(),
+        rows: table.rows(),
+        complete_rows: rows.len(),
+        held_out_rows: held_out.len(),
+        held_out_accuracy: model.accuracy(&held_out),
+        held_out_rmse: model.rmse(&held_out),
+        fitted: args.fit.is_some(),
+        not_trainable: model.not_trainable,
+        guard_rows,
+        replay_rows,
+        signed: package.signature.is_some(),
+        classes,
+    })
+}
+
+fn name(args: &PackArgs) -> Result<ModelName, PackError> {
+    let stem = || args.data.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = args.name.clone().unwrap_or_else(stem);
+    ModelName::new(name.clone()).map_err(|source| PackError::Name { name, source })
+}
+
+fn data(args: &PackArgs) -> Result<(Table, Rows, Vec<String>), PackError> {
+    let label = match args.task {
+        TaskArg::Classification => Label::Classes(&args.label),
+        TaskArg::Regression => Label::Values(&args.label),
+    };
+    let table = Table::read(&args.data, Features::AllBut(&args.drop), Some(label))?;
+    let (rows, classes) = complete(&table);
+    if rows.len() < MIN_ROWS {
+        return Err(PackError::TooFewRows { file: args.data.clone(), rows: rows.len() });
+    }
+    if args.task == TaskArg::Classification && classes.len() < 2 {
+        return Err(PackError::OneClass { column: args.label.clone(), classes: classes.len() });
+    }
+    Ok((table, rows, classes))
+}
+
+/// The rows of a table that have a label and no missing value, and its classes.
+#[must_use]
+pub fn complete(table: &Table) -> (Rows, Vec<String>) {
+    let mut rows = Rows::none(table.width(), matches!(table.targets, Targets::Classes { .. }));
+    match &table.targets {
+        Targets::None => (rows, Vec::new()),
+        Targets::Classes { classes, rows: labels } => {
+            for (at, class) in labels.iter().enumerate() {
+                if let Some(class) = class {
+                    rows.push_class(table.row(at), *class);
+                }
+            }
+            (rows, classes.clone())
+        }
+        Targets::Values(labels) => {
+            for (at, value) in labels.iter().enumerate() {
+                if let Some(value) = value {
+                    rows.push_value(table.row(at), *value);
+                }
+            }
+            (rows, Vec::new())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! The files of a package.
+
+use super::model::Model;
+use super::{PackArgs, PackError, profile};
+use crate::rows::Rows;
+use crate::table::Table;
+use shoal_proto::baseline::Baseline;
+use shoal_proto::id::ModelName;
+use shoal_proto::manifest::{
+    FORMAT, Feature, GatePolicy, InputInfo, Manifest, ModelInfo, OutputInfo, Recipe,
+};
+use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
+
+/// Rows of the guard set at most: a candidate answers them in well under a second.
+pub(super) const MAX_GUARD_ROWS: usize = 500;
+/// Rows of the replay set at most: 1 MiB for 128 features.
+pub(super) const MAX_REPLAY_ROWS: usize = 2_000;
+
+/// What a package is made from.
+pub(super) struct Parts<'a> {
+    pub(super) name: ModelName,
+    pub(super) table: &'a Table,
+    pub(super) classes: &'a [String],
+    pub(super) train: &'a Rows,
+    pub(super) held_out: &'a Rows,
+}
+
+/// The package, and how many rows its guard and replay sets have. The guard set is a class-balanced part
+/// of the held-out rows, right or wrong: no version may get more of it wrong than its parent.
+pub(super) fn package(
+    args: &PackArgs,
+    parts: &Parts<'_>,
+    onnx: Vec<u8>,
+    model: &Model,
+) -> Result<(Package, usize, usize), PackError> {
+    let predictions = model.predictions(parts.classes.len(), parts.held_out);
+    let baseline = profile::baseline(parts.table.width(), &parts.table.features, predictions);
+    let guard = parts.held_out.coreset(MAX_GUARD_ROWS, args.seed);
+    let replay = parts.train.coreset(MAX_REPLAY_ROWS, args.seed);
+    let files = [
+        (MODEL, onnx),
+        (MANIFEST, manifest(args, parts, model, &baseline).to_text().into_bytes()),
+        (BASELINE, baseline.to_bytes()),
+        (GUARD, guard.to_npz()?),
+        (REPLAY, replay.to_npz()?),
+    ];
+    let package = Package::new(files.map(|(name, bytes)| (name.to_owned(), bytes)).into())?;
+    Ok((package, guard.len(), replay.len()))
+}
+
+fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseline) -> Manifest {
+    let features = parts.table.names.iter().zip(&baseline.features);
+    Manifest {
+        format: FORMAT,
+        requires: Vec::new(),
+        model: ModelInfo {
+            name: parts.name.clone(),
+            version: args.version,
+            task: args.task.into(),
+            description: args.description.clone(),
+        },
+        input: InputInfo { tensor: model.input.clone() },
+        output: OutputInfo {
+            tensor: model.output.clone(),
+            kind: model.kind,
+            classes: parts.classes.to_vec(),
+        },
+        recipe: Recipe::default(),
+        gate: GatePolicy::default(),
+        lineage: None,
+        features: features
+            .map(|(name, profile)| Feature {
+                name: name.clone(),
+                unit: String::new(),
+                min: profile.min,
+                max: profile.max,
+            })
+            .collect(),
+    }
+}

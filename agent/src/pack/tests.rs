@@ -1,0 +1,105 @@
+use super::*;
+use crate::inspect::{InspectArgs, run as look};
+use clap::Parser;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use shoal_proto::package::{GUARD, Package, REPLAY};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    pack: PackArgs,
+}
+
+fn args(folder: &Path, csv: &str, more: &[&str]) -> PackArgs {
+    let data = folder.join("blobs.csv");
+    File::create(&data).unwrap().write_all(csv.as_bytes()).unwrap();
+    let output = folder.join("out.shoal");
+    let fixed = ["pack", "--data", data.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    Cli::try_parse_from(fixed.iter().chain(more)).unwrap().pack
+}
+
+/// Three classes around three points, a column that is no feature, and a few holes.
+fn blobs(rows: usize) -> String {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut csv = "when,a,b,y,v\n".to_owned();
+    for at in 0..rows {
+        let class = at % 3;
+        let (x, y) = ([0.0, 4.0, 0.0][class], [0.0, 0.0, 4.0][class]);
+        let (a, b): (f64, f64) = (x + rng.random_range(-1.0..1.0), y + rng.random_range(-1.0..1.0));
+        let b = if at % 50 == 7 { String::new() } else { b.to_string() };
+        writeln!(csv, "day{at},{a},{b},c{class},{}", 2.0 * a + 1.0).unwrap();
+    }
+    csv
+}
+
+#[test]
+fn a_fitted_package_is_whole_and_says_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    File::create(&key).unwrap().write_all(hex::encode([5; 32]).as_bytes()).unwrap();
+    let more = ["--label", "y", "--drop", "when,v", "--fit", "mlp:8", "--sign-key", key.to_str().unwrap()];
+    let args = args(folder.path(), &blobs(300), &more);
+    let report = run(&args).unwrap();
+    assert_eq!((report.name.as_str(), report.features, report.rows), ("blobs@1", 2, 300));
+    assert_eq!((report.complete_rows, report.held_out_rows, report.replay_rows), (294, 59, 235));
+    assert!(report.held_out_accuracy.unwrap() > 0.95, "{report:?}");
+    assert!(report.fitted && report.signed && report.not_trainable.is_empty(), "{report:?}");
+
+    let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+    assert_eq!(package.version().unwrap(), report.version);
+    let manifest = package.manifest().unwrap();
+    assert_eq!(manifest.output.classes, ["c0", "c1", "c2"]);
+    let baseline = package.baseline().unwrap();
+    assert_eq!((baseline.rows, baseline.features[1].missing), (300, 6));
+    assert_eq!(baseline.predictions.unwrap().labelled, 59);
+    for file in [GUARD, REPLAY] {
+        assert!(!Rows::from_npz("x", package.file(file).unwrap(), 2).unwrap().is_empty());
+    }
+    let text = look(&InspectArgs { file: report.file.clone() }).unwrap().to_string();
+    for word in ["blobs@1", "c0, c1, c2", "signed by", "features [?, 2]", "trainable", "yes"] {
+        assert!(text.contains(word), "{word} is not in:\n{text}");
+    }
+    assert_eq!(run(&args).unwrap().version, report.version, "the same data and seed give the same version");
+
+    let onnx = folder.path().join("model.onnx");
+    File::create(&onnx).unwrap().write_all(package.file("model.onnx").unwrap()).unwrap();
+    let again = PackArgs { onnx: Some(onnx.clone()), fit: None, name: Some("other".into()), ..args };
+    let report = run(&again).unwrap();
+    assert_eq!((report.name.as_str(), report.fitted), ("other@1", false));
+    let error = run(&PackArgs { drop: vec!["when".into()], ..again }).unwrap_err();
+    assert!(error.to_string().contains("takes 2 features, the data has 3"), "{error}");
+    let text = look(&InspectArgs { file: onnx }).unwrap().to_string();
+    assert!(text.contains("Gemm"), "{text}");
+}
+
+#[test]
+fn a_regression_is_packed_with_its_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["--label", "v", "--drop", "when,y,b", "--task", "regression", "--fit", "mlp:8"];
+    let report = run(&args(folder.path(), &blobs(300), &more)).unwrap();
+    assert!(report.held_out_rmse.unwrap() < 0.5 && report.classes.is_empty(), "{report:?}");
+    let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+    assert!(package.baseline().unwrap().predictions.is_none());
+}
+
+#[test]
+fn what_cannot_be_packed_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for (csv, more, words) in [
+        (blobs(300), vec!["--label", "y", "--fit", "mlp:8"], vec!["column `when`", "line 2"]),
+        (blobs(12), vec!["--label", "y", "--drop", "when", "--fit", "mlp:8"], vec!["12 rows", "20"]),
+        (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "cnn:8"], vec!["cnn:8"]),
+        (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "mlp:0"], vec!["mlp:0"]),
+        (blobs(60), vec!["--label", "z", "--drop", "when", "--fit", "mlp:8"], vec!["no column `z`"]),
+        (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "mlp:8", "--name", "A B"], vec!["A B"]),
+        (blobs(60), vec!["--label", "y", "--drop", "when", "--onnx", "/no/m.onnx"], vec!["/no/m.onnx"]),
+    ] {
+        let error = run(&args(folder.path(), &csv, &more)).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    assert!(Cli::try_parse_from(["pack", "--data", "x", "--label", "y"]).is_err(), "no model at all");
+}

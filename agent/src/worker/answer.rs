@@ -1,0 +1,72 @@
+//! What a version answers to labelled rows, right or wrong.
+
+use crate::profile::answer;
+use crate::rows::{Rows, Truth};
+use shoal_infer::{InferError, LoadError, Predictor};
+use shoal_onnx::Limits;
+use shoal_proto::manifest::{Manifest, OutputKind};
+
+/// A version that answers no rows.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// It does not load.
+    #[error("the model cannot be loaded")]
+    Load(#[from] LoadError),
+    /// It fails.
+    #[error("the model does not answer")]
+    Infer(#[from] InferError),
+    /// It answers in another width.
+    #[error("the model gives {got} scores a row, expected {expected}")]
+    Width { expected: usize, got: usize },
+}
+
+/// A loaded version.
+#[derive(Debug)]
+pub(super) struct Judge {
+    predictor: Predictor,
+    kind: OutputKind,
+    scores: usize,
+}
+
+impl Judge {
+    pub(super) fn new(onnx: &[u8], manifest: &Manifest) -> Result<Self, AnswerError> {
+        let predictor = Predictor::load(onnx, &Limits::default())?;
+        Ok(Self { predictor, kind: manifest.output.kind, scores: manifest.output.classes.len().max(1) })
+    }
+
+    /// The scores of rows, row-major, with their width.
+    fn scores(&self, rows: &Rows) -> Result<(usize, Vec<f32>), AnswerError> {
+        if rows.is_empty() {
+            return Ok((self.scores, Vec::new()));
+        }
+        let scores = self.predictor.rows(rows.len(), rows.features())?;
+        // One score tells two classes apart.
+        if scores.width != self.scores && !(self.scores == 2 && scores.width == 1) {
+            return Err(AnswerError::Width { expected: self.scores, got: scores.width });
+        }
+        Ok((scores.width, scores.values))
+    }
+
+    /// Class and confidence of each row; empty for a regression.
+    pub(super) fn answers(&self, rows: &Rows) -> Result<Vec<(u32, f32)>, AnswerError> {
+        let (width, scores) = self.scores(rows)?;
+        Ok(scores.chunks_exact(width).filter_map(|scores| answer(self.kind, scores)).collect())
+    }
+
+    /// Which rows are answered right: the true class, or a value at most `tolerance` off.
+    pub(super) fn right(&self, rows: &Rows, tolerance: f32) -> Result<Vec<bool>, AnswerError> {
+        match rows.truth() {
+            Truth::Classes(truth) => {
+                Ok(self.answers(rows)?.iter().zip(truth).map(|((class, _), truth)| class == truth).collect())
+            }
+            Truth::Values(_) => Ok(self.errors(rows)?.into_iter().map(|error| error <= tolerance).collect()),
+        }
+    }
+
+    /// How far each answer of a regression is off; empty for a classifier.
+    pub(super) fn errors(&self, rows: &Rows) -> Result<Vec<f32>, AnswerError> {
+        let Truth::Values(truth) = rows.truth() else { return Ok(Vec::new()) };
+        let (_, scores) = self.scores(rows)?;
+        Ok(scores.iter().zip(truth).map(|(score, truth)| (score - truth).abs()).collect())
+    }
+}

@@ -1,0 +1,85 @@
+//! What passes between a parent and its children, as JSON.
+
+use super::chain;
+use super::limits::Limits;
+use crate::core::effect::TrainJob;
+use serde::{Deserialize, Serialize};
+use shoal_proto::decision::Evidence;
+use shoal_proto::id::{DeviceId, Digest, ModelName};
+use shoal_proto::manifest::Recipe;
+use std::path::PathBuf;
+
+/// Whether a version may be parsed by the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmitJob {
+    /// The state folder, with the version in its vault.
+    pub state: PathBuf,
+    /// Which version.
+    pub version: Digest,
+    /// The child's limits.
+    pub limits: Limits,
+}
+
+/// A training run: [`TrainJob`] of the core, and where things are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingJob {
+    /// The state folder, with vault, samples and key.
+    pub state: PathBuf,
+    /// The run's number on this device.
+    pub run: u64,
+    /// Which model.
+    pub model: ModelName,
+    /// The version to train from, which is also the champion.
+    pub parent: Digest,
+    /// Who trains.
+    pub device: DeviceId,
+    /// The candidate's number among those born here.
+    pub number: u32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How.
+    pub recipe: Recipe,
+    /// Share of the newest rows that are never trained on.
+    pub holdout_share: f64,
+    /// The child's limits.
+    pub limits: Limits,
+}
+
+impl TrainingJob {
+    /// The core's job, for a child.
+    #[must_use]
+    pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
+        let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
+        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits }
+    }
+}
+
+/// What a training run brought: the candidate is in the vault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Born {
+    /// The candidate.
+    pub version: Digest,
+    /// What was measured.
+    pub evidence: Evidence,
+}
+
+/// A child's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<T> {
+    /// Done.
+    Yes(T),
+    /// Not done, and why: an error with its causes.
+    No(String),
+}
+
+impl<T> Answer<T> {
+    pub(super) fn of<E: std::error::Error>(outcome: Result<T, E>) -> Self {
+        match outcome {
+            Ok(done) => Self::Yes(done),
+            Err(cause) => Self::No(chain(&cause)),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The parent's side: starts children, waits with patience, and says what became of them.
+
+use super::chain;
+use super::job::{AdmitJob, Answer, Born, TrainingJob};
+use super::limits::Limits;
+use crate::core::effect::TrainJob;
+use crate::core::event::Trained;
+use crate::vault::Vault;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use shoal_proto::id::Digest;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+
+/// Begins the name of a job file in the state folder; a crash leaves it behind.
+const JOB: &str = ".job-";
+/// Bytes of an answer at most: evidence of a model with 10,000 classes has a fifth of that.
+const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a child's error output that are kept, the last ones.
+const MAX_STDERR_BYTES: usize = 4 * 1024;
+/// Lines of them that stand in the error.
+const STDERR_LINES: usize = 5;
+
+/// The state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to clean old jobs from `{path}`")]
+pub struct WorkersError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Starts children of this agent.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    program: PathBuf,
+    prefix: Vec<String>,
+    state: PathBuf,
+    admit: Limits,
+    train: Limits,
+}
+
+impl Workers {
+    /// Children are `program prefix… worker admit|train JOB`, with their jobs and the vault below the state
+    /// folder. Removes jobs that a crash left there.
+    pub fn new(
+        (program, prefix): (PathBuf, Vec<String>),
+        state: PathBuf,
+        admit: Limits,
+        train: Limits,
+    ) -> Result<Self, WorkersError> {
+        let clean = || {
+            for entry in fs::read_dir(&state)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(JOB) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        clean().map_err(|source| WorkersError { path: state.clone(), source })?;
+        Ok(Self { program, prefix, state, admit, train })
+    }
+
+    /// Whether the server may parse a version that is in the vault. The error is why not, for people.
+    ///
+    /// Dropping the future ends the child.
+    pub async fn admit(&self, version: Digest) -> Result<(), String> {
+        let job = AdmitJob { state: self.state.clone(), version, limits: self.admit };
+        self.child::<IgnoredAny>("admit", &job, self.admit).await.map(drop)
+    }
+
+    /// Trains a candidate into the vault. The error is why there is none, for people.
+    ///
+    /// Dropping the future ends the child.
+    pub async fn train(&self, job: TrainJob) -> Result<Trained, String> {
+        let job = TrainingJob::new(job, self.state.clone(), self.train);
+        let born: Born = self.child("train", &job, self.train).await?;
+        let vault = Vault::join(&self.state);
+        let read = tokio::task::spawn_blocking(move || vault.info(born.version));
+        let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
+        Ok(Trained { candidate, evidence: born.evidence })
+    }
+
+    async fn child<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        job: &impl Serialize,
+        limits: Limits,
+    ) -> Result<T, String> {
+        let file = self.write(job).map_err(|cause| format!("failed to write a job: {cause}"))?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.prefix).args(["worker", what]).arg(file.path());
+        command.env("RAYON_NUM_THREADS", "1"); // a trainer leaves the other cores to the server
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command
+            .spawn()
+            .map_err(|cause| format!("failed to start `{}`: {cause}", self.program.display()))?;
+        let ended = tokio::time::timeout(limits.wall(), end(child)).await;
+        let (status, stdout, stderr) = match ended {
+            Ok(ended) => ended.map_err(|cause| format!("lost the {what} child: {cause}"))?,
+            Err(_late) => return Err(format!("the {what} child took longer than {} s", limits.wall_s)),
+        };
+        if !status.success() {
+            return Err(format!("the {what} child {}{}", fate(status), last_lines(&stderr)));
+        }
+        match serde_json::from_slice(&stdout) {
+            Ok(Answer::Yes(done)) => Ok(done),
+            Ok(Answer::No(reason)) => Err(reason),
+            Err(cause) => Err(format!("the {what} child gave no answer: {cause}{}", last_lines(&stderr))),
+        }
+    }
+
+    fn write(&self, job: &impl Serialize) -> io::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::Builder::new().prefix(JOB).suffix(".json").tempfile_in(&self.state)?;
+        file.write_all(&serde_json::to_vec(job)?)?;
+        file.flush()?;
+        Ok(file)
+    }
+}
+
+/// Waits for a child's end and both of its outputs.
+async fn end(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let answer = async {
+        let mut bytes = Vec::new();
+        if let Some(stdout) = stdout {
+            stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes).await?;
+        }
+        io::Result::Ok(bytes)
+    };
+    let errors = async {
+        match stderr {
+            Some(stderr) => tail(stderr).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (status, answer, errors) = tokio::join!(child.wait(), answer, errors);
+    Ok((status?, answer?, errors?))
+}
+
+/// The last bytes of a stream, read to its end.
+async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+    let mut kept: VecDeque<u8> = VecDeque::with_capacity(2 * MAX_STDERR_BYTES);
+    let mut buffer = [0; 1024];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(kept.into());
+        }
+        kept.extend(&buffer[..read]);
+        let surplus = kept.len().saturating_sub(MAX_STDERR_BYTES);
+        kept.drain(..surplus);
+    }
+}
+
+/// How a child ended, for people.
+fn fate(status: ExitStatus) -> String {
+    let Some(signal) = status.signal() else {
+        return format!("ended with exit code {}", status.code().unwrap_or_default());
+    };
+    let guess = match signal {
+        6 => " (out of memory within its limit?)",
+        9 => " (out of memory?)",
+        11 => " (stack used up, or a bug)",
+        24 => " (processor time used up)",
+        25 => " (file too large)",
+        31 => " (a system call that the service forbids)",
+        _ => "",
+    };
+    format!("was killed by signal {signal}{guess}")
+}
+
+fn last_lines(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(STDERR_LINES)..];
+    if last.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Limits = Limits { wall_s: 20, ..Limits::ADMIT };
+
+    /// A shell in the place of the agent: its arguments are those of a child, after the prefix.
+    async fn shell(script: &str, admit: Limits) -> Result<(), String> {
+        let state = tempfile::tempdir().unwrap();
+        let program = (PathBuf::from("/bin/sh"), vec!["-c".into(), script.into(), "agent".into()]);
+        let workers = Workers::new(program, state.path().to_owned(), admit, SOON).unwrap();
+        let outcome = workers.admit(Digest([1; 32])).await;
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the job is gone");
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_childs_fate_is_named() {
+        for (script, words) in [
+            ("echo one >&2; echo two >&2; exit 3", vec!["exit code 3", "one | two"]),
+            ("kill -9 $$", vec!["killed by signal 9 (out of memory?)"]),
+            ("kill -XCPU $$", vec!["processor time"]),
+            ("echo hello", vec!["gave no answer"]),
+            (r#"echo '{"no":"not today"}'"#, vec!["not today"]),
+            (
+                r#"i=0; while [ $i -lt 3000 ]; do echo "line $i" >&2; i=$((i+1)); done; exit 1"#,
+                vec!["line 2999"],
+            ),
+        ] {
+            let error = shell(script, SOON).await.unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)) && error.len() < 300, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_gets_prefix_command_and_job() {
+        let script = r#"[ "$1 $2" = "worker admit" ] && grep -q '"version":"0101' "$3" && [ "$RAYON_NUM_THREADS" = 1 ] && echo '{"yes":{"any":1}}'"#;
+        assert_eq!(shell(script, SOON).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_hangs_is_ended() {
+        let error = shell("exec sleep 600", Limits { wall_s: 1, ..SOON }).await.unwrap_err();
+        assert!(error.contains("longer than 1 s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named_and_old_jobs_are_cleaned() {
+        let state = tempfile::tempdir().unwrap();
+        fs::File::create(state.path().join(".job-old.json")).unwrap();
+        let program = (PathBuf::from("/no/such/agent"), Vec::new());
+        let workers = Workers::new(program, state.path().to_owned(), SOON, SOON).unwrap();
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+        let error = workers.admit(Digest([1; 32])).await.unwrap_err();
+        assert!(error.contains("/no/such/agent"), "{error}");
+    }
+}

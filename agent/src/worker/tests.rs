@@ -1,0 +1,181 @@
+use super::admit::admit_package;
+use super::*;
+use crate::pack::{HELD_OUT, PackArgs, TaskArg};
+use crate::profile;
+use crate::rows::Rows;
+use crate::store::LabelledRow;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use shoal_proto::id::{DeviceId, Digest, ModelName};
+use shoal_proto::manifest::{Manifest, Recipe};
+use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
+use shoal_proto::time::WallMs;
+
+/// A row of one of two classes; `turn` swaps the sides they lie on.
+fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
+    let class = u32::from(rng.random_bool(0.5));
+    let side = if (class == 1) == turn { -2.0 } else { 2.0 };
+    (vec![side + rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)], class)
+}
+
+fn parent(folder: &Path) -> Package {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut csv = "a,b,y\n".to_owned();
+    for _ in 0..300 {
+        let (row, class) = draw(&mut rng, false);
+        csv += &format!("{},{},{}\n", row[0], row[1], ["no", "yes"][class as usize]);
+    }
+    let (data, output) = (folder.join("parent.csv"), folder.join("parent.shoal"));
+    fs::File::create(&data).unwrap().write_all(csv.as_bytes()).unwrap();
+    let args = PackArgs {
+        data,
+        label: "y".into(),
+        drop: Vec::new(),
+        name: None,
+        version: 1,
+        description: String::new(),
+        onnx: None,
+        fit: Some("mlp:8".into()),
+        task: TaskArg::Classification,
+        output: Some(output.clone()),
+        seed: 0,
+        sign_key: None,
+    };
+    crate::pack::run(&args).unwrap();
+    Package::from_archive(&fs::read(output).unwrap()).unwrap()
+}
+
+fn samples(count: u64, turn: bool) -> Vec<LabelledRow> {
+    let mut rng = StdRng::seed_from_u64(2);
+    let one = |at| {
+        let (features, class) = draw(&mut rng, turn);
+        LabelledRow {
+            rowid: at,
+            prediction_id: format!("p{at}"),
+            features,
+            class: Some(class),
+            value: None,
+            at: WallMs(at),
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+fn job(state: &Path, parent: &Package) -> TrainingJob {
+    TrainingJob {
+        state: state.to_owned(),
+        run: 1,
+        model: ModelName::new("parent").unwrap(),
+        parent: parent.version().unwrap(),
+        device: DeviceId::new("press-07").unwrap(),
+        number: 2,
+        seed: 9,
+        recipe: Recipe::default(),
+        holdout_share: 0.3,
+        limits: Limits::TRAIN,
+    }
+}
+
+#[test]
+fn a_changed_world_is_learned_and_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    let (candidate, evidence) = train(&job(folder.path(), &parent), &parent, &samples(200, true)).unwrap();
+    assert_eq!((evidence.holdout_rows, evidence.trained_rows), (60, 140 + 240));
+    assert!(evidence.champion_correct < 6 && evidence.candidate_correct > 54, "{evidence:?}");
+    assert_eq!(
+        evidence.only_candidate - evidence.only_champion,
+        evidence.candidate_correct - evidence.champion_correct
+    );
+    assert_eq!(evidence.classes.iter().map(|class| class.0).sum::<u64>(), 60);
+    assert_eq!(evidence.guard_rows, 60);
+
+    let manifest = candidate.manifest().unwrap();
+    assert_eq!(manifest.display_name(), "parent@1+press-07.2");
+    let lineage = manifest.lineage.unwrap();
+    assert_eq!(
+        (lineage.parent, lineage.training_set),
+        (parent.version().unwrap(), Some(evidence.training_set))
+    );
+    for file in [BASELINE, GUARD, REPLAY] {
+        assert_eq!(candidate.file(file), parent.file(file), "{file} is inherited");
+    }
+    let reference = candidate.reference().unwrap();
+    assert_eq!((reference.rows, reference.predictions.unwrap().labelled), (140, 60));
+    admit_package(&candidate).unwrap();
+}
+
+#[test]
+fn a_run_is_deterministic_and_holds_the_newest_rows_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    let job = job(folder.path(), &parent);
+    let mut rows = samples(100, true);
+    let first = train(&job, &parent, &rows).unwrap();
+    assert_eq!(train(&job, &parent, &rows).unwrap(), first);
+    for row in &mut rows[70..] {
+        row.class = row.class.map(|class| 1 - class);
+    }
+    let (candidate, evidence) = train(&job, &parent, &rows).unwrap();
+    assert_eq!(candidate.file(MODEL), first.0.file(MODEL), "held-out rows do not move a weight");
+    assert_eq!(evidence.training_set, first.1.training_set);
+    assert!(evidence.candidate_correct < 5);
+}
+
+#[test]
+fn too_few_or_unusable_rows_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    let job = job(folder.path(), &parent);
+    let mut rows = samples(40, true);
+    for row in &mut rows[..20] {
+        row.features[0] = f32::NAN;
+    }
+    let error = train(&job, &parent, &rows).unwrap_err();
+    assert!(matches!(error, TrainError::TooFewRows { training: 14, holdout: 6 }), "{error}");
+    let mut bad = job.clone();
+    bad.recipe.scope = "nothing.*".into();
+    let error = chain(&train(&bad, &parent, &samples(100, true)).unwrap_err());
+    assert!(error.contains("nothing.*"), "{error}");
+}
+
+#[test]
+fn a_manifest_that_speaks_of_another_graph_is_not_admitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    admit_package(&parent).unwrap();
+    let text = parent.manifest().unwrap().to_text();
+    let third = "\n[[feature]]\nname = \"c\"\nmin = 0.0\nmax = 1.0\n";
+    for (changed, word) in [
+        (text.replace("tensor = \"features\"", "tensor = \"x\""), "`features`, expected `x`"),
+        (text.replace("tensor = \"probabilities\"", "tensor = \"y\""), "expected `y`"),
+        (text.replace("[\"no\", \"yes\"]", "[\"no\", \"yes\", \"maybe\"]"), "expected 3"),
+        (format!("{text}{third}"), "names 3 features"),
+    ] {
+        assert_ne!(changed, text);
+        let width = Manifest::parse(&changed).unwrap().features.len();
+        let mut files = parent.to_files();
+        files.insert(MANIFEST.into(), changed.into_bytes());
+        files.insert(BASELINE.into(), profile::baseline(width, &vec![0.0; width], None).to_bytes());
+        let error = chain(&admit_package(&Package::new(files).unwrap()).unwrap_err());
+        assert!(error.contains(word), "{error}");
+    }
+    let mut files = parent.to_files();
+    files.insert(MODEL.into(), b"junk".to_vec());
+    assert!(admit_package(&Package::new(files).unwrap()).is_err());
+}
+
+#[test]
+fn jobs_and_answers_pass_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job.json");
+    let admit = AdmitJob { state: "/s".into(), version: Digest([1; 32]), limits: Limits::ADMIT };
+    fs::File::create(&path).unwrap().write_all(&serde_json::to_vec(&admit).unwrap()).unwrap();
+    assert_eq!(read::<AdmitJob>(&path).unwrap(), admit);
+    assert!(matches!(read::<TrainingJob>(&path), Err(WorkerError::Job { .. })));
+    assert!(matches!(read::<AdmitJob>(Path::new("/no/job")), Err(WorkerError::Read { .. })));
+    let no: Answer<Born> = Answer::of(Err(TrainError::TooFewRows { training: 1, holdout: 0 }));
+    let text = serde_json::to_string(&no).unwrap();
+    assert_eq!(serde_json::from_str::<Answer<Born>>(&text).unwrap(), no);
+    let guard = Rows::none(2, true).split(HELD_OUT, 0);
+    assert!(guard.0.is_empty() && guard.1.is_empty());
+}

@@ -1,0 +1,4 @@
+//! The one test binary over the whole tree.
+
+mod sim;
+mod tidy;
