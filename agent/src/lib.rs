@@ -7,7 +7,6 @@ pub mod clock;
 pub mod file;
 pub mod report;
 pub mod mqtt;
-pub mod serve;
 pub mod store;
 pub mod vault;
 pub mod serve;
