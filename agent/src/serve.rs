@@ -4,17 +4,17 @@
 //! Every predicted row goes to the core, and to the samples where they keep up; neither is ever waited
 //! for. A label is acknowledged when it is on disk.
 
-mod refused;
-mod models;
-mod flat;
-mod tensors;
 mod binary;
-mod outlet;
-mod predict;
+mod flat;
 mod label;
-mod rest;
 mod listen;
 pub mod local;
+mod models;
+mod outlet;
+mod predict;
+mod refused;
+mod rest;
+mod tensors;
 
 pub use label::LabelStatus;
 pub use listen::{ListenError, serve_tcp, serve_unix};
@@ -129,6 +129,6 @@ fn model_of(prediction_id: &str) -> Option<ModelName> {
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
-mod rest_tests;
-#[cfg(test)]
 mod local_tests;
+#[cfg(test)]
+mod rest_tests;

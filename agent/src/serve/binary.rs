@@ -1,7 +1,7 @@
 //! The binary tensor data extension, as Triton has it: raw little-endian elements after the JSON.
 
-use super::tensors::refused;
 use super::refused::Refused;
+use super::tensors::refused;
 use shoal_infer::TensorData;
 use shoal_onnx::Datatype;
 
@@ -9,7 +9,12 @@ use shoal_onnx::Datatype;
 pub(super) const HEADER: &str = "inference-header-content-length";
 
 /// The elements in some bytes; text is a four-byte length before each element.
-pub(super) fn read(input: &str, datatype: Datatype, elements: usize, bytes: &[u8]) -> Result<TensorData, Refused> {
+pub(super) fn read(
+    input: &str,
+    datatype: Datatype,
+    elements: usize,
+    bytes: &[u8],
+) -> Result<TensorData, Refused> {
     let size = datatype.size_bytes();
     if datatype != Datatype::String && elements.checked_mul(size) != Some(bytes.len()) {
         let reason = format!("{elements} elements of {size} bytes, got {} bytes", bytes.len());

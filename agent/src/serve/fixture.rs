@@ -89,8 +89,7 @@ impl Bench {
         models.swap(gas(4.0));
         let state = ServeState::new(models, Arc::clone(&samples), outlet, Clock::start(), limits);
         let address = "127.0.0.1:0".parse().unwrap();
-        let bound =
-            serve_tcp(&tracker, cancel.clone(), address, router(Arc::clone(&state))).await.unwrap();
+        let bound = serve_tcp(&tracker, cancel.clone(), address, router(Arc::clone(&state))).await.unwrap();
         Self { state, samples, events, url: format!("http://{bound}"), dir, tracker, cancel }
     }
 

@@ -1,7 +1,7 @@
 //! The numbers of a JSON tensor, nested or flat, read without building a tree of them.
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 
 /// The elements of a tensor's `data`, row-major. Holds eight bytes a number, where a JSON tree would

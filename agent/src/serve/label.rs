@@ -77,7 +77,12 @@ fn class_of(served: &ServedModel, label: &Value) -> Result<u32, Refused> {
     let class = match label {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
-        other => return Err(Refused::Label { expected: "the name of a class", got: shortened(&other.to_string()) }),
+        other => {
+            return Err(Refused::Label {
+                expected: "the name of a class",
+                got: shortened(&other.to_string()),
+            });
+        }
     };
     served.class_index(&class).ok_or_else(|| Refused::UnknownClass {
         class: shortened(&class),

@@ -18,10 +18,18 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum ListenError {
     /// The TCP address is taken, or not ours.
     #[error("failed to listen on {address}")]
-    Tcp { address: SocketAddr, #[source] source: io::Error },
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     /// The socket file cannot be made.
     #[error("failed to listen on `{path}`")]
-    Unix { path: PathBuf, #[source] source: io::Error },
+    Unix {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Serves on TCP until `cancel`, then ends the requests that run; gives the address, which tells the

@@ -117,12 +117,11 @@ impl Outlet {
             if !pending.rows.is_empty() {
                 events.push(Event::Predicted(pending.rows));
             }
-            events.extend(
-                pending
-                    .failed
-                    .into_iter()
-                    .map(|((model, version), requests)| Event::Failed { model, version, requests }),
-            );
+            events.extend(pending.failed.into_iter().map(|((model, version), requests)| Event::Failed {
+                model,
+                version,
+                requests,
+            }));
             events.extend((0..pending.bad).map(|_| Event::BadMessage));
             for event in events {
                 let sent = if is_last {

@@ -49,9 +49,9 @@ impl ServeState {
         rows: usize,
         features: &[f32],
     ) -> Result<Answer, Refused> {
-        let tensor = served.rows_tensor(rows, features).ok_or(Refused::Input(InferError::NotRows {
-            reason: "its input takes no numbers",
-        }))?;
+        let tensor = served
+            .rows_tensor(rows, features)
+            .ok_or(Refused::Input(InferError::NotRows { reason: "its input takes no numbers" }))?;
         self.predict(served, vec![tensor]).await
     }
 
@@ -168,7 +168,8 @@ fn judge(served: &ServedModel, values: &[f32]) -> (Option<u32>, f32) {
     let Some((index, top)) = best else { return (None, 0.0) };
     let confidence = match manifest.output.kind {
         OutputKind::Logits => {
-            let sum: f32 = values.iter().filter(|value| !value.is_nan()).map(|value| (value - top).exp()).sum();
+            let sum: f32 =
+                values.iter().filter(|value| !value.is_nan()).map(|value| (value - top).exp()).sum();
             1.0 / sum
         }
         OutputKind::Probabilities | OutputKind::Values => *top,

@@ -115,11 +115,7 @@ async fn infer(
     answer::write(answer, request.id, &request.wanted)
 }
 
-async fn label(
-    State(state): Shared,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, Refused> {
+async fn label(State(state): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Refused> {
     let body = read_body(&state, &headers, body).await?;
     let label =
         serde_json::from_slice(&body).map_err(|cause| Refused::Malformed { reason: cause.to_string() })?;
@@ -132,7 +128,8 @@ async fn read_body(state: &ServeState, headers: &HeaderMap, body: Body) -> Resul
         return Err(Refused::Encoding { encoding: shortened(&String::from_utf8_lossy(encoding.as_bytes())) });
     }
     let limit = state.limits.max_body_bytes;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(Refused::TooLarge { limit });
     }

@@ -108,7 +108,8 @@ async fn a_prediction_is_answered_observed_captured_and_labelled() {
 async fn a_lone_row_is_labelled_by_its_bare_id_and_twice_counts_once() {
     let (mut bench, client) = bench().await;
     bench.state.models().swap(volume());
-    let body = json!({ "inputs": [{ "name": "features", "shape": [1, 2], "datatype": "FP32", "data": [1, 2] }] });
+    let body =
+        json!({ "inputs": [{ "name": "features", "shape": [1, 2], "datatype": "FP32", "data": [1, 2] }] });
     let (_, answer) = post(&client, format!("{}/v2/models/volume/infer", bench.url), &body).await;
     assert_eq!(answer["outputs"][0]["data"], json!([3.0]));
     assert_eq!(answer.get("id"), None);
@@ -128,9 +129,7 @@ async fn a_lone_row_is_labelled_by_its_bare_id_and_twice_counts_once() {
 async fn bad_requests_are_told_what_was_expected_and_what_came() {
     let (bench, client) = bench().await;
     let infer = format!("{}/v2/models/gas/infer", bench.url);
-    let input = |name: &str, shape: Value, datatype: &str, data: Value| {
-        json!({ "inputs": [{ "name": name, "shape": shape, "datatype": datatype, "data": data }] })
-    };
+    let input = |name: &str, shape: Value, datatype: &str, data: Value| json!({ "inputs": [{ "name": name, "shape": shape, "datatype": datatype, "data": data }] });
     for (body, words) in [
         (json!({ "inputs": [] }), "input `features` is missing"),
         (json!({}), "missing field `inputs`"),
@@ -139,7 +138,10 @@ async fn bad_requests_are_told_what_was_expected_and_what_came() {
         (input("features", json!([1, 2]), "FP64", json!([1, 2])), "expected f32, got f64"),
         (input("features", json!([1, 2]), "FP32", json!([1])), "holds 2 elements, got 1"),
         (input("features", json!([1, 2]), "FP8", json!([1, 2])), "unknown datatype `FP8`"),
-        (json!({ "inputs": [{ "name": "features", "shape": [1, 2], "datatype": "FP32" }] }), "neither `data`"),
+        (
+            json!({ "inputs": [{ "name": "features", "shape": [1, 2], "datatype": "FP32" }] }),
+            "neither `data`",
+        ),
         (
             json!({ "inputs": rows(json!([[1, 2]]))["inputs"], "outputs": [{ "name": "y" }] }),
             "no output `y`, it has probabilities",
@@ -182,7 +184,8 @@ async fn a_body_over_the_limit_is_refused_told_or_not_how_long_it_is() {
 
     // In chunks nobody says how long it will be: 1001 is 3e9 in hexadecimal.
     let head = "POST /v2/models/gas/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n";
-    let mut stream = tokio::net::TcpStream::connect(bench.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let mut stream =
+        tokio::net::TcpStream::connect(bench.url.strip_prefix("http://").unwrap()).await.unwrap();
     let request = format!("{head}{}\r\n0\r\n\r\n", " ".repeat(1_001));
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
@@ -215,10 +218,8 @@ async fn binary_tensors_go_both_ways() {
     let answer: Value = serde_json::from_slice(&bytes[..length]).unwrap();
     assert_eq!(answer["outputs"][0]["parameters"]["binary_data_size"], 8);
     assert_eq!(answer["outputs"][0].get("data"), None);
-    let scores: Vec<f32> = bytes[length..]
-        .chunks_exact(4)
-        .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
-        .collect();
+    let scores: Vec<f32> =
+        bytes[length..].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
     assert!((scores[0] - 0.982).abs() < 1e-3 && scores.len() == 2);
 
     let mut longer = body.clone();

@@ -43,16 +43,19 @@ const ALL: [Datatype; 12] = [
 pub(super) fn datatype_of(input: &str, name: &str) -> Result<Datatype, Refused> {
     ALL.into_iter().find(|datatype| name_of(*datatype) == name).ok_or_else(|| {
         let known: Vec<_> = ALL.into_iter().map(name_of).collect();
-        refused(input, format!("unknown datatype `{}`, expected one of {}", shortened(name), known.join(", ")))
+        refused(
+            input,
+            format!("unknown datatype `{}`, expected one of {}", shortened(name), known.join(", ")),
+        )
     })
 }
 
 /// A shape without negative sizes, and how many elements it holds.
 pub(super) fn shape_of(input: &str, shape: &[i64]) -> Result<(Vec<usize>, usize), Refused> {
     let sizes: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
-    let elements = sizes.as_ref().and_then(|sizes| {
-        sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
-    });
+    let elements = sizes
+        .as_ref()
+        .and_then(|sizes| sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size)));
     match (sizes, elements) {
         (Some(sizes), Some(elements)) => Ok((sizes, elements)),
         _ => Err(refused(input, format!("shape {shape:?} is no shape"))),
@@ -67,9 +70,8 @@ pub(super) fn from_json(input: &str, shape: &[i64], datatype: &str, flat: Flat) 
         let reason = format!("shape {shape:?} holds {elements} elements, got {}", flat.len());
         return Err(refused(input, reason));
     }
-    let data = from_flat(datatype, flat).map_err(|got| {
-        refused(input, format!("expected {} data, got {got}", name_of(datatype)))
-    })?;
+    let data = from_flat(datatype, flat)
+        .map_err(|got| refused(input, format!("expected {} data, got {got}", name_of(datatype))))?;
     Ok(Tensor { name: input.to_owned(), shape, data })
 }
 
@@ -77,7 +79,11 @@ pub(super) fn refused(input: &str, reason: String) -> Refused {
     Refused::Tensor { input: shortened(input), reason }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "FP32 is what was asked for")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "FP32 is what was asked for"
+)]
 fn from_flat(datatype: Datatype, flat: Flat) -> Result<TensorData, String> {
     Ok(match (datatype, flat) {
         (Datatype::F16 | Datatype::F32, Flat::Floats(values)) => {
@@ -219,7 +225,10 @@ mod tests {
     fn every_datatype_is_read() {
         assert_eq!(read("FP32", &[2], "[1, 2.5]"), Ok(TensorData::F32(vec![1.0, 2.5])));
         assert_eq!(read("FP64", &[1, 1], "[[3]]"), Ok(TensorData::F64(vec![3.0])));
-        assert_eq!(read("INT64", &[1], "[-9007199254740993]"), Ok(TensorData::I64(vec![-9_007_199_254_740_993])));
+        assert_eq!(
+            read("INT64", &[1], "[-9007199254740993]"),
+            Ok(TensorData::I64(vec![-9_007_199_254_740_993]))
+        );
         assert_eq!(read("UINT8", &[2], "[0, 255]"), Ok(TensorData::U8(vec![0, 255])));
         assert_eq!(read("BOOL", &[2], "[true, false]"), Ok(TensorData::Bool(vec![true, false])));
         assert_eq!(read("BOOL", &[2], "[1, 0]"), Ok(TensorData::Bool(vec![true, false])));

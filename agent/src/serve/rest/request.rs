@@ -77,8 +77,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Request, Refused>
             })?
         }
     };
-    let request: RequestJson =
-        serde_json::from_slice(json).map_err(|cause| malformed(cause.to_string()))?;
+    let request: RequestJson = serde_json::from_slice(json).map_err(|cause| malformed(cause.to_string()))?;
     let mut inputs = Vec::with_capacity(request.inputs.len());
     for input in request.inputs {
         inputs.push(tensor(input, &mut raw)?);
