@@ -150,8 +150,8 @@ impl fmt::Display for InspectReport {
         }
         let ops: Vec<String> = model.ops.iter().map(|(op, count)| format!("{op} ×{count}")).collect();
         writeln!(f, "{:<12}{}", "operators", ops.join(", "))?;
-        let (count, size) = (model.parameters.count, mib(model.parameters.size_bytes));
-        writeln!(f, "{:<12}{count} ({size}), about {} while loading", "parameters", mib(self.load_bytes))?;
+        let (count, stored) = (model.parameters.count, size(model.parameters.size_bytes));
+        writeln!(f, "{:<12}{count} ({stored}), about {} while loading", "parameters", size(self.load_bytes))?;
         match &model.servable {
             Servable::Yes => {
                 writeln!(f, "{:<12}yes, as far as it can be told without running it", "servable")?
@@ -199,8 +199,9 @@ fn shape(spec: &TensorSpec) -> String {
     format!("{} {} [{}]", spec.name, spec.datatype, dims.join(", "))
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+fn size(bytes: u64) -> String {
+    let kib = bytes as f64 / 1024.0;
+    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
 }
 
 fn some(names: &[String]) -> String {

@@ -10,11 +10,13 @@ use shoal_proto::manifest::{Manifest, Recipe};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
 use shoal_proto::time::WallMs;
 
-/// A row of one of two classes; `turn` swaps the sides they lie on.
+/// A row of one of two classes. After a `turn` the second feature stands elsewhere, and there the classes
+/// lie on the other sides: new, and no contradiction to what is replayed.
 fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
     let class = u32::from(rng.random_bool(0.5));
     let side = if (class == 1) == turn { -2.0 } else { 2.0 };
-    (vec![side + rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)], class)
+    let place = if turn { 4.0 } else { 0.0 };
+    (vec![side + rng.random_range(-1.0..1.0), place + rng.random_range(-1.0..1.0)], class)
 }
 
 fn parent(folder: &Path) -> Package {
@@ -34,7 +36,7 @@ fn parent(folder: &Path) -> Package {
         version: 1,
         description: String::new(),
         onnx: None,
-        fit: Some("mlp:8".into()),
+        fit: Some("mlp:16".into()),
         task: TaskArg::Classification,
         output: Some(output.clone()),
         seed: 0,
@@ -69,7 +71,7 @@ fn job(state: &Path, parent: &Package) -> TrainingJob {
         device: DeviceId::new("press-07").unwrap(),
         number: 2,
         seed: 9,
-        recipe: Recipe::default(),
+        recipe: Recipe { learning_rate: 5e-3, epochs: 100, ..Recipe::default() },
         holdout_share: 0.3,
         limits: Limits::TRAIN,
     }
