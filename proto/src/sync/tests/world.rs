@@ -209,7 +209,7 @@ impl World {
         let incarnation = self.nodes[side].disk.replica.incarnation;
         let mut value = format!("{serial} by {:?}", SIDES[side]).into_bytes();
         if self.random.percent(4) {
-            value.extend((0..30_000u64).map(|i| (i * i * serial >> 7).to_le_bytes()[0]));
+            value.extend((0..30_000u64).map(|i| ((i * i * serial) >> 7).to_le_bytes()[0]));
         }
         let document = &self.nodes[side].document;
         let (kind, key, value) = match self.random.below(if side == DEVICE { 8 } else { 6 }) {
