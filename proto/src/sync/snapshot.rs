@@ -122,7 +122,7 @@ mod tests {
         let mut document = Document::default();
         let replica = Replica { side: Side::Device, incarnation: Incarnation(1) };
         for number in 1..40u64 {
-            let value = (0..8_000u64).map(|i| (i * number * 31 >> 3).to_le_bytes()[0]).collect();
+            let value = (0..8_000u64).map(|i| ((i * number * 31) >> 3).to_le_bytes()[0]).collect();
             let key = format!("{number:04}");
             document.apply(replica, &Op { seq: number, hlc: Hlc(number), kind: Kind(0x0301), key, value });
         }

@@ -5,6 +5,7 @@
 
 mod cases;
 mod disk;
+mod hazard;
 mod world;
 
 use world::World;

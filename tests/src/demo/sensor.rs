@@ -28,9 +28,9 @@ const SPREAD: f64 = 0.05;
 /// Noise of a reading.
 const NOISE: f64 = 0.17;
 /// How far one unit of age turns a sensor's log gain.
-const GAIN_DRIFT: f64 = 0.28;
+const GAIN_DRIFT: f64 = 0.24;
 /// How far one unit of age shifts a sensor's baseline.
-const BASE_DRIFT: f64 = 0.50;
+const BASE_DRIFT: f64 = 0.42;
 /// What every sensor loses in log gain with one unit of age.
 const WEAR: f64 = 0.1;
 
@@ -165,8 +165,8 @@ pub fn train_csv(seed: u64, rows: usize) -> String {
 
 /// A direction of drift of root mean square one: mostly the type's, partly the device's own.
 fn turned(common: &Array, random: &mut ChaCha8Rng) -> Array {
-    let own = normals(random, 0.6);
-    let mut turned: Array = std::array::from_fn(|sensor| 0.8 * common[sensor] + own[sensor]);
+    let own = normals(random, 0.3);
+    let mut turned: Array = std::array::from_fn(|sensor| common[sensor] + own[sensor]);
     let square: f64 = turned.iter().map(|one| one * one).sum();
     for one in &mut turned {
         *one /= (square / SENSOR_COUNT).sqrt();

@@ -127,6 +127,19 @@ fn a_restored_device_goes_on_as_a_new_incarnation_and_its_word_stands() {
 }
 
 #[test]
+fn a_restored_device_that_wrote_as_much_again_is_found_at_its_hello() {
+    let (mut device, mut hub) = pair();
+    let backup = device.disk.clone();
+    device.write(KIND, "a", "two");
+    talk(&mut device, &mut hub);
+    let mut device = Node::of(backup);
+    device.write(KIND, "b", "after the backup");
+    let alarms = talk(&mut device, &mut hub);
+    assert!(matches!(alarms.as_slice(), [SyncAlarm::Forked { theirs: 2, ours: 2 }]), "{alarms:?}");
+    assert_eq!(hub.document.get(KIND, "b"), Some(b"after the backup".as_slice()));
+}
+
+#[test]
 fn a_crash_between_reborn_and_snapshot_loses_nothing() {
     let (mut device, mut hub) = pair();
     device.write(Kind(0x0301), "unsent", "kept");

@@ -1,6 +1,7 @@
 //! One history: a device and the hub, their disks, the network between them, and what goes wrong.
 
 use super::disk::Disk;
+use super::hazard::{Faults, Random, Wall, difference};
 use crate::document::{Document, window_key};
 use crate::id::{DeviceId, Incarnation, Side};
 use crate::message::{Exchange, Hello};
@@ -10,10 +11,6 @@ use crate::time::{Mono, WallMs};
 use crate::wire;
 use std::collections::{BTreeMap, VecDeque};
 
-/// 2026-11-20, in milliseconds.
-const TODAY_MS: u64 = 1_795_132_800_000;
-/// 2099-01-01, in milliseconds.
-const FUTURE_MS: u64 = 4_070_908_800_000;
 /// Steps of a history in which things go wrong.
 const HOSTILE_STEPS: u64 = 160;
 /// Steps after which a healed world must be quiet: a round trip and a half for each of a few turns of
@@ -21,28 +18,6 @@ const HOSTILE_STEPS: u64 = 160;
 const QUIET_STEPS: u64 = 400;
 /// A new incarnation costs a snapshot: so many may follow from one restored, cloned or lost database.
 const LIVES_PER_DISASTER: u64 = 4;
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-#[derive(Debug, Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-}
 
 enum Message {
     Hello(Vec<u8>),
@@ -59,13 +34,6 @@ struct Node {
     wall: Wall,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Wall {
-    True,
-    SinceBoot(u64),
-    Future,
-}
-
 impl Node {
     fn new(disk: Disk) -> Self {
         Self { peer: disk.peer(), document: disk.document(), disk, backup: None, wall: Wall::True }
@@ -75,20 +43,6 @@ impl Node {
         self.peer = self.disk.peer();
         self.document = self.disk.document();
     }
-}
-
-/// What goes wrong in one history, in percent a step.
-#[derive(Debug)]
-struct Faults {
-    loss: u64,
-    duplicate: u64,
-    slow: u64,
-    link: u64,
-    crash: u64,
-    restore: u64,
-    lost: u64,
-    swap: u64,
-    clock: u64,
 }
 
 pub(super) struct World {
@@ -121,19 +75,8 @@ const HUB: usize = 1;
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0xD134_2543_DE82_EF95).wrapping_add(1));
-        let mut up_to = |most: u64| if random.percent(50) { 0 } else { random.below(most + 1) };
-        let faults = Faults {
-            loss: up_to(40),
-            duplicate: up_to(30),
-            slow: up_to(30),
-            link: up_to(15),
-            crash: up_to(10),
-            restore: up_to(4),
-            lost: up_to(3),
-            swap: up_to(6),
-            clock: up_to(10),
-        };
+        let mut random = Random::seeded(seed);
+        let faults = Faults::drawn(&mut random);
         let nodes = SIDES.map(|side| Node::new(Disk::new(side, random.next().max(1))));
         let mut world = Self {
             random,
@@ -207,11 +150,7 @@ impl World {
     }
 
     fn wall(&self, side: usize) -> WallMs {
-        match self.nodes[side].wall {
-            Wall::True => WallMs(TODAY_MS + self.now_ms),
-            Wall::SinceBoot(boot) => WallMs(self.now_ms.saturating_sub(boot)),
-            Wall::Future => WallMs(FUTURE_MS + self.now_ms),
-        }
+        self.nodes[side].wall.read(self.now_ms)
     }
 
     fn fresh(&mut self) -> Incarnation {
@@ -270,7 +209,7 @@ impl World {
         let incarnation = self.nodes[side].disk.replica.incarnation;
         let mut value = format!("{serial} by {:?}", SIDES[side]).into_bytes();
         if self.random.percent(4) {
-            value.extend((0..30_000u64).map(|i| (i * i * serial >> 7).to_le_bytes()[0]));
+            value.extend((0..30_000u64).map(|i| ((i * i * serial) >> 7).to_le_bytes()[0]));
         }
         let document = &self.nodes[side].document;
         let (kind, key, value) = match self.random.below(if side == DEVICE { 8 } else { 6 }) {
@@ -461,17 +400,7 @@ impl World {
 
     fn heal(&mut self) {
         self.say(|_| "the world heals".into());
-        self.faults = Faults {
-            loss: 0,
-            duplicate: 0,
-            slow: 0,
-            link: 0,
-            crash: 0,
-            restore: 0,
-            lost: 0,
-            swap: 0,
-            clock: 0,
-        };
+        self.faults = Faults::default();
         if self.clone.take().is_some() {
             self.forget_what_is_nowhere(); // what only the clone knew goes with it
         }
@@ -518,21 +447,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn difference(a: &Document, b: &Document) -> String {
-    let rows = |document: &Document| -> BTreeMap<_, _> {
-        document.entries().map(|entry| ((entry.kind, entry.key.clone()), entry)).collect()
-    };
-    let (a, b) = (rows(a), rows(b));
-    a.keys().chain(b.keys()).find(|slot| a.get(*slot) != b.get(*slot)).map_or_else(String::new, |slot| {
-        let show = |side: &BTreeMap<_, crate::document::Entry>| {
-            side.get(slot).map(|entry| (entry.marker, entry.floor, entry.totals.clone(), short(&entry.value)))
-        };
-        format!("{slot:?}: {:?} against {:?}", show(&a), show(&b))
-    })
-}
-
-fn short(value: &[u8]) -> String {
-    String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned()
 }
