@@ -12,7 +12,7 @@ mod state;
 mod state_rows;
 
 pub use reader::{LabelledRow, RecentRow, SamplesReader};
-pub use samples::{Captured, LateJoins, SampleStats, SamplesDb};
+pub use samples::{Captured, LateJoins, PendingLabel, SampleStats, SamplesDb};
 pub use samples_rows::{Joined, Label, LabelOutcome, LabelRow, MAX_ID_BYTES, SampleRow};
 pub use state::StateDb;
 pub use state_rows::Loaded;

@@ -9,12 +9,18 @@ use crate::op::{Class, Kind, Op, split_stamped};
 use crdts::CvRDT;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slotted;
 
 /// The folded state of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Document {
-    cells: BTreeMap<(Kind, String), Cell>,
+    cells: BTreeMap<Slot, Cell>,
+    /// The highest floor of each incarnation, as the cells hold it: windows are looked up here.
+    floors: BTreeMap<String, u64>,
 }
+
+/// A kind and a key: what names one cell, and the order in which cells stand.
+pub type Slot = (Kind, String);
 
 /// One key's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +33,21 @@ pub enum Cell {
     Counter(Counter),
     /// [`Class::Floor`].
     Floor(Floor),
+}
+
+impl Cell {
+    /// Joins another state of the same key; says whether anything changed.
+    fn join(&mut self, other: Self) -> bool {
+        let before = self.clone();
+        match (&mut *self, other) {
+            (Self::Register(mine), Self::Register(other)) => mine.merge(other),
+            (Self::Grown(mine), Self::Grown(other)) => mine.merge(other),
+            (Self::Counter(mine), Self::Counter(other)) => mine.merge(other),
+            (Self::Floor(mine), Self::Floor(other)) => mine.merge(other),
+            (Self::Register(_) | Self::Grown(_) | Self::Counter(_) | Self::Floor(_), _) => {}
+        }
+        before != *self
+    }
 }
 
 /// One key's state as it travels in a snapshot and stands in a database row.
@@ -63,13 +84,18 @@ pub enum Change {
     /// This key has a new state.
     Put(Entry),
     /// The floor rose: its entry, and the keys of the windows that went.
-    Floored(Entry, Vec<(Kind, String)>),
+    Floored(Entry, Vec<Slot>),
 }
 
-/// The number of a window in its key `{incarnation}/{number:016x}/…`.
+/// The number of a window in its key `{incarnation}/{number:016x}/…`. Only the form that
+/// [`window_key`] writes is a number, so that keys stand in the order of their numbers.
 fn window_number(key: &str) -> Option<(&str, u64)> {
     let (incarnation, rest) = key.split_once('/')?;
     let (number, _) = rest.split_once('/')?;
+    let canonical = number.len() == 16 && number.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !canonical {
+        return None;
+    }
     Some((incarnation, u64::from_str_radix(number, 16).ok()?))
 }
 
@@ -135,59 +161,57 @@ impl Document {
         if kind.class() == Some(Class::Window) && self.is_below_floor(key) {
             return Change::Nothing;
         }
-        let slot = (kind, key.to_owned());
-        let joined = match (self.cells.get(&slot).cloned(), cell) {
-            (None, cell) => cell,
-            (Some(Cell::Register(mut mine)), Cell::Register(other)) => {
-                mine.merge(other);
-                Cell::Register(mine)
+        let joined = match self.cells.entry((kind, key.to_owned())) {
+            Slotted::Vacant(slot) => slot.insert(cell),
+            Slotted::Occupied(slot) => {
+                let mine = slot.into_mut();
+                if !mine.join(cell) {
+                    return Change::Nothing;
+                }
+                mine
             }
-            (Some(Cell::Grown(mut mine)), Cell::Grown(other)) => {
-                mine.merge(other);
-                Cell::Grown(mine)
-            }
-            (Some(Cell::Counter(mut mine)), Cell::Counter(other)) => {
-                mine.merge(other);
-                Cell::Counter(mine)
-            }
-            (Some(Cell::Floor(mut mine)), Cell::Floor(other)) => {
-                mine.merge(other);
-                Cell::Floor(mine)
-            }
-            (Some(mine), _) => mine,
         };
-        if self.cells.get(&slot) == Some(&joined) {
-            return Change::Nothing;
-        }
-        self.cells.insert(slot, joined.clone());
-        let entry = entry(kind, key, &joined);
+        let entry = entry(kind, key, joined);
         if kind.class() == Some(Class::Floor) {
-            return Change::Floored(entry, self.drop_below_floors());
+            return Change::Floored(entry.clone(), self.raise_floor(key, entry.floor));
         }
         Change::Put(entry)
     }
 
     fn is_below_floor(&self, key: &str) -> bool {
         window_number(key).is_some_and(|(incarnation, number)| {
-            self.cells.iter().any(|((kind, floor_key), cell)| {
-                kind.class() == Some(Class::Floor)
-                    && floor_key == incarnation
-                    && matches!(cell, Cell::Floor(floor) if number < floor.0)
-            })
+            self.floors.get(incarnation).is_some_and(|floor| number < *floor)
         })
     }
 
-    fn drop_below_floors(&mut self) -> Vec<(Kind, String)> {
-        let gone: Vec<_> = self
-            .cells
-            .keys()
-            .filter(|(kind, key)| kind.class() == Some(Class::Window) && self.is_below_floor(key))
-            .cloned()
-            .collect();
+    /// Raises the floor of one incarnation and drops its windows below.
+    fn raise_floor(&mut self, incarnation: &str, number: u64) -> Vec<Slot> {
+        let floor = self.floors.entry(incarnation.to_owned()).or_default();
+        *floor = (*floor).max(number);
+        let (from, to) = (format!("{incarnation}/"), format!("{incarnation}/{floor:016x}"));
+        let mut gone = Vec::new();
+        let mut kind = Class::FIRST_WINDOW;
+        while let Some(next) = self.cells.range((kind, String::new())..).next().map(|((kind, _), _)| *kind) {
+            if next.class() != Some(Class::Window) {
+                break;
+            }
+            let below = self.cells.range((next, from.clone())..(next, to.clone()));
+            gone.extend(below.map(|(slot, _)| slot).filter(|(_, key)| window_number(key).is_some()).cloned());
+            kind = Kind(next.0 + 1);
+        }
         for slot in &gone {
             self.cells.remove(slot);
         }
         gone
+    }
+
+    /// What decides about a register; `None` for the other lattices and for unknown keys.
+    #[must_use]
+    pub fn marker(&self, kind: Kind, key: &str) -> Option<Marker> {
+        match self.cells.get(&(kind, key.to_owned()))? {
+            Cell::Register(register) => Some(register.marker()),
+            Cell::Grown(_) | Cell::Counter(_) | Cell::Floor(_) => None,
+        }
     }
 
     /// The value of a register or map entry.
@@ -205,6 +229,15 @@ impl Document {
     pub fn count(&self, kind: Kind, key: &str) -> u64 {
         match self.cells.get(&(kind, key.to_owned())) {
             Some(Cell::Counter(counter)) => counter.sum(),
+            _ => 0,
+        }
+    }
+
+    /// One replica's part of a counter.
+    #[must_use]
+    pub fn count_of(&self, kind: Kind, key: &str, replica: &Replica) -> u64 {
+        match self.cells.get(&(kind, key.to_owned())) {
+            Some(Cell::Counter(counter)) => counter.of(replica),
             _ => 0,
         }
     }
@@ -258,3 +291,6 @@ fn entry(kind: Kind, key: &str, cell: &Cell) -> Entry {
     }
     entry
 }
+
+#[cfg(test)]
+mod tests;

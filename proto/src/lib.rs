@@ -20,3 +20,6 @@ pub mod sync;
 pub mod time;
 pub mod topic;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;

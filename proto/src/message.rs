@@ -1,6 +1,6 @@
 //! The messages between a device and the hub, as [`crate::wire`] frames them.
 
-use crate::document::Entry;
+use crate::document::{Entry, Slot};
 use crate::id::{DeviceId, Incarnation};
 use crate::op::{Chain, Op};
 use crate::time::WallMs;
@@ -15,6 +15,25 @@ pub struct Cursor {
     pub seq: u64,
     /// The writer's chain at that operation.
     pub chain: Chain,
+}
+
+impl Cursor {
+    /// The chain of a cursor that is [`Cursor::lost`]; no log comes to it but by one chance in 2^64.
+    const LOST: Chain = Chain([0xff; 8]);
+
+    /// The same place, but the reader may lack what the writer's log no longer tells, and asks for the
+    /// whole document. It stands in the reader's database like any other cursor, so that a crash does
+    /// not forget to ask; the seq still finds a writer that was restored.
+    #[must_use]
+    pub const fn lost(self) -> Self {
+        Self { chain: Self::LOST, ..self }
+    }
+
+    /// Whether this is [`Cursor::lost`].
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.chain == Self::LOST
+    }
 }
 
 /// A device opens a conversation, after every connect.
@@ -57,9 +76,12 @@ pub struct Exchange {
 pub enum Payload {
     /// Only the acknowledgement.
     Nothing,
-    /// The receiver's log cannot be continued from where the acknowledged cursor stands (a restored
-    /// or cloned database): it must go on as a new incarnation.
-    Forked,
+    /// The receiver's log cannot be continued (a restored or cloned database): it must go on as a new
+    /// incarnation.
+    Forked {
+        /// Which of its lives is meant: said late to a later one, it means nothing.
+        incarnation: Incarnation,
+    },
     /// Operations after `after`, in order, without a gap.
     Batch {
         /// The seq before the first operation.
@@ -75,10 +97,14 @@ pub enum Payload {
         seq: u64,
         /// The chain at `seq`.
         chain: Chain,
-        /// This part's number, from zero.
-        part: u32,
-        /// How many parts there are.
-        parts: u32,
+        /// Whom it is for. Another life of the reader takes the entries, but not the snapshot: it may
+        /// lack what its earlier life said in the meantime.
+        reader: Incarnation,
+        /// This part holds every key after this one; `None`: from the first on.
+        after: Option<Slot>,
+        /// And up to this one; `None`: to the last. A snapshot has arrived when its parts leave no gap,
+        /// whichever sending they came from.
+        until: Option<Slot>,
         /// The part.
         entries: Vec<Entry>,
     },

@@ -33,6 +33,11 @@ pub enum Class {
     Floor,
 }
 
+impl Class {
+    /// The lowest kind of [`Class::Window`].
+    pub(crate) const FIRST_WINDOW: Kind = Kind(0x0400);
+}
+
 impl Kind {
     /// The lattice; `None` for a class that this build does not know.
     #[must_use]

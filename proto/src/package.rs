@@ -101,13 +101,17 @@ impl Package {
         }
         let plain = zstd::stream::Decoder::new(bytes).map_err(PackageError::Archive)?;
         let mut archive = tar::Archive::new(plain.take(MAX_PACKAGE_BYTES));
-        let mut files = BTreeMap::new();
+        let (mut files, mut total) = (BTreeMap::new(), 0u64);
         for entry in archive.entries().map_err(PackageError::Archive)? {
             let mut entry = entry.map_err(PackageError::Archive)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let known = KNOWN.contains(&name.as_str()) || name == SIGNATURE;
             if !known || !entry.header().entry_type().is_file() || files.contains_key(&name) {
                 return Err(PackageError::Foreign { name: name.chars().take(80).collect() });
+            }
+            total = total.saturating_add(entry.size());
+            if total > MAX_PACKAGE_BYTES {
+                return Err(PackageError::TooLarge);
             }
             let mut content = Vec::new();
             entry.read_to_end(&mut content).map_err(PackageError::Archive)?;
@@ -214,3 +218,6 @@ impl Package {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

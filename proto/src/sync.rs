@@ -4,183 +4,38 @@
 //! has passed it. Exactly one layer re-sends, this one: from the cursor, after silence, with back-off
 //! and full jitter. The reader takes operations contiguously and refuses gaps, so duplicates,
 //! reordering and loss change nothing. The chain finds logs that were restored or cloned.
+//!
+//! A reader that names no place in our log, or one before its base, gets the whole document: it is
+//! new, lost its database, or goes on as a new incarnation and may lack what only we still hold. What
+//! is owed to a reader follows from what the reader says, so that a crash of the writer forgets
+//! nothing.
 
-use crate::document::{Change, Document, Entry};
+mod log;
+mod record;
+mod snapshot;
+
+pub use log::Log;
+pub use record::{Record, SyncAlarm};
+
+use crate::document::{Document, Entry, Slot};
 use crate::id::{Incarnation, Replica, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload};
-use crate::op::{Chain, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
+use crate::op::{Chain, Class, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 use crate::time::{Hlc, Mono, WallMs};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use record::record_change;
+use snapshot::Arrived;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Bytes of operations in one batch, before compression: always fits [`crate::wire::MAX_FRAME_BYTES`].
 pub const BATCH_BYTES: usize = 40 * 1024;
-/// Silence after which the unacknowledged batch is sent again: several round trips of a slow link.
+/// Silence after which what is unacknowledged is sent again: several round trips of a slow link, for
+/// each message of it.
 pub const RESEND_FIRST: Duration = Duration::from_secs(2);
-/// Longest wait between two sendings of the same batch.
+/// Longest wait between two sendings of the same.
 pub const RESEND_LAST: Duration = Duration::from_secs(300);
 /// Parts of one snapshot that a reader keeps count of: 40 KiB each, 40 MiB in all.
-pub const MAX_SNAPSHOT_PARTS: u32 = 1024;
-
-/// A writer's log: the operations that the other side has not yet acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// Who writes.
-    pub replica: Replica,
-    clock: Hlc,
-    base: (u64, Chain),
-    ops: VecDeque<(Op, Chain)>,
-}
-
-impl Log {
-    /// An empty log of a new incarnation.
-    #[must_use]
-    pub fn new(replica: Replica) -> Self {
-        Self { replica, clock: Hlc::default(), base: (0, Chain::default()), ops: VecDeque::new() }
-    }
-
-    /// A log as a database held it: the last acknowledged position and the operations after it.
-    ///
-    /// Operations that do not follow without a gap are left out, and the log ends before them.
-    #[must_use]
-    pub fn restore(
-        replica: Replica,
-        clock: Hlc,
-        base: (u64, Chain),
-        ops: impl IntoIterator<Item = Op>,
-    ) -> Self {
-        let mut log = Self { replica, clock, base, ops: VecDeque::new() };
-        for op in ops {
-            if op.seq != log.last().0 + 1 {
-                break;
-            }
-            log.clock = log.clock.max(op.hlc);
-            let chain = log.last().1.then(&op);
-            log.ops.push_back((op, chain));
-        }
-        log
-    }
-
-    /// The position after the last operation.
-    #[must_use]
-    pub fn last(&self) -> (u64, Chain) {
-        self.ops.back().map_or(self.base, |(op, chain)| (op.seq, *chain))
-    }
-
-    /// The position before the first operation that is still kept.
-    #[must_use]
-    pub const fn base(&self) -> (u64, Chain) {
-        self.base
-    }
-
-    /// The hybrid clock.
-    #[must_use]
-    pub const fn clock(&self) -> Hlc {
-        self.clock
-    }
-
-    /// How many operations wait for their acknowledgement.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.ops.len()
-    }
-
-    /// Writes an operation.
-    ///
-    /// # Panics
-    /// When key or value are over their limits: callers build both from bounded parts.
-    pub fn append(&mut self, wall: WallMs, kind: Kind, key: String, value: Vec<u8>) -> &Op {
-        assert!(key.len() <= MAX_KEY_BYTES, "key of kind {kind:?} has {} bytes", key.len());
-        assert!(value.len() <= MAX_VALUE_BYTES, "value of kind {kind:?} has {} bytes", value.len());
-        let op = Op { seq: self.last().0 + 1, hlc: self.clock.tick(wall), kind, key, value };
-        let chain = self.last().1.then(&op);
-        self.ops.push_back((op, chain));
-        self.ops.back().map(|(op, _)| op).expect("an operation was just written")
-    }
-
-    /// The chain at a position, where the log still knows it.
-    fn chain_at(&self, seq: u64) -> Option<Chain> {
-        if seq == self.base.0 {
-            return Some(self.base.1);
-        }
-        let index = usize::try_from(seq.checked_sub(self.base.0 + 1)?).ok()?;
-        self.ops.get(index).map(|(_, chain)| *chain)
-    }
-
-    /// Forgets what the reader holds.
-    fn forget_to(&mut self, seq: u64) {
-        while self.ops.front().is_some_and(|(op, _)| op.seq <= seq) {
-            if let Some((op, chain)) = self.ops.pop_front() {
-                self.base = (op.seq, chain);
-            }
-        }
-    }
-
-    fn batch_after(&self, after: u64) -> Payload {
-        let mut bytes = 0;
-        let ops: Vec<Op> = self
-            .ops
-            .iter()
-            .map(|(op, _)| op)
-            .skip_while(|op| op.seq <= after)
-            .take_while(|op| {
-                bytes += op.key.len() + op.value.len() + 64;
-                bytes <= BATCH_BYTES
-            })
-            .cloned()
-            .collect();
-        match self.chain_at(after) {
-            Some(chain) if !ops.is_empty() => Payload::Batch { after, chain, ops },
-            _ => Payload::Nothing,
-        }
-    }
-}
-
-/// What a shell must write to disk, in one transaction, before anything is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
-    /// A new operation of our own log.
-    Append(Op),
-    /// Our own log up to here is on the other side's disk.
-    Forget(u64, Chain),
-    /// A key of the document has a new state.
-    Put(Entry),
-    /// A window fell below its floor.
-    Drop(Kind, String),
-    /// Where we stand in the other side's log.
-    Cursor(Cursor),
-    /// The other side's earlier incarnation is closed.
-    Seal(Incarnation),
-    /// We go on as a new incarnation with an empty log.
-    Reborn(Incarnation),
-}
-
-/// Something from outside that should not be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SyncAlarm {
-    /// The other side knows operations of ours that we do not: our database was restored or cloned.
-    #[error("the other side holds our log to {theirs}, ours ends at {ours} or differs: restored or cloned")]
-    Forked {
-        /// The other side's cursor.
-        theirs: u64,
-        /// Our last operation.
-        ours: u64,
-    },
-    /// Two writers share one incarnation.
-    #[error("incarnation {incarnation} wrote two different operations at {seq}")]
-    Equivocation {
-        /// Whose.
-        incarnation: Incarnation,
-        /// Where the chains part.
-        seq: u64,
-    },
-    /// A closed incarnation speaks.
-    #[error("incarnation {incarnation} was closed and speaks again")]
-    Sealed {
-        /// Which.
-        incarnation: Incarnation,
-    },
-}
+pub const MAX_SNAPSHOT_PARTS: usize = 1024;
 
 /// One side of one document's conversation.
 #[derive(Debug, Clone)]
@@ -189,14 +44,16 @@ pub struct Peer {
     pub log: Log,
     cursor: Option<Cursor>,
     sealed: BTreeSet<Incarnation>,
-    parts: Option<(Cursor, BTreeMap<u32, ()>, u32)>,
+    arrived: Option<Arrived>,
     connected: bool,
-    acked: Option<u64>,
-    snapshot: bool,
+    /// Who spoke last: whom a snapshot is for.
+    reader: Option<Incarnation>,
+    /// The position in our log that the snapshot being sent stands for.
+    snapshot: Option<(u64, Chain)>,
     next_send: Option<Mono>,
     tries: u32,
     owe_ack: bool,
-    owe_fork: bool,
+    owe_fork: Option<Incarnation>,
 }
 
 impl Peer {
@@ -205,16 +62,16 @@ impl Peer {
     pub fn new(log: Log, cursor: Option<Cursor>, sealed: BTreeSet<Incarnation>) -> Self {
         Self {
             log,
-            cursor,
+            cursor: cursor.filter(|cursor| !sealed.contains(&cursor.incarnation)),
             sealed,
-            parts: None,
+            arrived: None,
             connected: false,
-            acked: None,
-            snapshot: false,
+            reader: None,
+            snapshot: None,
             next_send: None,
             tries: 0,
             owe_ack: false,
-            owe_fork: false,
+            owe_fork: None,
         }
     }
 
@@ -224,13 +81,18 @@ impl Peer {
         self.cursor
     }
 
-    /// Whether the other side has everything.
+    /// Whether the other side is known to have everything.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.log.waiting() == 0 && !self.snapshot && !self.owe_ack && !self.owe_fork
+        self.connected
+            && self.log.waiting() == 0
+            && self.snapshot.is_none()
+            && !self.owe_ack
+            && self.owe_fork.is_none()
     }
 
-    /// Whether a conversation is open.
+    /// Whether a conversation is open: the other side told its cursor since the link came up. Until
+    /// then the device repeats its hello.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.connected
@@ -239,13 +101,14 @@ impl Peer {
     /// The link went: nothing is sent until it is back and the other side has told its cursor.
     pub fn on_disconnected(&mut self) {
         self.connected = false;
-        self.acked = None;
+        self.snapshot = None;
         self.next_send = None;
         self.tries = 0;
-        self.parts = None;
+        self.arrived = None;
     }
 
-    /// Writes an operation into log and document, and the records of it.
+    /// Writes an operation into log and document, and the records of it. A register's new value
+    /// stands over whatever the document holds, also what an earlier life wrote by a clock in 2099.
     pub fn write(
         &mut self,
         document: &mut Document,
@@ -255,13 +118,18 @@ impl Peer {
         value: Vec<u8>,
         records: &mut Vec<Record>,
     ) {
+        if is_plain_register(kind)
+            && let Some(marker) = document.marker(kind, &key)
+        {
+            self.log.clock = self.log.clock.max(Hlc(marker.stamp));
+        }
         let op = self.log.append(wall, kind, key, value).clone();
         record_change(document.apply(self.log.replica, &op), records);
         records.push(Record::Append(op));
     }
 
     /// The other side told where it stands in our log (in a hello or an exchange). `fresh` is the
-    /// incarnation to take if ours turns out to be forked.
+    /// incarnation to take if ours turns out to be forked. The records are to be kept on errors too.
     pub fn on_ack(
         &mut self,
         now: Mono,
@@ -270,35 +138,56 @@ impl Peer {
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
         let newly = !std::mem::replace(&mut self.connected, true);
+        let (base, last) = (self.log.base().0, self.log.last().0);
         let ours = self.log.replica.incarnation;
-        let held = ack.filter(|cursor| cursor.incarnation == ours);
-        let seq = held.map_or(0, |cursor| cursor.seq);
-        if held.is_some_and(|cursor| {
-            seq > self.log.last().0
-                || (seq >= self.log.base.0 && self.log.chain_at(seq) != Some(cursor.chain))
-        }) {
-            let alarm = SyncAlarm::Forked { theirs: seq, ours: self.log.last().0 };
+        let Some(held) = ack.filter(|cursor| cursor.incarnation == ours) else {
+            self.owe_snapshot(now, newly);
+            return Ok(());
+        };
+        let known = held.is_lost() || held.seq < base || self.log.chain_at(held.seq) == Some(held.chain);
+        if held.seq > last || !known {
             self.reborn(now, fresh, records);
-            return Err(alarm);
+            return Err(SyncAlarm::Forked { theirs: held.seq, ours: last });
         }
-        let progressed = self.acked.is_none_or(|acked| seq > acked);
-        if seq < self.log.base.0 {
-            // The reader lost what it once acknowledged, or never had it: our log no longer reaches back.
-            if newly || held.is_none() {
-                self.snapshot = true;
-                self.acked = Some(seq);
-                self.send_at(now, newly);
+        if held.is_lost() {
+            self.owe_snapshot(now, newly);
+            return Ok(());
+        }
+        if held.seq < base {
+            // Its database is older than what it once acknowledged, and too old to compare chains: it
+            // gets everything, and is asked for everything, lest it saw a life of ours that we lost.
+            if self.owe_snapshot(now, newly) {
+                self.ask(records);
             }
             return Ok(());
         }
-        self.snapshot = self.snapshot && held.is_none();
-        if seq > self.log.base.0 {
-            self.log.forget_to(seq);
-            records.push(Record::Forget(self.log.base.0, self.log.base.1));
+        let arrived = self.snapshot.is_some_and(|(seq, _)| held.seq >= seq);
+        if arrived {
+            self.snapshot = None;
         }
-        self.acked = Some(self.acked.unwrap_or(0).max(seq));
-        self.send_at(now, newly || progressed);
+        if held.seq > base {
+            self.log.forget_to(held.seq);
+            records.push(Record::Forget(self.log.base().0, self.log.base().1));
+        }
+        self.send_at(now, newly || arrived || held.seq > base);
         Ok(())
+    }
+
+    /// Begins a snapshot, unless one is being sent; says whether it begins.
+    fn owe_snapshot(&mut self, now: Mono, newly: bool) -> bool {
+        let begins = self.snapshot.is_none();
+        self.snapshot = Some(self.snapshot.unwrap_or_else(|| self.log.last()));
+        self.send_at(now, newly || begins);
+        begins
+    }
+
+    /// Asks the other side for its whole document.
+    fn ask(&mut self, records: &mut Vec<Record>) {
+        if let Some(cursor) = &mut self.cursor {
+            *cursor = cursor.lost();
+            records.push(Record::Cursor(*cursor));
+        }
+        self.arrived = None;
     }
 
     fn send_at(&mut self, now: Mono, at_once: bool) {
@@ -308,14 +197,16 @@ impl Peer {
         }
     }
 
-    /// Goes on as a new incarnation; the whole document is sent again under it.
+    /// Goes on as a new incarnation. Both sides' whole documents are sent: what the old log still
+    /// held goes up with ours, and what a restored database lacks comes back with theirs.
     pub fn reborn(&mut self, now: Mono, fresh: Incarnation, records: &mut Vec<Record>) {
-        let replica = Replica { side: self.log.replica.side, incarnation: fresh };
-        self.log = Log { replica, clock: self.log.clock, base: (0, Chain::default()), ops: VecDeque::new() };
-        self.snapshot = true;
-        self.acked = Some(0);
-        self.send_at(now, true);
+        let clock = self.log.clock;
+        self.log = Log::new(Replica { side: self.log.replica.side, incarnation: fresh });
+        self.log.clock = clock;
         records.push(Record::Reborn(fresh));
+        self.ask(records);
+        self.snapshot = Some(self.log.last());
+        self.send_at(now, true);
     }
 
     /// A device takes the hub's time as it is (its own clock may stand in 1970); the hub clamps what
@@ -337,11 +228,12 @@ impl Peer {
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
         self.on_disconnected();
+        self.turn_to(hello.incarnation, records)?;
         self.owe_ack = true;
         self.on_ack(now, hello.cursor, fresh, records)
     }
 
-    /// Takes a message of the other side into the document.
+    /// Takes a message of the other side into the document. The records are to be kept on errors too.
     pub fn on_exchange(
         &mut self,
         now: Mono,
@@ -351,40 +243,46 @@ impl Peer {
         document: &mut Document,
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
-        self.observe(Hlc(message.wall.0 << 16), wall);
+        if let Payload::Forked { incarnation } = message.payload {
+            if incarnation != self.log.replica.incarnation {
+                return Ok(()); // said to a life that is over
+            }
+            let ours = self.log.last().0;
+            self.reborn(now, fresh, records);
+            return Err(SyncAlarm::Forked { theirs: 0, ours });
+        }
+        self.turn_to(message.incarnation, records)?;
+        self.observe(Hlc::from_wall(message.wall), wall);
         self.on_ack(now, message.ack, fresh, records)?;
         let theirs = Replica { side: other(self.log.replica.side), incarnation: message.incarnation };
-        if !matches!(message.payload, Payload::Nothing | Payload::Forked) {
-            self.turn_to(theirs.incarnation, records)?;
-        }
         match message.payload {
-            Payload::Nothing => {}
-            Payload::Forked => {
-                self.reborn(now, fresh, records);
-                return Err(SyncAlarm::Forked { theirs: 0, ours: self.log.last().0 });
-            }
+            Payload::Nothing | Payload::Forked { .. } => Ok(()),
             Payload::Batch { after, chain, ops } => {
                 self.owe_ack = true;
                 if let Some(op) = ops.last() {
                     self.observe(op.hlc, wall);
                 }
-                self.take_batch(theirs, after, chain, &ops, document, records)?;
+                self.take_batch(theirs, after, chain, &ops, document, records)
             }
-            Payload::Snapshot { seq, chain, part, parts, entries } => {
+            Payload::Snapshot { seq, chain, reader, after, until, entries } => {
                 self.owe_ack = true;
                 let cursor = Cursor { incarnation: theirs.incarnation, seq, chain };
-                self.take_part(cursor, part, parts, entries, document, records);
+                self.take_entries(wall, entries, document, records)?;
+                let ours = reader == self.log.replica.incarnation;
+                self.take_part(cursor, ours.then_some((after, until)), records);
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// A new incarnation of the other side closes its earlier one; a closed one may not speak.
+    /// A new incarnation of the other side closes its earlier one; a closed one may not speak, not
+    /// even to acknowledge: it would answer for its successor.
     fn turn_to(&mut self, incarnation: Incarnation, records: &mut Vec<Record>) -> Result<(), SyncAlarm> {
         if self.sealed.contains(&incarnation) {
-            self.owe_fork = true;
+            self.owe_fork = Some(incarnation);
             return Err(SyncAlarm::Sealed { incarnation });
         }
+        self.reader = Some(incarnation);
         if let Some(old) = self.cursor.filter(|cursor| cursor.incarnation != incarnation) {
             self.sealed.insert(old.incarnation);
             self.cursor = None;
@@ -402,26 +300,30 @@ impl Peer {
         document: &mut Document,
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
-        let held = self.cursor.map_or((0, Chain::default()), |cursor| (cursor.seq, cursor.chain));
-        let (mut at, mut link) = (after, chain);
-        if after > held.0 {
-            return Ok(()); // a gap: the acknowledgement that is owed tells where to go on
+        // Without a cursor the log is not enough, and over a gap nothing is taken: the
+        // acknowledgement that is owed tells where to go on.
+        let Some(held) = self.cursor.filter(|held| !held.is_lost() && after <= held.seq) else {
+            return Ok(());
+        };
+        if let Some(op) = ops.iter().find(|op| !fits(&op.key, &op.value)) {
+            return Err(SyncAlarm::Oversized { kind: op.kind });
         }
+        let (mut at, mut link) = (after, chain);
         for op in ops {
             if op.seq != at + 1 {
-                return Ok(());
+                break;
             }
-            if at == held.0 && link != held.1 {
-                self.owe_fork = true;
+            if at == held.seq && link != held.chain {
+                self.owe_fork = Some(theirs.incarnation);
                 return Err(SyncAlarm::Equivocation { incarnation: theirs.incarnation, seq: at });
             }
             link = link.then(op);
             at = op.seq;
-            if at > held.0 {
+            if at > held.seq {
                 record_change(document.apply(theirs, op), records);
             }
         }
-        if at > held.0 {
+        if at > held.seq {
             let cursor = Cursor { incarnation: theirs.incarnation, seq: at, chain: link };
             self.cursor = Some(cursor);
             records.push(Record::Cursor(cursor));
@@ -429,102 +331,106 @@ impl Peer {
         Ok(())
     }
 
-    fn take_part(
+    /// Joins entries. Where they bring another value of a register than the one that we, its writer,
+    /// hold, they know what an earlier life of ours wrote and lost: our word is said again and stands.
+    fn take_entries(
         &mut self,
-        cursor: Cursor,
-        part: u32,
-        parts: u32,
+        wall: WallMs,
         entries: Vec<Entry>,
         document: &mut Document,
         records: &mut Vec<Record>,
-    ) {
-        if parts > MAX_SNAPSHOT_PARTS || part >= parts {
-            return;
+    ) -> Result<(), SyncAlarm> {
+        if let Some(entry) = entries.iter().find(|entry| !fits(&entry.key, &entry.value)) {
+            return Err(SyncAlarm::Oversized { kind: entry.kind });
         }
         for entry in entries {
+            let (kind, key) = (entry.kind, entry.key.clone());
+            let own = document.marker(kind, &key).is_some_and(|m| m.replica.side == self.log.replica.side);
+            let said =
+                document.get(kind, &key).filter(|_| own && is_plain_register(kind)).map(<[u8]>::to_vec);
+            let ours = entry.marker.is_some_and(|m| m.replica.side == self.log.replica.side);
             record_change(document.join(entry), records);
-        }
-        if self.parts.as_ref().is_none_or(|(known, _, count)| *known != cursor || *count != parts) {
-            self.parts = Some((cursor, BTreeMap::new(), parts));
-        }
-        let complete = self.parts.as_mut().is_some_and(|(_, seen, count)| {
-            seen.insert(part, ());
-            seen.len() == usize::try_from(*count).unwrap_or(usize::MAX)
-        });
-        if complete {
-            self.parts = None;
-            if self.cursor.is_none_or(|held| held.seq <= cursor.seq) {
-                self.cursor = Some(cursor);
-                records.push(Record::Cursor(cursor));
+            if let Some(said) = said.filter(|said| ours && document.get(kind, &key) != Some(said.as_slice()))
+            {
+                self.write(document, wall, kind, key, said, records);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes notice of a part and the span of keys that it holds; `None`: it was for another life.
+    fn take_part(
+        &mut self,
+        cursor: Cursor,
+        span: Option<(Option<Slot>, Option<Slot>)>,
+        records: &mut Vec<Record>,
+    ) {
+        if self.arrived.as_ref().is_none_or(|arrived| arrived.cursor() != cursor) {
+            self.arrived = Some(Arrived::new(cursor));
+        }
+        let complete = self
+            .arrived
+            .as_mut()
+            .zip(span)
+            .is_some_and(|(arrived, (after, until))| arrived.take(after, until));
+        // A part alone already holds what the writer wrote up to seq: should the writer lose that, the
+        // lost cursor tells.
+        let reached = if complete { cursor } else { cursor.lost() };
+        let past =
+            |held: Cursor| held.seq < cursor.seq || (complete && held.seq == cursor.seq && held.is_lost());
+        if self.cursor.is_none_or(past) {
+            self.cursor = Some(reached);
+            records.push(Record::Cursor(reached));
+        }
+        if complete {
+            self.arrived = None;
         }
     }
 
     /// When [`Peer::poll`] has something to say next; `None` while all is quiet or the link is down.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        if !self.connected {
-            return None;
-        }
-        if self.owe_ack || self.owe_fork {
+        if self.owe_fork.is_some() || (self.connected && self.owe_ack) {
             return Some(Mono::default());
         }
-        if self.log.waiting() == 0 && !self.snapshot {
-            None
-        } else {
-            Some(self.next_send.unwrap_or_default())
-        }
+        let waits = self.connected && (self.log.waiting() > 0 || self.snapshot.is_some());
+        waits.then(|| self.next_send.unwrap_or_default())
     }
 
     /// What is to be sent now, if anything. `jitter` is drawn evenly from 0..=u32::MAX.
     pub fn poll(&mut self, now: Mono, wall: WallMs, jitter: u32, document: &Document) -> Vec<Exchange> {
-        if !self.connected {
-            return Vec::new();
-        }
-        let due = self.next_send.is_none_or(|at| at <= now);
         let mut payloads = Vec::new();
-        if std::mem::take(&mut self.owe_fork) {
-            payloads.push(Payload::Forked);
+        if let Some(incarnation) = self.owe_fork.take() {
+            payloads.push(Payload::Forked { incarnation });
         }
-        if due && self.snapshot {
-            payloads.extend(self.snapshot_parts(document));
-        } else if due && self.log.waiting() > 0 {
-            payloads.push(self.log.batch_after(self.acked.unwrap_or(0).max(self.log.base.0)));
-        }
-        if !payloads.is_empty() && due {
-            let span = RESEND_FIRST.saturating_mul(1 << self.tries.min(16)).min(RESEND_LAST);
-            // Half fixed, half drawn: never at once, never all devices together.
-            let wait = span / 2 + span.mul_f64(f64::from(jitter) / f64::from(u32::MAX)) / 2;
-            self.next_send = Some(now.after(wait));
-            self.tries = self.tries.saturating_add(1);
-        }
-        if std::mem::take(&mut self.owe_ack) && payloads.is_empty() {
-            payloads.push(Payload::Nothing);
+        if self.connected {
+            let due = self.next_send.is_none_or(|at| at <= now);
+            let brought = match (self.snapshot, self.reader) {
+                (Some(position), Some(reader)) if due => snapshot::cut(document, position, reader),
+                (None, _) if due => self.log.batch().into_iter().collect(),
+                _ => Vec::new(),
+            };
+            if !brought.is_empty() {
+                self.wait(now, jitter, brought.len());
+            }
+            if std::mem::take(&mut self.owe_ack) && brought.is_empty() {
+                payloads.push(Payload::Nothing);
+            }
+            payloads.extend(brought);
         }
         let (incarnation, ack) = (self.log.replica.incarnation, self.cursor);
         payloads.into_iter().map(|payload| Exchange { incarnation, wall, ack, payload }).collect()
     }
 
-    fn snapshot_parts(&self, document: &Document) -> Vec<Payload> {
-        let mut parts: Vec<Vec<Entry>> = vec![Vec::new()];
-        let mut bytes = 0;
-        for entry in document.entries() {
-            let size = entry.key.len() + entry.value.len() + entry.totals.len() * 40 + 128;
-            if bytes + size > BATCH_BYTES && bytes > 0 {
-                parts.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += size;
-            if let Some(part) = parts.last_mut() {
-                part.push(entry);
-            }
-        }
-        let (seq, chain) = self.log.last();
-        let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-        (0..count)
-            .zip(parts)
-            .map(|(part, entries)| Payload::Snapshot { seq, chain, part, parts: count, entries })
-            .collect()
+    /// Sets when so many messages are sent again if no answer comes.
+    fn wait(&mut self, now: Mono, jitter: u32, messages: usize) {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        let span = RESEND_FIRST.saturating_mul(1 << self.tries.min(16)).saturating_mul(messages);
+        let span = span.min(RESEND_LAST);
+        // Half fixed, half drawn: never at once, never all devices together.
+        self.next_send =
+            Some(now.after(span / 2 + span.mul_f64(f64::from(jitter) / f64::from(u32::MAX)) / 2));
+        self.tries = self.tries.saturating_add(1);
     }
 }
 
@@ -535,13 +441,14 @@ const fn other(side: Side) -> Side {
     }
 }
 
-fn record_change(change: Change, records: &mut Vec<Record>) {
-    match change {
-        Change::Nothing => {}
-        Change::Put(entry) => records.push(Record::Put(entry)),
-        Change::Floored(entry, gone) => {
-            records.push(Record::Put(entry));
-            records.extend(gone.into_iter().map(|(kind, key)| Record::Drop(kind, key)));
-        }
-    }
+/// Whether the hybrid clock decides about this kind.
+fn is_plain_register(kind: Kind) -> bool {
+    matches!(kind.class(), Some(Class::Register) | None)
 }
+
+const fn fits(key: &str, value: &[u8]) -> bool {
+    key.len() <= MAX_KEY_BYTES && value.len() <= MAX_VALUE_BYTES
+}
+
+#[cfg(test)]
+mod tests;

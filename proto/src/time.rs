@@ -49,6 +49,8 @@ pub const MAX_AHEAD_MS: u64 = 10 * 60 * 1000;
 
 /// Bits of the logical counter in an [`Hlc`]: 65,536 events in a millisecond.
 const LOGICAL_BITS: u32 = 16;
+/// The last millisecond that an [`Hlc`] can name.
+const MAX_STAMP_MS: u64 = u64::MAX >> LOGICAL_BITS;
 
 /// A hybrid logical stamp: 48 bits of milliseconds, 16 bits of counter (Kulkarni et al., 2014).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -62,17 +64,24 @@ impl Hlc {
         WallMs(self.0 >> LOGICAL_BITS)
     }
 
+    /// The first stamp of a millisecond. Wall times past the 48 bits (the year 10889) stand at the end.
+    #[must_use]
+    pub const fn from_wall(wall: WallMs) -> Self {
+        let ms = if wall.0 > MAX_STAMP_MS { MAX_STAMP_MS } else { wall.0 };
+        Self(ms << LOGICAL_BITS)
+    }
+
     /// The next stamp of this clock: past every stamp it gave or saw, and not before the wall clock.
     pub fn tick(&mut self, wall: WallMs) -> Self {
-        self.0 = (self.0 + 1).max(wall.0 << LOGICAL_BITS);
+        self.0 = self.0.saturating_add(1).max(Self::from_wall(wall).0);
         *self
     }
 
     /// Takes notice of a foreign stamp. One that lies more than [`MAX_AHEAD_MS`] ahead of the wall
     /// clock is clamped, so that one device in 2099 does not drag the others along.
     pub fn observe(&mut self, seen: Self, wall: WallMs) {
-        let limit = wall.0.saturating_add(MAX_AHEAD_MS) << LOGICAL_BITS;
-        self.0 = self.0.max(seen.0.min(limit));
+        let limit = Self::from_wall(WallMs(wall.0.saturating_add(MAX_AHEAD_MS)));
+        self.0 = self.0.max(seen.0.min(limit.0));
     }
 }
 
@@ -88,6 +97,16 @@ mod tests {
         let third = clock.tick(WallMs(2_000));
         assert!(first < second && second < third);
         assert_eq!(third.wall(), WallMs(2_000));
+    }
+
+    #[test]
+    fn hostile_stamps_neither_wrap_nor_panic() {
+        let mut clock = Hlc::default();
+        clock.observe(Hlc(u64::MAX), WallMs(u64::MAX));
+        let last = clock;
+        assert!(clock.tick(WallMs(0)) >= last);
+        assert!(clock.tick(WallMs(u64::MAX)) >= last);
+        assert_eq!(Hlc::from_wall(WallMs(u64::MAX)).wall(), WallMs(MAX_STAMP_MS));
     }
 
     #[test]

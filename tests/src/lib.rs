@@ -1,1 +1,4 @@
+//! The proof: the demo and the seeded fleet simulator. The tests themselves are in `it/`.
 
+pub mod demo;
+pub mod sim;

@@ -31,8 +31,8 @@ pub enum Event {
     /// The assigned package is verified and on disk, or why not. A late answer is recognised by its
     /// generation.
     Fetched { model: ModelName, generation: u64, outcome: Result<VersionInfo, Rejection> },
-    /// A package that the operator gave is verified and on disk.
-    Installed { command: u64, info: VersionInfo },
+    /// A package that the operator gave is on disk, or why not.
+    Installed { command: u64, outcome: Result<VersionInfo, String> },
     /// The training child ended.
     TrainingEnded { run: u64, outcome: Result<Trained, String> },
     /// The admission child ended: the version may be parsed by the server, or why not.

@@ -33,6 +33,17 @@ pub enum Captured {
     Dropped,
 }
 
+/// A label on its way to the disk; it goes there whether it is awaited or not.
+#[derive(Debug)]
+pub struct PendingLabel(oneshot::Receiver<Result<LabelOutcome, StoreError>>);
+
+impl PendingLabel {
+    /// Waits until it is on disk.
+    pub async fn on_disk(self) -> Result<LabelOutcome, StoreError> {
+        self.0.await.map_err(|_closed| StoreError::Closed)?
+    }
+}
+
 /// Labels that came before their row, joined when the row came.
 pub type LateJoins = mpsc::Receiver<Joined>;
 
@@ -151,10 +162,16 @@ impl SamplesDb {
     ///
     /// The same label again changes nothing; another one takes its place.
     pub async fn label(&self, row: LabelRow) -> Result<LabelOutcome, StoreError> {
+        self.hand_in_label(row).await?.on_disk().await
+    }
+
+    /// Hands a label to the writer. Labels handed in one after the other are written in that order,
+    /// and share an fsync.
+    pub async fn hand_in_label(&self, row: LabelRow) -> Result<PendingLabel, StoreError> {
         row.check()?; // here, since a refused row would take its whole group down
         let (answer, outcome) = oneshot::channel();
         self.send(Job::Label(row, answer)).await?;
-        outcome.await.map_err(|_closed| StoreError::Closed)?
+        Ok(PendingLabel(outcome))
     }
 
     /// Waits until every row that was offered before is written or dropped.

@@ -1,0 +1,117 @@
+//! The arguments, as they are written.
+
+use crate::inspect::InspectArgs;
+use crate::pack::PackArgs;
+use crate::worker::WorkerArgs;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use shoal_proto::id::ModelName;
+use std::path::PathBuf;
+
+/// Serves models on this device, watches them, trains them again, and can always go back.
+#[derive(Debug, Parser)]
+#[command(name = "shoal-agent", version, max_term_width = 100)]
+pub(super) struct Args {
+    /// Print JSON, one value a command.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// The running agent's control socket.
+    #[arg(long, global = true, env = "SHOAL_AGENT_SOCKET", default_value = "/var/lib/shoal-agent/control.sock")]
+    pub(super) socket: PathBuf,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Where the configuration is.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/shoal-agent/agent.toml")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve, watch, retrain and sync until told to stop.
+    Run {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Write the bound addresses here, as JSON, when ready.
+        #[arg(long)]
+        ready_file: Option<PathBuf>,
+    },
+    /// Say everything that is wrong with a configuration file.
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Say what a model or package holds: inputs, ops, what can be served, what can be trained.
+    Inspect(InspectArgs),
+    /// Make a package from a table and an ONNX file, or from a table alone.
+    Pack(PackArgs),
+    /// What the agent is doing.
+    Status,
+    /// The models that are served.
+    Models,
+    /// The versions on this device.
+    Versions {
+        /// Only of this model.
+        model: Option<ModelName>,
+    },
+    /// Predict rows, by the agent or (with --package) without one.
+    Predict(PredictArgs),
+    /// Tell the truth about an earlier prediction.
+    Label {
+        /// `prediction_id` of the answer; a row of a batch is `id#row`.
+        prediction_id: String,
+        /// The class, or the number.
+        label: String,
+        /// Who says so.
+        #[arg(long, default_value = "operator")]
+        source: String,
+    },
+    /// Train now, whatever the monitors say.
+    Train {
+        /// The model.
+        model: ModelName,
+    },
+    /// Serve the previous version again; the present one is condemned on this device.
+    Rollback {
+        /// The model.
+        model: ModelName,
+    },
+    /// Put a version that is on this device on trial.
+    Promote {
+        /// The model.
+        model: ModelName,
+        /// The version: its name, or at least five digits of its digest.
+        version: String,
+    },
+    /// Take a package of the operator's and serve it.
+    Install {
+        /// The package.
+        file: PathBuf,
+    },
+    /// What the agent starts its children as.
+    #[command(hide = true)]
+    Worker {
+        #[command(subcommand)]
+        worker: WorkerArgs,
+    },
+}
+
+/// Rows to predict.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PredictArgs {
+    /// The model; may be left out where the agent serves only one.
+    #[arg(long)]
+    pub(super) model: Option<ModelName>,
+    /// One row: numbers by comma, in the order of the features; an empty place is a missing value.
+    #[arg(long, required_unless_present = "data", conflicts_with = "data", allow_hyphen_values = true)]
+    pub(super) row: Option<String>,
+    /// Rows as CSV with a header; columns that are no features are ignored.
+    #[arg(long)]
+    pub(super) data: Option<PathBuf>,
+    /// Predict with this package, without an agent.
+    #[arg(long)]
+    pub(super) package: Option<PathBuf>,
+}

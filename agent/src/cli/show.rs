@@ -1,0 +1,113 @@
+//! Answers as people read them.
+
+use crate::control::Version;
+use crate::core::agent::{ModelStatus, Status};
+use crate::pack::PackReport;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// The device at a glance.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let hub = if status.hub { "connected" } else { "not connected" };
+    line(&mut text, "device", &format!("{} (boot {})", status.device, status.boot));
+    line(&mut text, "hub", &format!("{hub}, {} operations to send", status.outbox));
+    for (name, count) in &status.counts {
+        line(&mut text, &name.replace('_', " "), &count.to_string());
+    }
+    for model in &status.models {
+        text.push('\n');
+        text.push_str(&one_model(model));
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _infallible = writeln!(text, "{name:<20} {value}");
+}
+
+fn one_model(model: &ModelStatus) -> String {
+    let mut text = String::new();
+    let ready = if model.ready { "ready" } else { "not ready" };
+    line(&mut text, "model", &format!("{} ({ready})", model.model));
+    line(&mut text, "  serving", &format!("{}  {}", model.name, model.serving.short()));
+    if let Some(previous) = model.previous {
+        line(&mut text, "  previous", &previous.short());
+    }
+    if let Some((version, state)) = &model.candidate {
+        line(&mut text, "  candidate", &format!("{} {state:?}", version.short()));
+    }
+    line(&mut text, "  drift", &format!("{:?}, {} rows in the open window", model.level, model.window_rows));
+    let (labels, correct) = model.recent_labels;
+    if labels > 0 {
+        line(&mut text, "  recent accuracy", &format!("{} of {labels} labelled", correct));
+    }
+    if let Some(waiting) = &model.training_waits_for {
+        line(&mut text, "  training waits", waiting);
+    }
+    if let Some(waiting) = &model.trial_waits_for {
+        line(&mut text, "  trial waits", waiting);
+    }
+    if let Some(end) = &model.last_end {
+        line(&mut text, "  last candidate", &format!("{} {:?}", end.version.short(), end.end));
+    }
+    text
+}
+
+/// A package that was made.
+pub(super) fn packed(report: &PackReport) -> String {
+    let mut text = String::new();
+    line(&mut text, "package", &format!("{} ({} bytes)", report.file.display(), report.size_bytes));
+    line(&mut text, "name", &format!("{}  {}", report.name, report.version.short()));
+    line(&mut text, "features", &report.features.to_string());
+    if !report.classes.is_empty() {
+        line(&mut text, "classes", &report.classes.join(", "));
+    }
+    line(&mut text, "rows", &format!("{}, {} complete, {} held out", report.rows, report.complete_rows, report.held_out_rows));
+    if let Some(accuracy) = report.held_out_accuracy {
+        let kind = if report.fitted { "" } else { " (the model may have seen these rows)" };
+        line(&mut text, "held-out accuracy", &format!("{accuracy:.3}{kind}"));
+    }
+    if let Some(rmse) = report.held_out_rmse {
+        line(&mut text, "held-out RMSE", &format!("{rmse:.4}"));
+    }
+    line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
+    for reason in &report.not_trainable {
+        line(&mut text, "cannot be trained", reason);
+    }
+    line(&mut text, "signed", if report.signed { "yes" } else { "no: the hub signs it when it is pushed" });
+    text
+}
+
+/// The models, a line each.
+pub(super) fn models(models: &[ModelStatus]) -> String {
+    models.iter().fold(String::new(), |mut text, model| {
+        let ready = if model.ready { "ready" } else { "not ready" };
+        line(&mut text, model.model.as_str(), &format!("{}  {}  {ready}  {:?}", model.name, model.serving.short(), model.level));
+        text
+    })
+}
+
+/// The versions, a line each.
+pub(super) fn versions(versions: &[Version]) -> String {
+    versions.iter().fold(String::new(), |mut text, one| {
+        let parent = one.record.parent.map_or_else(|| "root".to_owned(), |parent| format!("from {}", parent.short()));
+        line(&mut text, &one.version.short(), &format!("{}  {parent}", one.record.name));
+        text
+    })
+}
+
+/// Predictions, a line each.
+pub(super) fn predictions(answer: &Value) -> String {
+    let mut text = String::new();
+    if let Some(id) = answer["prediction_id"].as_str() {
+        line(&mut text, "prediction_id", id);
+    }
+    for one in answer["predictions"].as_array().into_iter().flatten() {
+        match one["class"].as_str() {
+            Some(class) => line(&mut text, class, &format!("{:.3}", one["confidence"].as_f64().unwrap_or_default())),
+            None => line(&mut text, "values", &one["values"].to_string()),
+        }
+    }
+    text
+}

@@ -1,0 +1,247 @@
+//! `agent.toml`: as written, checked whole, every problem told at once with its line and its fix.
+
+mod reader;
+
+pub use reader::Problem;
+
+use crate::core::Policy;
+use reader::Reader;
+use shoal_proto::fact::TrialPolicy;
+use shoal_proto::id::{AppName, DeviceId};
+use shoal_proto::statement::parse_key;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The checked settings of an agent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the core decides by.
+    pub policy: Policy,
+    /// Where databases, versions and the control socket are.
+    pub state_dir: PathBuf,
+    /// Inference over HTTP.
+    pub http: SocketAddr,
+    /// Inference over a unix socket, where wanted.
+    pub socket: Option<PathBuf>,
+    /// Largest request body.
+    pub max_body_bytes: usize,
+    /// The operator's socket.
+    pub control: PathBuf,
+    /// The hub, where there is one.
+    pub hub: Option<HubLink>,
+    /// Applications on the device's own broker, where there is one.
+    pub local: Option<LocalLink>,
+    /// Packages to serve.
+    pub packages: Vec<PathBuf>,
+    /// Public keys whose packages are taken from the hub.
+    pub release_keys: Vec<ed25519_dalek::VerifyingKey>,
+    /// Quota of the samples database.
+    pub samples_bytes: u64,
+    /// Longest training run.
+    pub max_run: Duration,
+    /// Memory of a child.
+    pub child_bytes: u64,
+}
+
+/// The hub's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubLink {
+    /// `mqtt://host:port`.
+    pub broker: String,
+    /// `http://host:port`, for artifacts.
+    pub artifacts: Option<String>,
+}
+
+/// The device's own broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalLink {
+    /// `mqtt://host:port`.
+    pub broker: String,
+    /// The level in the topics that is ours.
+    pub app: AppName,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Everything that is wrong with it.
+    #[error("{}", list(.path, .problems))]
+    Problems {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, in order of lines.
+        problems: Vec<Problem>,
+    },
+}
+
+fn list(path: &Path, problems: &[Problem]) -> String {
+    let count = problems.len();
+    let mut text = format!("`{}` has {count} problem{}", path.display(), if count == 1 { "" } else { "s" });
+    for problem in problems {
+        text.push_str(&format!("\n  {problem}"));
+    }
+    text
+}
+
+/// Where the state is unless told: systemd's StateDirectory.
+const STATE_DIR: &str = "/var/lib/shoal-agent";
+/// Inference on loopback unless told.
+const HTTP: &str = "127.0.0.1:8700";
+const MIB: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are taken from its folder.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new(".")))
+            .map_err(|problems| ConfigError::Problems { path: path.to_owned(), problems })
+    }
+
+    /// Checks a text; `base` is the folder that relative paths are taken from.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut read = Reader::new(text);
+        let device = read.parsed::<DeviceId>("device", "id", "a name such as \"press-07\"");
+        if device.is_none() && !read.has_problem_at("device", "id") {
+            read.lacks("device", "id", "a name such as \"press-07\"");
+        }
+        let fallback = DeviceId::new("unnamed").expect("a constant that is a legal name");
+        let mut policy = Policy::new(device.unwrap_or(fallback));
+        policy.tags = read.text_map("device", "tags");
+        read_policy(&mut read, &mut policy);
+        let state_dir = read.path("state", "dir", base).unwrap_or_else(|| STATE_DIR.into());
+        let control = read.path("control", "socket", base).unwrap_or_else(|| state_dir.join("control.sock"));
+        let http = read.parsed::<SocketAddr>("serve", "http", "an address such as \"127.0.0.1:8700\"");
+        let socket = read.path("serve", "socket", base);
+        let max_body = read.whole("serve", "max_body_mib", 1, 1024).unwrap_or(16) * MIB;
+        let hub = read_hub(&mut read);
+        let local = read_local(&mut read);
+        let release_keys = read
+            .texts("trust", "release_keys")
+            .into_iter()
+            .filter_map(|(line, key)| match parse_key(&key) {
+                Ok(key) => Some(key),
+                Err(cause) => {
+                    read.problem(line, "trust.release_keys", cause.to_string(), "paste the line that `shoal-hub key show` prints");
+                    None
+                }
+            })
+            .collect();
+        let samples_bytes = read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB;
+        let packages = read.tables("model", "package", base);
+        let config = Self {
+            policy,
+            state_dir,
+            http: http.unwrap_or_else(|| HTTP.parse().expect("a constant that is an address")),
+            socket,
+            max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
+            control,
+            hub,
+            local,
+            packages,
+            release_keys,
+            samples_bytes,
+            max_run: Duration::from_secs(read.whole("retrain", "max_run_s", 1, 86_400).unwrap_or(1_800)),
+            child_bytes: read.whole("retrain", "memory_mib", 64, 1 << 20).unwrap_or(1_024) * MIB,
+        };
+        read.finish(config)
+    }
+}
+
+fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
+    let seconds = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
+    policy.window_rows = read.whole("watch", "window_rows", 10, 10_000_000).unwrap_or(policy.window_rows);
+    policy.window = seconds(read.whole("watch", "window_s", 1, 86_400 * 7), policy.window);
+    policy.keep_windows = read.whole("watch", "keep_windows", 1, 100_000).unwrap_or(policy.keep_windows);
+    policy.heartbeat = seconds(read.whole("watch", "heartbeat_s", 1, 86_400), policy.heartbeat);
+    policy.retrain = read.flag("retrain", "enabled").unwrap_or(policy.retrain);
+    policy.min_labels = read.whole("retrain", "min_labels", 1, 10_000_000).unwrap_or(policy.min_labels);
+    policy.cooldown = seconds(read.whole("retrain", "cooldown_s", 0, 86_400 * 30), policy.cooldown);
+    policy.holdout_share = read.share("retrain", "holdout_share", 0.05, 0.9).unwrap_or(policy.holdout_share);
+    let trial = TrialPolicy::default();
+    policy.trial = TrialPolicy {
+        min_requests: read.whole("trial", "min_requests", 0, 100_000_000).unwrap_or(trial.min_requests),
+        min_labels: read.whole("trial", "min_labels", 0, 100_000_000).unwrap_or(trial.min_labels),
+        max_s: read.whole("trial", "max_s", 1, 86_400 * 90).unwrap_or(trial.max_s),
+        max_failure_share: read.share("trial", "max_failure_share", 0.0, 1.0).unwrap_or(trial.max_failure_share),
+        max_z: read.share("trial", "max_z", 0.5, 10.0).unwrap_or(trial.max_z),
+    };
+}
+
+fn read_hub(read: &mut Reader<'_>) -> Option<HubLink> {
+    let broker = read.url("hub", "broker", "mqtt");
+    let artifacts = read.url("hub", "artifacts", "http");
+    if broker.is_none() && artifacts.is_some() {
+        read.lacks("hub", "broker", "\"mqtt://host:1883\"");
+    }
+    Some(HubLink { broker: broker?, artifacts })
+}
+
+fn read_local(read: &mut Reader<'_>) -> Option<LocalLink> {
+    let broker = read.url("local", "broker", "mqtt");
+    let app = read.parsed::<AppName>("local", "app", "a name such as \"line-2\"");
+    if broker.is_some() && app.is_none() && !read.has_problem_at("local", "app") {
+        read.lacks("local", "app", "the level in the topics that is this agent's, such as \"line-2\"");
+    }
+    Some(LocalLink { broker: broker?, app: app? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_file_is_the_defaults() {
+        let sample = include_str!("../../cross/agent.toml");
+        let config = Config::parse(sample, Path::new("/etc/shoal")).unwrap();
+        let id = DeviceId::new("press-07").unwrap();
+        let tags = config.policy.tags.clone();
+        assert_eq!(config.policy, Policy { tags, ..Policy::new(id) });
+        assert_eq!(config.http, HTTP.parse().unwrap());
+        assert_eq!(config.state_dir, Path::new(STATE_DIR));
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough() {
+        let config = Config::parse("[device]\nid = \"a\"\n", Path::new("/x")).unwrap();
+        assert!(config.hub.is_none() && config.local.is_none() && config.packages.is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_with_its_line() {
+        let text = "[device]\nid = \"Press 7\"\n[serve]\nhttp = \"here\"\ncolour = 1\n[wotch]\n[watch]\nwindow_rows = \"many\"\n[hub]\nbroker = \"http://x\"\n[retrain]\nholdout_share = 7\n[trust]\nrelease_keys = [\"zz\"]\n[[model]]\npakage = \"x\"\n";
+        let problems = Config::parse(text, Path::new("/x")).unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for (line, word) in [
+            (2, "device.id"),
+            (4, "serve.http"),
+            (5, "serve.colour"),
+            (6, "wotch"),
+            (8, "watch.window_rows"),
+            (10, "hub.broker"),
+            (12, "retrain.holdout_share"),
+            (14, "trust.release_keys"),
+            (16, "model.pakage"),
+        ] {
+            let found = told.iter().any(|text| text.starts_with(&format!("line {line}:")) && text.contains(word));
+            assert!(found, "line {line} {word} is not in {told:#?}");
+        }
+        assert!(told.iter().any(|text| text.contains("did you mean `watch`")), "{told:#?}");
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        let problems = Config::parse("[device]\nid = \"a\nx", Path::new("/x")).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.line == 2), "{problems:?}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The operator's socket: HTTP on a unix socket, beside the inference routes.
+
+use crate::core::Command;
+use crate::core::agent::Status;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use shoal_proto::fact::VersionRecord;
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::manifest::Manifest;
+use shoal_proto::package::MAX_PACKAGE_BYTES;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for the loop.
+pub const ASK_QUEUE: usize = 16;
+
+/// A question for the loop.
+#[derive(Debug)]
+pub enum Ask {
+    /// The device at a glance.
+    Status(oneshot::Sender<Status>),
+    /// Every version on disk.
+    Versions(oneshot::Sender<Vec<Version>>),
+    /// The manifest of the version that serves a model.
+    Manifest(ModelName, oneshot::Sender<Option<Arc<Manifest>>>),
+    /// A command of the operator's.
+    Command(Command, oneshot::Sender<Result<String, String>>),
+    /// A package to serve.
+    Install(Vec<u8>, oneshot::Sender<Result<String, String>>),
+}
+
+/// A version on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its identity.
+    pub version: Digest,
+    /// What the fleet knows of it.
+    #[serde(flatten)]
+    pub record: VersionRecord,
+}
+
+/// The body of `/control/promote`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    /// Which version, by digest or at least eight digits of it.
+    pub version: String,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What happens now.
+    pub done: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    error: String,
+}
+
+type Asks = mpsc::Sender<Ask>;
+
+/// The routes.
+pub fn router(asks: Asks) -> Router {
+    let package_limit = usize::try_from(MAX_PACKAGE_BYTES).unwrap_or(usize::MAX);
+    Router::new()
+        .route("/control/status", get(status))
+        .route("/control/versions", get(versions))
+        .route("/control/models/{model}/manifest", get(manifest))
+        .route("/control/models/{model}/train", post(train))
+        .route("/control/models/{model}/rollback", post(rollback))
+        .route("/control/models/{model}/promote", post(promote))
+        .route("/control/install", post(install).layer(DefaultBodyLimit::max(package_limit)))
+        .with_state(asks)
+}
+
+async fn ask<T>(asks: &Asks, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Response> {
+    let stopping = || refuse(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".into());
+    let (answer, answered) = oneshot::channel();
+    asks.send(question(answer)).await.map_err(|_closed| stopping())?;
+    answered.await.map_err(|_closed| stopping())
+}
+
+fn refuse(status: StatusCode, error: String) -> Response {
+    (status, Json(Refused { error })).into_response()
+}
+
+async fn status(State(asks): State<Asks>) -> Result<Json<Status>, Response> {
+    ask(&asks, Ask::Status).await.map(Json)
+}
+
+async fn versions(State(asks): State<Asks>) -> Result<Json<Vec<Version>>, Response> {
+    ask(&asks, Ask::Versions).await.map(Json)
+}
+
+async fn manifest(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Response, Response> {
+    match ask(&asks, |answer| Ask::Manifest(model.clone(), answer)).await? {
+        Some(manifest) => Ok(Json(manifest.as_ref()).into_response()),
+        None => Err(refuse(StatusCode::NOT_FOUND, format!("no model `{model}` is served here"))),
+    }
+}
+
+async fn command(asks: &Asks, command: Command) -> Result<Json<Done>, Response> {
+    match ask(asks, |answer| Ask::Command(command, answer)).await? {
+        Ok(done) => Ok(Json(Done { done })),
+        Err(error) => Err(refuse(StatusCode::CONFLICT, error)),
+    }
+}
+
+async fn train(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Json<Done>, Response> {
+    command(&asks, Command::Train { model }).await
+}
+
+async fn rollback(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Json<Done>, Response> {
+    command(&asks, Command::Rollback { model }).await
+}
+
+async fn promote(
+    State(asks): State<Asks>,
+    Path(model): Path<ModelName>,
+    Json(body): Json<Promote>,
+) -> Result<Json<Done>, Response> {
+    let known = ask(&asks, Ask::Versions).await?;
+    let fits: Vec<Digest> = known
+        .iter()
+        .filter(|one| one.record.name == body.version || one.version.to_string().starts_with(&body.version))
+        .map(|one| one.version)
+        .collect();
+    match (fits.as_slice(), body.version.len() >= 5) {
+        ([version], true) => command(&asks, Command::Promote { model, version: *version }).await,
+        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{}` is on this device", body.version))),
+        _ => Err(refuse(StatusCode::CONFLICT, format!("`{}` names several versions; give more digits", body.version))),
+    }
+}
+
+async fn install(State(asks): State<Asks>, body: Bytes) -> Result<Json<Done>, Response> {
+    match ask(&asks, |answer| Ask::Install(body.to_vec(), answer)).await? {
+        Ok(done) => Ok(Json(Done { done })),
+        Err(error) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, error)),
+    }
+}

@@ -1,0 +1,336 @@
+//! The device's state, and where each event goes.
+
+mod link;
+mod slots;
+mod status;
+mod training;
+mod watching;
+
+pub use status::{ModelStatus, Status};
+pub use training::Waiting;
+
+use super::effect::{Effect, Record};
+use super::event::{Command, Event, VersionInfo};
+use super::policy::Policy;
+use super::slot::Slot;
+use crate::watch::Watch;
+use rand::rngs::StdRng;
+use rand::{RngCore as _, SeedableRng as _};
+use shoal_proto::document::{Document, Entry};
+use shoal_proto::fact::{Count, Fact, Facts, Inventory};
+use shoal_proto::id::{Digest, Incarnation, ModelName, Replica, Side};
+use shoal_proto::message::Cursor;
+use shoal_proto::summary::WindowId;
+use shoal_proto::sync::{Log, Peer};
+use shoal_proto::time::{Hlc, Mono, Now};
+use shoal_proto::wire::{from_cbor, to_cbor};
+use std::collections::{BTreeMap, BTreeSet};
+use training::Run;
+
+/// What the shell found on disk.
+#[derive(Debug, Clone, Default)]
+pub struct Boot {
+    /// The present life of the database; `None`: it is new.
+    pub incarnation: Option<Incarnation>,
+    /// Starts of the process so far.
+    pub boot: u64,
+    /// The hybrid clock.
+    pub clock: Hlc,
+    /// Our log: the last acknowledged position and what follows.
+    pub base: (u64, shoal_proto::op::Chain),
+    /// Our log's operations.
+    pub ops: Vec<shoal_proto::op::Op>,
+    /// The document.
+    pub entries: Vec<Entry>,
+    /// Where we stand in the hub's log.
+    pub cursor: Option<Cursor>,
+    /// Earlier incarnations of the hub's.
+    pub sealed: BTreeSet<Incarnation>,
+    /// The core's own memory.
+    pub memory: BTreeMap<String, Vec<u8>>,
+    /// Every version on disk.
+    pub versions: Vec<VersionInfo>,
+    /// What the operator's configuration names, in order.
+    pub configured: Vec<VersionInfo>,
+    /// Entropy, drawn by the shell.
+    pub seed: u64,
+}
+
+/// The core of a device.
+#[derive(Debug)]
+pub struct Agent {
+    policy: Policy,
+    boot: u64,
+    peer: Peer,
+    document: Document,
+    models: BTreeMap<ModelName, Model>,
+    versions: BTreeMap<Digest, VersionInfo>,
+    admitted: BTreeSet<Digest>,
+    counts: BTreeMap<Count, u64>,
+    next_window: u64,
+    next_run: u64,
+    next_heartbeat: Mono,
+    random: StdRng,
+}
+
+/// One model: what is kept on disk, and what is only of this life.
+#[derive(Debug)]
+struct Model {
+    slot: Slot,
+    watch: Watch,
+    run: Option<Run>,
+    last_run_ended: Option<Mono>,
+    window_opened: Mono,
+    /// Since when the present candidate serves in this life.
+    trial_since: Mono,
+    /// Whether the version that should serve does.
+    serving: bool,
+    /// Whether any version has served in this life; the one before goes on until a swap is done.
+    answering: bool,
+}
+
+/// What a turn gathers: records are on disk before any effect is run.
+#[derive(Debug, Default)]
+struct Turn {
+    records: Vec<Record>,
+    effects: Vec<Effect>,
+}
+
+impl Turn {
+    fn remember<T: serde::Serialize>(&mut self, key: &str, value: &T) {
+        self.records.push(Record::Memory { key: key.to_owned(), value: to_cbor(value) });
+    }
+
+    fn finish(self, effects: &mut Vec<Effect>) {
+        if !self.records.is_empty() {
+            effects.push(Effect::Persist(self.records));
+        }
+        effects.extend(self.effects);
+    }
+}
+
+impl Agent {
+    /// A device as its disk held it; `effects` are the first to be run.
+    #[must_use]
+    pub fn new(policy: Policy, boot: Boot, now: Now, effects: &mut Vec<Effect>) -> Self {
+        let mut random = StdRng::seed_from_u64(boot.seed);
+        let mut turn = Turn::default();
+        let incarnation = boot.incarnation.unwrap_or_else(|| {
+            let fresh = Incarnation(random.next_u64().max(1));
+            turn.records.push(Record::Link(shoal_proto::sync::Record::Reborn(fresh)));
+            fresh
+        });
+        let replica = Replica { side: Side::Device, incarnation };
+        let log = Log::restore(replica, boot.clock, boot.base, boot.ops);
+        let mut document = Document::default();
+        for entry in boot.entries {
+            document.join(entry);
+        }
+        let memory = |key: &str| boot.memory.get(key);
+        let number = |key: &str| memory(key).and_then(|bytes| from_cbor(bytes).ok()).unwrap_or(0);
+        let counts: BTreeMap<String, u64> =
+            memory("counts").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default();
+        let mut agent = Self {
+            next_window: number("next_window"),
+            next_run: number("next_run"),
+            admitted: memory("admitted").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
+            counts: shoal_proto::fact::COUNTS
+                .iter()
+                .filter_map(|(count, key)| Some((*count, *counts.get(*key)?)))
+                .collect(),
+            peer: Peer::new(log, boot.cursor, boot.sealed),
+            document,
+            models: BTreeMap::new(),
+            versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
+            next_heartbeat: now.mono.after(policy.heartbeat),
+            boot: boot.boot,
+            policy,
+            random,
+        };
+        agent.write_inventory(now, &mut turn);
+        agent.restore_models(&boot.memory, &boot.configured, now, &mut turn);
+        turn.finish(effects);
+        agent
+    }
+
+    /// Takes one event and says what shall happen.
+    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::default();
+        match event {
+            Event::Tick => {}
+            Event::Predicted(rows) => self.on_predicted(now, &rows, &mut turn),
+            Event::Failed { model, version, requests } => self.on_failed(&model, version, requests),
+            Event::Captured { rows, dropped } => {
+                self.count(Count::Captured, rows);
+                self.count(Count::CaptureDropped, dropped);
+            }
+            Event::Labelled(label) => self.on_labelled(now, &label, &mut turn),
+            Event::BadMessage => self.count(Count::BadMessages, 1),
+            Event::LinkUp => self.on_link_up(now, &mut turn),
+            Event::LinkDown => self.peer.on_disconnected(),
+            Event::FromHub(frame) => self.on_frame(now, &frame, &mut turn),
+            Event::Fetched { model, generation, outcome } => {
+                self.on_fetched(now, &model, generation, outcome, &mut turn);
+            }
+            Event::Installed { command, outcome } => {
+                let outcome = outcome.and_then(|info| self.on_installed(now, info, &mut turn));
+                turn.effects.push(Effect::Reply { number: command, outcome });
+            }
+            Event::TrainingEnded { run, outcome } => self.on_training_ended(now, run, outcome, &mut turn),
+            Event::Admitted { version, outcome } => self.on_admitted(now, version, outcome, &mut turn),
+            Event::Serving { model, version, outcome } => {
+                self.on_serving(now, &model, version, outcome, &mut turn);
+            }
+            Event::Command { number, command } => {
+                let outcome = self.on_command(now, &command, &mut turn);
+                turn.effects.push(Effect::Reply { number, outcome });
+            }
+        }
+        self.on_time(now, &mut turn);
+        self.speak(now, &mut turn);
+        turn.finish(effects);
+    }
+
+    /// The process is about to end: what only memory holds goes to disk.
+    pub fn on_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::default();
+        self.write_counts(now, &mut turn);
+        let names: Vec<ModelName> = self.models.keys().cloned().collect();
+        for name in &names {
+            if let Some(model) = self.models.get_mut(name) {
+                model.note_serving_time(now.mono);
+            }
+            self.remember_model(name, &mut turn);
+        }
+        turn.finish(effects);
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn device(&self) -> &shoal_proto::id::DeviceId {
+        &self.policy.device
+    }
+
+    /// The present life of the database.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.peer.log.replica.incarnation
+    }
+
+    /// Starts of the process.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        let windows = self.models.values().map(|model| model.window_opened.after(self.policy.window));
+        let trials = self.models.values().filter_map(Model::trial_ends);
+        let link = self.peer.next_deadline();
+        windows.chain(trials).chain(link).fold(self.next_heartbeat, Mono::min)
+    }
+
+    fn on_command(&mut self, now: Now, command: &Command, turn: &mut Turn) -> Result<String, String> {
+        match command {
+            Command::Train { model } => self.on_train_command(now, model, turn),
+            Command::Rollback { model } => self.on_rollback_command(now, model, turn),
+            Command::Promote { model, version } => self.on_promote_command(now, model, *version, turn),
+        }
+    }
+
+    fn on_time(&mut self, now: Now, turn: &mut Turn) {
+        let names: Vec<ModelName> = self.models.keys().cloned().collect();
+        for name in &names {
+            let due = self.models.get(name).is_some_and(|model| {
+                model.watch.rows() >= self.policy.window_rows
+                    || (model.watch.rows() > 0 && now.mono.since(model.window_opened) >= self.policy.window)
+            });
+            if due {
+                self.close_window(now, name, turn);
+            } else if let Some(model) = self.models.get_mut(name)
+                && now.mono.since(model.window_opened) >= self.policy.window
+            {
+                model.window_opened = now.mono;
+            }
+            self.judge_trial(now, name, turn);
+        }
+        if now.mono >= self.next_heartbeat {
+            self.next_heartbeat = now.mono.after(self.policy.heartbeat);
+            self.write_counts(now, turn);
+            self.write_health(now, turn);
+            for name in &names {
+                if let Some(model) = self.models.get_mut(name) {
+                    model.note_serving_time(now.mono);
+                }
+                self.remember_model(name, turn);
+            }
+        }
+    }
+
+    fn fact(&mut self, now: Now, fact: Fact, turn: &mut Turn) {
+        let (kind, key, value) = fact.into_parts();
+        let mut records = Vec::new();
+        self.peer.write(&mut self.document, now.wall, kind, key, value, &mut records);
+        turn.records.extend(records.into_iter().map(Record::Link));
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts(&self.document)
+    }
+
+    fn count(&mut self, count: Count, by: u64) {
+        *self.counts.entry(count).or_default() += by;
+    }
+
+    /// Writes the counters that moved; the totals are of this replica's whole life.
+    fn write_counts(&mut self, now: Now, turn: &mut Turn) {
+        let moved: Vec<(Count, u64)> = self
+            .counts
+            .iter()
+            .filter(|(count, total)| self.facts().count(**count) < **total)
+            .map(|(count, total)| (*count, *total))
+            .collect();
+        if moved.is_empty() {
+            return;
+        }
+        for (count, total) in moved {
+            let written_by_others = self.document_others(count);
+            self.fact(now, Fact::Counter(count, total.saturating_sub(written_by_others)), turn);
+        }
+        let named: BTreeMap<&str, u64> = self.counts.iter().map(|(count, n)| (count.key(), *n)).collect();
+        turn.remember("counts", &named);
+    }
+
+    /// What earlier incarnations of this device counted: our own totals go on from there.
+    fn document_others(&self, count: Count) -> u64 {
+        self.facts().count(count).saturating_sub(self.document.count_of(
+            shoal_proto::fact::COUNTER,
+            count.key(),
+            &self.peer.log.replica,
+        ))
+    }
+
+    fn write_inventory(&mut self, now: Now, turn: &mut Turn) {
+        let inventory = Inventory {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            tags: self.policy.tags.clone(),
+        };
+        if self.facts().inventory().as_ref() != Some(&inventory) {
+            self.fact(now, Fact::Inventory(inventory), turn);
+        }
+    }
+
+    fn next_window_id(&mut self, turn: &mut Turn) -> WindowId {
+        let number = self.next_window;
+        self.next_window += 1;
+        turn.remember("next_window", &self.next_window);
+        WindowId { incarnation: self.peer.log.replica.incarnation, number }
+    }
+
+    fn fresh_incarnation(&mut self) -> Incarnation {
+        Incarnation(self.random.next_u64().max(1))
+    }
+}

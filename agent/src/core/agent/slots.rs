@@ -1,0 +1,550 @@
+//! The slots: who serves, who is judged, who goes.
+
+use super::super::effect::{Effect, Note};
+use super::super::event::VersionInfo;
+use super::super::slot::{Candidate, Slot};
+use super::super::trial::{Trial, TrialVerdict};
+use super::{Agent, Model, Turn};
+use crate::watch::Watch;
+use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
+use shoal_proto::fact::{Assignment, Condemnation, Fact, TrialPolicy};
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::infer::ModelOut;
+use shoal_proto::time::{Mono, Now};
+use shoal_proto::wire::{from_cbor, to_cbor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+impl Model {
+    /// When the trial is over at the latest.
+    pub(super) fn trial_ends(&self) -> Option<Mono> {
+        let candidate = self.slot.on_trial().filter(|_| self.serving)?;
+        let all = Duration::from_secs(candidate.policy.max_s);
+        Some(self.trial_since.after(all.saturating_sub(candidate.trial.served_before)))
+    }
+
+    /// Moves the serving time of a trial into what survives a restart.
+    pub(super) fn note_serving_time(&mut self, now: Mono) {
+        let served = now.since(self.trial_since);
+        if let Some(candidate) = self.slot.on_trial_mut().filter(|_| self.serving) {
+            candidate.trial.served_before += served;
+            self.trial_since = now;
+        }
+    }
+}
+
+impl Agent {
+    /// Models as memory held them, then those that the configuration names for the first time.
+    pub(super) fn restore_models(
+        &mut self,
+        memory: &BTreeMap<String, Vec<u8>>,
+        configured: &[VersionInfo],
+        now: Now,
+        turn: &mut Turn,
+    ) {
+        for (key, bytes) in memory {
+            let name = key.strip_prefix("slot/").and_then(|name| ModelName::new(name).ok());
+            let Some((name, mut slot)) = name.zip(from_cbor::<Slot>(bytes).ok()) else { continue };
+            forget_interrupted(&mut slot, &self.versions);
+            let watch = memory.get(&format!("watch/{name}")).and_then(|bytes| from_cbor::<Watch>(bytes).ok());
+            self.open_model(now, name, slot, watch, turn);
+        }
+        for info in configured {
+            self.versions.entry(info.version).or_insert_with(|| info.clone());
+            let name = info.record.model.clone();
+            let known = self.facts().versions().contains_key(&info.version);
+            self.take_version(now, info.clone(), turn);
+            if !self.models.contains_key(&name) {
+                self.open_model(now, name.clone(), Slot::new(info.version), None, turn);
+            } else if !known {
+                let policy = self.policy.trial;
+                self.stage(now, &name, info.version, Source::Local, policy, false, turn);
+            }
+        }
+    }
+
+    fn open_model(
+        &mut self,
+        now: Now,
+        name: ModelName,
+        slot: Slot,
+        watch: Option<Watch>,
+        turn: &mut Turn,
+    ) {
+        let serving = slot.serving();
+        let Some(info) = self.versions.get(&serving).cloned() else {
+            let reason = "the version is not on disk".to_owned();
+            turn.effects.push(Effect::Note(Note::CannotServe { model: name, version: serving, reason }));
+            return;
+        };
+        let attached = watch.and_then(|mut watch| watch.attach(&info).then_some(watch));
+        let watch = match attached {
+            Some(watch) => watch,
+            None => Watch::new(&info, self.next_window_id(turn), now.wall),
+        };
+        let staged = slot.candidate.as_ref().filter(|c| c.state == SlotState::Staged).map(|c| c.version);
+        let model = Model {
+            slot,
+            watch,
+            run: None,
+            last_run_ended: None,
+            window_opened: now.mono,
+            trial_since: now.mono,
+            serving: false,
+            answering: false,
+        };
+        self.models.insert(name.clone(), model);
+        self.remember_slot(now, &name, turn);
+        if self.admitted.contains(&serving) {
+            turn.effects.push(Effect::Serve { model: name, version: serving });
+        } else {
+            turn.effects.push(Effect::Admit { version: serving });
+        }
+        if let Some(version) = staged {
+            turn.effects.push(Effect::Admit { version });
+        }
+    }
+
+    /// A version is on disk: the document and the core know of it.
+    pub(super) fn take_version(&mut self, now: Now, info: VersionInfo, turn: &mut Turn) {
+        if !self.facts().versions().contains_key(&info.version) {
+            self.fact(now, Fact::Version(info.version, info.record.clone()), turn);
+        }
+        self.versions.insert(info.version, info);
+    }
+
+    /// A version wants the slot. It must be on disk.
+    #[expect(clippy::too_many_arguments, reason = "a candidate is what these say, and only here is one made")]
+    pub(super) fn stage(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        version: Digest,
+        source: Source,
+        policy: TrialPolicy,
+        revert: bool,
+        turn: &mut Turn,
+    ) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        model.slot.candidate = Some(Candidate {
+            version,
+            source,
+            state: SlotState::Staged,
+            policy,
+            revert,
+            trial: Trial::default(),
+        });
+        turn.effects.push(Effect::Note(Note::Staged { model: name.clone(), version }));
+        self.remember_slot(now, name, turn);
+        if let Some(rejection) = self.reason_against(name, version, revert) {
+            self.reject(now, name, rejection, turn);
+        } else if self.admitted.contains(&version) {
+            self.put_on_trial(now, name, turn);
+        } else {
+            turn.effects.push(Effect::Admit { version });
+        }
+    }
+
+    fn reason_against(&self, name: &ModelName, version: Digest, revert: bool) -> Option<Rejection> {
+        let condemned = self.facts().condemned();
+        if let Some(reason) = condemned.get(&version).filter(|_| !revert) {
+            return Some(Rejection::Condemned { reason: reason.clone() });
+        }
+        let info = self.versions.get(&version)?;
+        let champion = self.versions.get(&self.models.get(name)?.slot.champion)?;
+        if info.record.model != *name {
+            let reason = format!("it is of model `{}`, not `{name}`", info.record.model);
+            return Some(Rejection::PackageRefused { reason });
+        }
+        if info.record.schema != champion.record.schema {
+            let (new, old) = (&info.manifest, &champion.manifest);
+            let reason = format!(
+                "{} features and {} classes, expected the served {} and {}, with the same names, units and order",
+                new.features.len(),
+                new.output.classes.len(),
+                old.features.len(),
+                old.output.classes.len()
+            );
+            return Some(Rejection::SchemaMismatch { reason });
+        }
+        None
+    }
+
+    fn put_on_trial(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let before = model.watch.recent_accuracy();
+        let Some(candidate) = model.slot.candidate.as_mut() else { return };
+        candidate.state = SlotState::OnTrial;
+        candidate.trial = Trial { before, ..Trial::default() };
+        let version = candidate.version;
+        model.trial_since = now.mono;
+        model.serving = false;
+        self.remember_slot(now, name, turn);
+        turn.effects.push(Effect::Serve { model: name.clone(), version });
+    }
+
+    pub(super) fn on_admitted(
+        &mut self,
+        now: Now,
+        version: Digest,
+        outcome: Result<(), String>,
+        turn: &mut Turn,
+    ) {
+        if outcome.is_ok() && self.admitted.insert(version) {
+            self.admitted.retain(|digest| self.versions.contains_key(digest));
+            turn.remember("admitted", &self.admitted);
+        }
+        let names: Vec<ModelName> = self.models.keys().cloned().collect();
+        for name in names {
+            let Some(model) = self.models.get(&name) else { continue };
+            let staged = model.slot.candidate.as_ref().is_some_and(|candidate| {
+                candidate.version == version && candidate.state == SlotState::Staged
+            });
+            let serving = model.slot.serving() == version && !model.serving;
+            match &outcome {
+                Ok(()) if staged => self.put_on_trial(now, &name, turn),
+                Ok(()) if serving => turn.effects.push(Effect::Serve { model: name, version }),
+                Err(reason) if staged => {
+                    self.reject(now, &name, Rejection::NotAdmitted { reason: reason.clone() }, turn);
+                }
+                Err(reason) if serving => {
+                    let reason = reason.clone();
+                    turn.effects.push(Effect::Note(Note::CannotServe { model: name, version, reason }));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn on_serving(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        version: Digest,
+        outcome: Result<(), String>,
+        turn: &mut Turn,
+    ) {
+        let Some(info) = self.versions.get(&version).cloned() else { return };
+        let Some(model) = self.models.get(name).filter(|model| model.slot.serving() == version) else {
+            return; // another swap overtook this one
+        };
+        let on_trial = model.slot.on_trial().map(|candidate| candidate.revert);
+        if let Err(reason) = outcome {
+            if on_trial.is_some() {
+                let failures = RollbackReason::Failures { failures: 1, requests: 1 };
+                self.roll_back(now, name, failures, true, turn);
+            } else {
+                let model = name.clone();
+                turn.effects.push(Effect::Note(Note::CannotServe { model, version, reason }));
+            }
+            return;
+        }
+        let watched = model.watch.version() == version;
+        if !watched {
+            if model.watch.rows() > 0 {
+                self.close_window(now, name, turn);
+            }
+            let id = self.next_window_id(turn);
+            if let Some(model) = self.models.get_mut(name) {
+                model.watch = Watch::new(&info, id, now.wall);
+                model.window_opened = now.mono;
+            }
+        }
+        if let Some(model) = self.models.get_mut(name) {
+            model.serving = true;
+            model.answering = true;
+            model.trial_since = now.mono;
+        }
+        let (model, display) = (name.clone(), info.record.name.clone());
+        turn.effects.push(Effect::Announce(ModelOut { model, version, name: display, since: now.wall }));
+        match on_trial {
+            Some(true) => self.confirm(now, name, turn),
+            Some(false) => {
+                turn.effects.push(Effect::Note(Note::OnTrial { model: name.clone(), version }));
+            }
+            None => {}
+        }
+        self.remember_model(name, turn);
+    }
+
+    pub(super) fn judge_trial(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get(name).filter(|model| model.serving) else { return };
+        let Some(candidate) = model.slot.on_trial() else { return };
+        let served = candidate.trial.served_before + now.mono.since(model.trial_since);
+        match candidate.trial.judge(&candidate.policy, served) {
+            TrialVerdict::Waiting(_) => {}
+            TrialVerdict::Confirm => self.confirm(now, name, turn),
+            TrialVerdict::RollBack(reason) => self.roll_back(now, name, reason, true, turn),
+        }
+    }
+
+    fn confirm(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let Some(candidate) = model.slot.end(SlotEnd::Confirmed, now.wall) else { return };
+        let version = candidate.version;
+        turn.effects.push(Effect::Note(Note::Confirmed { model: name.clone(), version }));
+        self.remember_slot(now, name, turn);
+        self.forget_versions(turn);
+        self.on_assignments(now, turn);
+    }
+
+    /// Takes a candidate on trial back; the champion serves again.
+    pub(super) fn roll_back(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        reason: RollbackReason,
+        condemn: bool,
+        turn: &mut Turn,
+    ) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        model.serving = false;
+        let Some(candidate) = model.slot.end(SlotEnd::RolledBack(reason.clone()), now.wall) else { return };
+        let (version, champion) = (candidate.version, model.slot.champion);
+        if condemn {
+            let word = Condemnation { holds: true, reason: reason.to_string() };
+            self.fact(now, Fact::Condemned(version, word), turn);
+        }
+        turn.effects.push(Effect::Note(Note::RolledBack { model: name.clone(), version, reason }));
+        self.remember_slot(now, name, turn);
+        turn.effects.push(Effect::Serve { model: name.clone(), version: champion });
+        self.forget_versions(turn);
+    }
+
+    /// A candidate never serves.
+    pub(super) fn reject(&mut self, now: Now, name: &ModelName, rejection: Rejection, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let reason = rejection.to_string();
+        let Some(candidate) = model.slot.end(SlotEnd::Rejected(rejection), now.wall) else { return };
+        let version = candidate.version;
+        turn.effects.push(Effect::Note(Note::Rejected { model: name.clone(), version, reason }));
+        self.remember_slot(now, name, turn);
+        self.forget_versions(turn);
+    }
+
+    /// Takes up what the hub wishes, newest generation only.
+    pub(super) fn on_assignments(&mut self, now: Now, turn: &mut Turn) {
+        for (name, generation, assignment) in self.facts().assignments() {
+            let Some(model) = self.models.get(&name) else { continue };
+            if generation > model.slot.applied_generation {
+                self.apply_assignment(now, &name, generation, &assignment, turn);
+            }
+        }
+    }
+
+    fn apply_assignment(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        generation: u64,
+        assignment: &Assignment,
+        turn: &mut Turn,
+    ) {
+        let version = assignment.version;
+        let source = Source::Hub { generation, rollout: assignment.rollout.clone() };
+        let Some(model) = self.models.get_mut(name) else { return };
+        model.slot.applied_generation = generation;
+        match model.slot.candidate.as_mut() {
+            Some(candidate) if candidate.version == version && !assignment.revert => {
+                candidate.source = source;
+                candidate.policy = assignment.trial;
+                return self.remember_slot(now, name, turn);
+            }
+            Some(candidate) if candidate.state == SlotState::OnTrial => {
+                self.roll_back(now, name, RollbackReason::Hub, false, turn);
+            }
+            Some(_) | None => model.slot.candidate = None,
+        }
+        let Some(model) = self.models.get_mut(name) else { return };
+        if model.slot.champion == version {
+            let (policy, revert) = (assignment.trial, assignment.revert);
+            let (state, trial) = (SlotState::Staged, Trial::default());
+            model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
+            model.slot.end(SlotEnd::Confirmed, now.wall);
+            return self.remember_slot(now, name, turn);
+        }
+        if self.versions.contains_key(&version) {
+            return self.stage(now, name, version, source, assignment.trial, assignment.revert, turn);
+        }
+        let (policy, revert) = (assignment.trial, assignment.revert);
+        let (state, trial) = (SlotState::Staged, Trial::default());
+        model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
+        self.remember_slot(now, name, turn);
+        if let Some(rejection) = self.reason_against(name, version, revert) {
+            return self.reject(now, name, rejection, turn);
+        }
+        match assignment.artifact.clone() {
+            Some(artifact) => {
+                let model = name.clone();
+                turn.effects.push(Effect::Note(Note::Staged { model: model.clone(), version }));
+                turn.effects.push(Effect::Fetch { model, generation, version, artifact });
+            }
+            None => {
+                let reason = "the version is not on this device and the hub names no source".into();
+                self.reject(now, name, Rejection::PackageRefused { reason }, turn);
+            }
+        }
+    }
+
+    pub(super) fn on_fetched(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        generation: u64,
+        outcome: Result<VersionInfo, Rejection>,
+        turn: &mut Turn,
+    ) {
+        let candidate = self.models.get(name).and_then(|model| model.slot.candidate.clone());
+        let wanted = candidate.filter(|candidate| {
+            matches!(candidate.source, Source::Hub { generation: wanted, .. } if wanted == generation)
+                && candidate.state == SlotState::Staged
+        });
+        match (wanted, outcome) {
+            (Some(candidate), Ok(info)) => {
+                let (version, source) = (info.version, candidate.source);
+                self.take_version(now, info, turn);
+                self.stage(now, name, version, source, candidate.policy, candidate.revert, turn);
+            }
+            (Some(_), Err(rejection)) => self.reject(now, name, rejection, turn),
+            (None, Ok(info)) if !self.versions.contains_key(&info.version) => {
+                turn.effects.push(Effect::Remove { version: info.version });
+            }
+            (None, Ok(_) | Err(_)) => {}
+        }
+    }
+
+    /// The hub's word on versions that serve: a condemned candidate goes at once, a condemned champion
+    /// gives way to the previous version.
+    pub(super) fn on_condemnations(&mut self, now: Now, turn: &mut Turn) {
+        let condemned = self.facts().condemned();
+        let struck: Vec<(ModelName, bool)> = self
+            .models
+            .iter()
+            .filter_map(|(name, model)| {
+                let candidate = model.slot.on_trial().filter(|c| condemned.contains_key(&c.version));
+                let way_back = model.slot.previous.is_some_and(|version| !condemned.contains_key(&version));
+                let champion = condemned.contains_key(&model.slot.champion)
+                    && model.slot.candidate.is_none()
+                    && way_back;
+                (candidate.is_some() || champion).then(|| (name.clone(), champion))
+            })
+            .collect();
+        for (name, champion) in struck {
+            if champion {
+                self.go_back(now, &name, Source::Local, turn);
+            } else {
+                self.roll_back(now, &name, RollbackReason::Hub, false, turn);
+            }
+        }
+    }
+
+    fn go_back(&mut self, now: Now, name: &ModelName, source: Source, turn: &mut Turn) -> Option<Digest> {
+        let previous = self.models.get(name)?.slot.previous?;
+        let policy = self.policy.trial;
+        self.stage(now, name, previous, source, policy, true, turn);
+        Some(previous)
+    }
+
+    pub(super) fn on_rollback_command(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        let champion = model.slot.champion;
+        if let Some(candidate) = &model.slot.candidate {
+            let version = candidate.version;
+            if candidate.state == SlotState::OnTrial {
+                self.roll_back(now, name, RollbackReason::Command, true, turn);
+                return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
+            }
+            return Err(format!("candidate {} is being staged; try again when it is on trial", version.short()));
+        }
+        let previous = self
+            .go_back(now, name, Source::Local, turn)
+            .ok_or_else(|| format!("model `{name}` has no previous version"))?;
+        let word = Condemnation { holds: true, reason: RollbackReason::Command.to_string() };
+        self.fact(now, Fact::Condemned(champion, word), turn);
+        Ok(format!("{} is taken back, {} serves", champion.short(), previous.short()))
+    }
+
+    pub(super) fn on_promote_command(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        version: Digest,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        if !self.versions.contains_key(&version) {
+            return Err(format!("version {} is not on this device", version.short()));
+        }
+        if model.slot.candidate.is_some() || model.slot.champion == version {
+            return Err("the version serves already, or a candidate is in the slot".into());
+        }
+        let policy = self.policy.trial;
+        self.stage(now, name, version, Source::Local, policy, false, turn);
+        Ok(format!("{} goes on trial", version.short()))
+    }
+
+    pub(super) fn on_installed(
+        &mut self,
+        now: Now,
+        info: VersionInfo,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let (name, version) = (info.record.model.clone(), info.version);
+        self.take_version(now, info, turn);
+        if self.models.contains_key(&name) {
+            return self.on_promote_command(now, &name, version, turn);
+        }
+        self.open_model(now, name.clone(), Slot::new(version), None, turn);
+        Ok(format!("{} is admitted and will serve as `{name}`", version.short()))
+    }
+
+    /// Deletes versions that no slot refers to.
+    fn forget_versions(&mut self, turn: &mut Turn) {
+        let kept: BTreeSet<Digest> = self.models.values().flat_map(|model| model.slot.versions()).collect();
+        let gone: Vec<Digest> = self.versions.keys().filter(|version| !kept.contains(version)).copied().collect();
+        for version in gone {
+            self.versions.remove(&version);
+            self.admitted.remove(&version);
+            turn.effects.push(Effect::Remove { version });
+        }
+    }
+
+    /// The slot to disk and to the hub.
+    pub(super) fn remember_slot(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get(name) else { return };
+        turn.remember(&format!("slot/{name}"), &model.slot);
+        let report = model.slot.report();
+        if self.facts().slot(name).as_ref() != Some(&report) {
+            self.fact(now, Fact::Slot(name.clone(), report), turn);
+        }
+    }
+
+    /// Slot and monitors to disk; nothing to the hub.
+    pub(super) fn remember_model(&self, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get(name) else { return };
+        turn.remember(&format!("slot/{name}"), &model.slot);
+        turn.records.push(super::Record::Memory { key: format!("watch/{name}"), value: to_cbor(&model.watch) });
+    }
+}
+
+/// What a restart interrupted: a fetch is asked for again, a candidate that is gone is dropped.
+fn forget_interrupted(slot: &mut Slot, versions: &BTreeMap<Digest, VersionInfo>) {
+    if let Some(previous) = slot.previous.filter(|version| versions.contains_key(version))
+        && !versions.contains_key(&slot.champion)
+    {
+        slot.champion = previous; // the champion's files were damaged: better the one before than none
+    }
+    let Some(candidate) = &slot.candidate else { return };
+    if versions.contains_key(&candidate.version) {
+        return;
+    }
+    if let Source::Hub { generation, .. } = candidate.source {
+        slot.applied_generation = slot.applied_generation.min(generation.saturating_sub(1));
+    }
+    slot.candidate = None;
+}

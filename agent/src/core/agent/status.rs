@@ -1,0 +1,149 @@
+//! What an operator of the device is shown.
+
+use super::super::trial::TrialVerdict;
+use super::{Agent, Turn};
+use serde::{Deserialize, Serialize};
+use shoal_proto::decision::{SlotState, Trigger};
+use shoal_proto::fact::{Fact, Health};
+use shoal_proto::id::{DeviceId, Digest, ModelName};
+use shoal_proto::summary::DriftLevel;
+use shoal_proto::time::Now;
+use std::collections::BTreeMap;
+
+/// The device at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who.
+    pub device: DeviceId,
+    /// Starts of the process.
+    pub boot: u64,
+    /// Whether the hub answers.
+    pub hub: bool,
+    /// Operations that the hub has not yet acknowledged.
+    pub outbox: usize,
+    /// Counters, since the device is in use.
+    pub counts: BTreeMap<String, u64>,
+    /// Its models.
+    pub models: Vec<ModelStatus>,
+}
+
+/// One model at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// Which.
+    pub model: ModelName,
+    /// The version that answers.
+    pub serving: Digest,
+    /// Its name.
+    pub name: String,
+    /// Whether it is loaded.
+    pub ready: bool,
+    /// What would serve after a rollback.
+    pub previous: Option<Digest>,
+    /// What wants to serve, and where it stands.
+    pub candidate: Option<(Digest, SlotState)>,
+    /// What the monitors say.
+    pub level: DriftLevel,
+    /// Rows in the open window.
+    pub window_rows: u64,
+    /// Recent labels, and right answers among them.
+    pub recent_labels: (u64, u64),
+    /// Labels since the last training run.
+    pub labels_since_run: u64,
+    /// What a training run waits for; `None`: nothing.
+    pub training_waits_for: Option<String>,
+    /// What a trial waits for.
+    pub trial_waits_for: Option<String>,
+    /// How the last candidate ended.
+    pub last_end: Option<shoal_proto::fact::EndReport>,
+}
+
+impl Agent {
+    /// The device at a glance.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status {
+        Status {
+            device: self.policy.device.clone(),
+            boot: self.boot,
+            hub: self.peer.is_connected(),
+            outbox: self.peer.log.waiting(),
+            counts: self.counts.iter().map(|(count, total)| (count.key().to_owned(), *total)).collect(),
+            models: self.models.keys().filter_map(|name| self.model_status(now, name)).collect(),
+        }
+    }
+
+    fn model_status(&self, now: Now, name: &ModelName) -> Option<ModelStatus> {
+        let model = self.models.get(name)?;
+        let serving = model.slot.serving();
+        let trial_waits_for = model.slot.on_trial().and_then(|candidate| {
+            let served = candidate.trial.served_before + now.mono.since(model.trial_since);
+            match candidate.trial.judge(&candidate.policy, served) {
+                TrialVerdict::Waiting(waiting) => Some(waiting.to_string()),
+                TrialVerdict::Confirm | TrialVerdict::RollBack(_) => None,
+            }
+        });
+        Some(ModelStatus {
+            model: name.clone(),
+            serving,
+            name: self.versions.get(&serving).map_or_else(String::new, |info| info.record.name.clone()),
+            ready: model.answering,
+            previous: model.slot.previous,
+            candidate: model.slot.candidate.as_ref().map(|candidate| (candidate.version, candidate.state)),
+            level: model.watch.level(),
+            window_rows: model.watch.rows(),
+            recent_labels: model.watch.recent_accuracy(),
+            labels_since_run: model.slot.labels_since_run,
+            training_waits_for: self
+                .decide_training(now, name, Trigger::Drift)
+                .err()
+                .map(|waiting| waiting.to_string()),
+            trial_waits_for,
+            last_end: model.slot.last_end.clone(),
+        })
+    }
+
+    /// Whether every model answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.models.values().all(|model| model.answering)
+    }
+
+    /// The manifest of the version that serves a model.
+    #[must_use]
+    pub fn manifest(&self, name: &ModelName) -> Option<std::sync::Arc<shoal_proto::manifest::Manifest>> {
+        let serving = self.models.get(name)?.slot.serving();
+        self.versions.get(&serving).map(|info| info.manifest.clone())
+    }
+
+    /// Every version on disk, by name.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(Digest, shoal_proto::fact::VersionRecord)> {
+        self.versions.values().map(|info| (info.version, info.record.clone())).collect()
+    }
+
+    /// The device's document, for those who look on.
+    #[must_use]
+    pub fn document(&self) -> &shoal_proto::document::Document {
+        &self.document
+    }
+
+    /// The canonical bytes of the device's document.
+    #[must_use]
+    pub fn document_bytes(&self) -> Vec<u8> {
+        self.document.to_bytes()
+    }
+
+    pub(super) fn write_health(&mut self, now: Now, turn: &mut Turn) {
+        let training = self
+            .models
+            .iter()
+            .map(|(name, _)| match self.decide_training(now, name, Trigger::Drift) {
+                Ok(()) => format!("{name}: starting"),
+                Err(waiting) => format!("{name}: {waiting}"),
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        let health = Health { uptime_s: now.mono.0.as_secs(), capturing: true, training };
+        self.fact(now, Fact::Health(health), turn);
+    }
+}

@@ -1,0 +1,199 @@
+//! When to train, and what becomes of a run.
+
+use super::super::effect::{Effect, Note, TrainJob};
+use super::super::event::Trained;
+use super::super::gate;
+use super::{Agent, Turn};
+use shoal_proto::decision::{Rejection, RunRecord, Source, Trigger, Verdict};
+use shoal_proto::fact::{Count, Fact};
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::summary::DriftLevel;
+use shoal_proto::time::Now;
+use std::fmt;
+use std::time::Duration;
+
+/// A run that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) number: u64,
+    pub(super) trigger: Trigger,
+    pub(super) parent: Digest,
+}
+
+/// Why no run starts now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// The operator switched it off.
+    Disabled,
+    /// The monitors see nothing.
+    Stable,
+    /// Too few labels have come since the last run.
+    Labels { have: u64, need: u64 },
+    /// The last run was a short while ago.
+    Cooldown { left: Duration },
+    /// One run at a time.
+    Running { run: u64 },
+    /// A candidate is staged or on trial.
+    Candidate { version: Digest },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("retraining is switched off"),
+            Self::Stable => f.write_str("no drift"),
+            Self::Labels { have, need } => write!(f, "{have} of {need} labels since the last run"),
+            Self::Cooldown { left } => write!(f, "cool-down, {} s left", left.as_secs()),
+            Self::Running { run } => write!(f, "run {run} is under way"),
+            Self::Candidate { version } => write!(f, "candidate {} is in the slot", version.short()),
+        }
+    }
+}
+
+impl Agent {
+    /// Whether a run may start now; a command overrides drift, labels and cool-down.
+    pub(super) fn decide_training(&self, now: Now, name: &ModelName, trigger: Trigger) -> Result<(), Waiting> {
+        let Some(model) = self.models.get(name) else { return Err(Waiting::Stable) };
+        if let Some(run) = model.run {
+            return Err(Waiting::Running { run: run.number });
+        }
+        if let Some(candidate) = &model.slot.candidate {
+            return Err(Waiting::Candidate { version: candidate.version });
+        }
+        if trigger == Trigger::Command {
+            return Ok(());
+        }
+        if !self.policy.retrain {
+            return Err(Waiting::Disabled);
+        }
+        if model.watch.level() < DriftLevel::Drift {
+            return Err(Waiting::Stable);
+        }
+        let (have, need) = (model.slot.labels_since_run, self.policy.min_labels);
+        if have < need {
+            return Err(Waiting::Labels { have, need });
+        }
+        let rested = model.last_run_ended.map_or(self.policy.cooldown, |ended| now.mono.since(ended));
+        if rested < self.policy.cooldown {
+            return Err(Waiting::Cooldown { left: self.policy.cooldown - rested });
+        }
+        Ok(())
+    }
+
+    pub(super) fn consider_training(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        if self.decide_training(now, name, Trigger::Drift).is_ok() {
+            self.start_run(name, Trigger::Drift, turn);
+        }
+    }
+
+    pub(super) fn on_train_command(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        if !self.models.contains_key(name) {
+            return Err(format!("no model `{name}` is served here"));
+        }
+        self.decide_training(now, name, Trigger::Command).map_err(|waiting| waiting.to_string())?;
+        Ok(format!("run {} started", self.start_run(name, Trigger::Command, turn)))
+    }
+
+    fn start_run(&mut self, name: &ModelName, trigger: Trigger, turn: &mut Turn) -> u64 {
+        let run = self.next_run;
+        let Some(model) = self.models.get_mut(name) else { return run };
+        let parent = model.slot.champion;
+        let Some(info) = self.versions.get(&parent) else { return run };
+        self.next_run += 1;
+        turn.remember("next_run", &self.next_run);
+        model.run = Some(Run { number: run, trigger, parent });
+        // The seed follows from run and parent, so that a run can be repeated from its record.
+        let mut seed = [0; 8];
+        let digest = Digest::of(format!("{}/{run}/{parent}", self.policy.device).as_bytes()).0;
+        seed.copy_from_slice(&digest[..8]);
+        turn.effects.push(Effect::Note(Note::RunStarted { run, model: name.clone() }));
+        turn.effects.push(Effect::Train(TrainJob {
+            run,
+            model: name.clone(),
+            parent,
+            device: self.policy.device.clone(),
+            number: model.slot.born + 1,
+            seed: u64::from_be_bytes(seed),
+            recipe: info.manifest.recipe.clone(),
+            holdout_share: self.policy.holdout_share,
+        }));
+        run
+    }
+
+    pub(super) fn on_training_ended(
+        &mut self,
+        now: Now,
+        number: u64,
+        outcome: Result<Trained, String>,
+        turn: &mut Turn,
+    ) {
+        let owner = self.models.iter().find(|(_, model)| model.run.is_some_and(|run| run.number == number));
+        let Some(name) = owner.map(|(name, _)| name.clone()) else {
+            if let Ok(trained) = outcome {
+                turn.effects.push(Effect::Remove { version: trained.candidate.version });
+            }
+            return; // a late answer of a run that is over
+        };
+        let Some(model) = self.models.get_mut(&name) else { return };
+        let Some(run) = model.run.take() else { return };
+        model.last_run_ended = Some(now.mono);
+        model.slot.labels_since_run = 0;
+        let superseded = model.slot.candidate.is_some() || model.slot.champion != run.parent;
+        let mut candidate = None;
+        let mut evidence = None;
+        let verdict = match outcome {
+            Err(reason) => Verdict::Reject(Rejection::TrainingFailed { reason }),
+            Ok(trained) => {
+                let manifest = trained.candidate.manifest.clone();
+                let verdict = if superseded {
+                    let reason = "another version took the slot while the run was under way".into();
+                    Verdict::Reject(Rejection::TrainingFailed { reason })
+                } else {
+                    gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes)
+                };
+                evidence = Some(trained.evidence);
+                candidate = Some(trained.candidate);
+                verdict
+            }
+        };
+        let record = RunRecord {
+            run: number,
+            model: name.clone(),
+            trigger: run.trigger,
+            parent: run.parent,
+            candidate: candidate.as_ref().map(|info| info.version),
+            evidence,
+            verdict: verdict.clone(),
+            at: now.wall,
+        };
+        let incarnation = self.peer.log.replica.incarnation;
+        self.fact(now, Fact::Run(incarnation, record.clone()), turn);
+        turn.effects.push(Effect::Note(Note::RunEnded(record)));
+        match (verdict, candidate) {
+            (Verdict::Accept, Some(info)) => {
+                self.count(Count::RetrainsAccepted, 1);
+                if let Some(model) = self.models.get_mut(&name) {
+                    model.slot.born += 1;
+                }
+                let policy = self.policy.trial;
+                self.take_version(now, info.clone(), turn);
+                self.stage(now, &name, info.version, Source::Born { run: number }, policy, false, turn);
+            }
+            (_, candidate) => {
+                self.count(Count::RetrainsRejected, 1);
+                let known = candidate.as_ref().is_some_and(|info| self.versions.contains_key(&info.version));
+                if let Some(info) = candidate.filter(|_| !known) {
+                    turn.effects.push(Effect::Remove { version: info.version });
+                }
+            }
+        }
+        self.write_counts(now, turn);
+        self.remember_model(&name, turn);
+        self.on_assignments(now, turn);
+    }
+}

@@ -1,0 +1,171 @@
+//! Carries out the effects that reach into the world; each comes back as an event.
+
+use super::note;
+use crate::clock::Clock;
+use crate::core::{Agent, Effect, Event, TrainJob};
+use crate::fetch::Fetcher;
+use crate::mqtt::{Message, Publisher};
+use crate::report::chain;
+use crate::serve::local::Local;
+use crate::serve::{Models, ServeState, ServedModel};
+use crate::store::StateDb;
+use crate::vault::Vault;
+use crate::worker::Workers;
+use shoal_infer::Predictor;
+use shoal_onnx::Limits;
+use shoal_proto::fact::Artifact;
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::package::{MODEL, Package};
+use shoal_proto::topic::Topic;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// What the loop acts with.
+#[derive(Debug)]
+pub(super) struct Act {
+    pub(super) state: StateDb,
+    pub(super) vault: Vault,
+    pub(super) workers: Workers,
+    pub(super) fetcher: Fetcher,
+    pub(super) serving: Arc<ServeState>,
+    pub(super) hub: Option<Publisher>,
+    pub(super) local: Option<Local>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) tracker: TaskTracker,
+    pub(super) swaps: mpsc::Sender<(ModelName, Digest)>,
+}
+
+impl Act {
+    pub(super) fn carry_out(&self, effect: Effect, agent: &Agent) {
+        match effect {
+            Effect::Publish { topic, frame } => {
+                let topic = Topic::Up(agent.device().clone(), topic).to_string();
+                self.publish(Message { topic, payload: frame, retain: false });
+            }
+            Effect::Announce(model) => {
+                if let Some(local) = &self.local {
+                    local.announce(model);
+                }
+            }
+            Effect::Fetch { model, generation, version, artifact } => {
+                self.fetch(model, generation, version, artifact);
+            }
+            Effect::Admit { version } => self.admit(version),
+            Effect::Serve { model, version } => self.serve(model, version),
+            Effect::Train(job) => self.train(job),
+            Effect::Remove { version } => self.remove(version),
+            Effect::Note(said) => note::log(&said),
+            Effect::Persist(_) | Effect::Reply { .. } => {} // the loop's own
+        }
+    }
+
+    /// Birth, after every connect.
+    pub(super) fn say_online(&self, agent: &Agent) {
+        self.publish(super::status(agent.device(), agent.incarnation(), agent.boot(), true));
+    }
+
+    /// What the broker does not take is not lost: the cursor protocol sends it again.
+    fn publish(&self, message: Message) {
+        if let Some(hub) = &self.hub
+            && let Err(cause) = hub.publish(message)
+        {
+            tracing::debug!(error = %cause, "message to the hub was not taken");
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = Option<Event>> + Send + 'static) {
+        let events = self.events.clone();
+        self.tracker.spawn(async move {
+            if let Some(event) = task.await
+                && events.send(event).await.is_err()
+            {
+                tracing::debug!("an answer came after the loop had ended");
+            }
+        });
+    }
+
+    fn fetch(&self, model: ModelName, generation: u64, version: Digest, artifact: Artifact) {
+        let fetcher = self.fetcher.clone();
+        self.spawn(async move {
+            let outcome = fetcher.fetch(version, &artifact).await;
+            Some(Event::Fetched { model, generation, outcome })
+        });
+    }
+
+    fn admit(&self, version: Digest) {
+        let workers = self.workers.clone();
+        self.spawn(async move { Some(Event::Admitted { version, outcome: workers.admit(version).await }) });
+    }
+
+    fn train(&self, job: TrainJob) {
+        let workers = self.workers.clone();
+        self.spawn(async move {
+            let run = job.run;
+            Some(Event::TrainingEnded { run, outcome: workers.train(job).await })
+        });
+    }
+
+    fn remove(&self, version: Digest) {
+        let vault = self.vault.clone();
+        self.spawn(async move {
+            let removed = tokio::task::spawn_blocking(move || vault.remove(version)).await;
+            match removed {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => tracing::warn!(%version, error = %chain(&cause), "version was not removed"),
+                Err(cause) => tracing::warn!(%version, error = %cause, "version was not removed"),
+            }
+            None
+        });
+    }
+
+    /// Swaps are carried out one after the other, in order, by [`swap`].
+    fn serve(&self, model: ModelName, version: Digest) {
+        let swaps = self.swaps.clone();
+        self.spawn(async move {
+            drop(swaps.send((model, version)).await); // closed only when the agent stops
+            None
+        });
+    }
+
+    pub(super) fn install(&self, command: u64, bytes: Vec<u8>) {
+        let vault = self.vault.clone();
+        self.spawn(async move {
+            let installed = tokio::task::spawn_blocking(move || {
+                let package = Package::from_archive(&bytes).map_err(|cause| chain(&cause))?;
+                vault.put(&package).map_err(|cause| chain(&cause))
+            })
+            .await;
+            let outcome = installed.map_err(|cause| cause.to_string()).and_then(|outcome| outcome);
+            Some(Event::Installed { command, outcome })
+        });
+    }
+}
+
+/// Loads admitted versions and swaps the server to them, in the order they were asked for.
+pub(super) async fn swap(
+    vault: Vault,
+    models: Arc<Models>,
+    clock: Clock,
+    events: mpsc::Sender<Event>,
+    mut wanted: mpsc::Receiver<(ModelName, Digest)>,
+) {
+    while let Some((model, version)) = wanted.recv().await {
+        let (vault, models) = (vault.clone(), Arc::clone(&models));
+        let loaded = tokio::task::spawn_blocking(move || load(&vault, &models, &clock, version)).await;
+        let outcome = loaded.map_err(|cause| cause.to_string()).and_then(|outcome| outcome);
+        if events.send(Event::Serving { model, version, outcome }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn load(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<(), String> {
+    let package = vault.get(version).map_err(|cause| chain(&cause))?;
+    let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
+    let onnx = package.file(MODEL).unwrap_or_default();
+    let predictor = Predictor::load(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
+    let served = ServedModel::new(info, predictor, clock).map_err(|cause| chain(&cause))?;
+    drop(models.swap(served)); // requests that hold the one before end on it
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! A served model, its stores and its address, for the tests.
+
+use super::{Limits, Models, Outlet, ServeState, ServedModel, router, serve_tcp};
+use crate::clock::Clock;
+use crate::core::{Event, VersionInfo};
+use crate::store::SamplesDb;
+use shoal_infer::Predictor;
+use shoal_onnx::{DenseLayer, Head, MlpSpec, build_mlp};
+use shoal_proto::baseline::Baseline;
+use shoal_proto::fact::VersionRecord;
+use shoal_proto::id::Digest;
+use shoal_proto::manifest::Manifest;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
+
+/// `gas`: two features, two classes; the larger feature's class wins, by `gain`.
+pub(super) fn gas(gain: f32) -> ServedModel {
+    let spec = MlpSpec {
+        width: 2,
+        normaliser: None,
+        layers: vec![DenseLayer { weight: vec![gain, 0.0, 0.0, gain], bias: vec![0.0, 0.0] }],
+        head: Head::Classes,
+    };
+    served(&build_mlp(&spec).unwrap(), MANIFEST).unwrap()
+}
+
+/// `volume`: a regression, the sum of two features.
+pub(super) fn volume() -> ServedModel {
+    let spec = MlpSpec {
+        width: 2,
+        normaliser: None,
+        layers: vec![DenseLayer { weight: vec![1.0, 1.0], bias: vec![0.0] }],
+        head: Head::Values,
+    };
+    let manifest = MANIFEST
+        .replace("name = \"gas\"", "name = \"volume\"")
+        .replace("\"classification\"", "\"regression\"")
+        .replace("tensor = \"probabilities\"", "tensor = \"values\"")
+        .replace("kind = \"probabilities\"", "kind = \"values\"")
+        .replace("classes = [\"ethanol\", \"acetone\"]", "");
+    served(&build_mlp(&spec).unwrap(), &manifest).unwrap()
+}
+
+pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::NotServable> {
+    let manifest = Manifest::parse(manifest).unwrap();
+    let baseline = Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None });
+    let info = VersionInfo {
+        version: Digest::of(onnx),
+        record: VersionRecord {
+            model: manifest.model.name.clone(),
+            name: manifest.display_name(),
+            parent: None,
+            baseline: baseline.digest(),
+            schema: manifest.schema_digest(),
+        },
+        manifest: Arc::new(manifest),
+        baseline: Arc::clone(&baseline),
+        reference: baseline,
+    };
+    let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
+    ServedModel::new(info, predictor, &Clock::start())
+}
+
+/// All of serving, on a free port.
+pub(super) struct Bench {
+    pub(super) state: Arc<ServeState>,
+    pub(super) samples: Arc<SamplesDb>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) url: String,
+    pub(super) dir: tempfile::TempDir,
+    pub(super) tracker: TaskTracker,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Bench {
+    pub(super) async fn start(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let (samples, late) = SamplesDb::open(dir.path(), 10 * 1024 * 1024).unwrap();
+        let samples = Arc::new(samples);
+        let (sender, events) = mpsc::channel(16);
+        let outlet = Outlet::spawn(&tracker, &cancel, sender, late);
+        let models = Arc::new(Models::default());
+        models.swap(gas(4.0));
+        let state = ServeState::new(models, Arc::clone(&samples), outlet, Clock::start(), limits);
+        let address = "127.0.0.1:0".parse().unwrap();
+        let bound = serve_tcp(&tracker, cancel.clone(), address, router(Arc::clone(&state))).await.unwrap();
+        Self { state, samples, events, url: format!("http://{bound}"), dir, tracker, cancel }
+    }
+
+    pub(super) async fn next_event(&mut self) -> Event {
+        tokio::time::timeout(Duration::from_secs(30), self.events.recv())
+            .await
+            .expect("an event in time")
+            .unwrap()
+    }
+
+    pub(super) async fn end(self) {
+        self.cancel.cancel();
+        self.tracker.close();
+        tokio::time::timeout(Duration::from_secs(20), self.tracker.wait()).await.expect("all tasks end");
+    }
+}

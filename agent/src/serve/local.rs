@@ -1,0 +1,213 @@
+//! Serving over MQTT on the device's own broker.
+
+use super::models::ServedModel;
+use super::predict::Answer;
+use super::refused::{Refused, shortened};
+use super::{Outlet, ServeState};
+use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
+use serde::Serialize;
+use serde_json::Value;
+use shoal_infer::InferError;
+use shoal_proto::id::{AppName, ModelName};
+use shoal_proto::infer::{ErrorOut, FeaturesIn, LabelIn, ModelOut, Prediction, PredictionOut};
+use shoal_proto::topic::{Local as What, Topic};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Largest message of an application.
+pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// Largest packet on the connection: a message over the limit is still read, so that it can be
+/// answered; one over this breaks the connection.
+const MAX_PACKET_BYTES: usize = 1024 * 1024;
+
+/// Serving to applications on the device's own broker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Local {
+    app: AppName,
+    publisher: Publisher,
+    announced: Arc<Mutex<BTreeMap<ModelName, ModelOut>>>,
+}
+
+impl Local {
+    /// Connects to the broker, for ever, and answers what comes on `in/…` of this application.
+    pub fn spawn(
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+        state: Arc<ServeState>,
+        app: AppName,
+        mut options: Options,
+    ) -> Self {
+        options.subscriptions = vec![Topic::local_filter(&app)];
+        options.max_packet_bytes = MAX_PACKET_BYTES;
+        let (publisher, events) = Client::spawn(tracker, cancel, options);
+        let local = Self { app, publisher, announced: Arc::default() };
+        tracker.spawn(local.clone().run(state, tracker.clone(), events));
+        local
+    }
+
+    /// Tells applications which version serves, now and after every reconnect (retained).
+    pub fn announce(&self, model: ModelOut) {
+        self.publish(What::Model, true, &model);
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.insert(model.model.clone(), model);
+    }
+
+    /// Whether the broker has us now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.publisher.is_up()
+    }
+
+    async fn run(self, state: Arc<ServeState>, tracker: TaskTracker, mut events: mpsc::Receiver<MqttEvent>) {
+        let mut was_up = true;
+        while let Some(event) = events.recv().await {
+            match event {
+                MqttEvent::Up => {
+                    was_up = true;
+                    tracing::info!(app = %self.app, "the local broker took us");
+                    let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    for model in announced.into_values() {
+                        self.publish(What::Model, true, &model);
+                    }
+                }
+                MqttEvent::Down { reason } => {
+                    // Told once, and not with every attempt.
+                    if std::mem::replace(&mut was_up, false) {
+                        tracing::warn!(app = %self.app, reason, "the local broker is gone");
+                    }
+                }
+                MqttEvent::Message(message) => self.on_message(&state, &tracker, message).await,
+            }
+        }
+    }
+
+    async fn on_message(&self, state: &Arc<ServeState>, tracker: &TaskTracker, message: Message) {
+        let what = match Topic::parse(&message.topic) {
+            Some(Topic::Local(_, what @ (What::Features | What::Label))) if !message.retain => what,
+            // A retained request would be answered again at each reconnect.
+            _ => return self.bad(state.outlet(), None, "not a topic for requests, or retained".into()),
+        };
+        if message.payload.len() > MAX_MESSAGE_BYTES {
+            let text = Refused::TooLarge { limit: MAX_MESSAGE_BYTES }.text();
+            return self.bad(state.outlet(), None, text);
+        }
+        match what {
+            What::Label => self.on_label(state, tracker, &message.payload).await,
+            _ => self.on_features(state, &message.payload).await,
+        }
+    }
+
+    async fn on_label(&self, state: &Arc<ServeState>, tracker: &TaskTracker, payload: &[u8]) {
+        let on_its_way = match read::<LabelIn>(payload) {
+            Ok(label) => state.hand_in(label).await,
+            Err(refused) => Err(refused),
+        };
+        match on_its_way {
+            // Handed in, in order; the disk is awaited beside, so that labels share its fsync.
+            Ok(on_its_way) => {
+                let local = self.clone();
+                tracker.spawn(async move {
+                    if let Err(refused) = on_its_way.landed().await {
+                        local.tell(None, refused.text());
+                    }
+                });
+            }
+            Err(refused) => self.refuse(state.outlet(), id_in(payload), &refused),
+        }
+    }
+
+    async fn on_features(&self, state: &Arc<ServeState>, payload: &[u8]) {
+        let request = match read::<FeaturesIn>(payload) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(state.outlet(), id_in(payload), &refused),
+        };
+        match predict(state, &request).await {
+            Ok(answer) => self.publish(What::Prediction, false, &prediction_out(&answer, request.id)),
+            Err(refused) => self.refuse(state.outlet(), request.id, &refused),
+        }
+    }
+
+    fn refuse(&self, outlet: &Outlet, id: Option<String>, refused: &Refused) {
+        let is_callers = refused.status().is_client_error();
+        if is_callers {
+            self.bad(outlet, id, refused.text());
+        } else {
+            self.tell(id, refused.text());
+        }
+    }
+
+    fn bad(&self, outlet: &Outlet, id: Option<String>, error: String) {
+        outlet.bad_message();
+        self.tell(id, error);
+    }
+
+    fn tell(&self, id: Option<String>, error: String) {
+        self.publish(What::Error, false, &ErrorOut { id, error });
+    }
+
+    fn publish<T: Serialize>(&self, what: What, retain: bool, body: &T) {
+        let topic = Topic::Local(self.app.clone(), what).to_string();
+        match serde_json::to_vec(body) {
+            Ok(payload) => {
+                if let Err(cause) = self.publisher.publish(Message { topic, payload, retain }) {
+                    tracing::debug!(%cause, "an answer was not sent"); // counted by the publisher
+                }
+            }
+            Err(cause) => tracing::error!(%cause, "an answer has no JSON form"),
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(payload).map_err(|cause| Refused::Malformed { reason: cause.to_string() })
+}
+
+/// The id of a request that is wrong otherwise.
+fn id_in(payload: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(payload).ok()?;
+    Some(shortened(value.get("id")?.as_str()?))
+}
+
+async fn predict(state: &ServeState, request: &FeaturesIn) -> Result<Answer, Refused> {
+    let served = match &request.model {
+        Some(model) => state.models().get(model.as_str(), None)?,
+        None => state.models().only()?,
+    };
+    let features = flatten(&served, &request.rows)?;
+    state.predict_rows(served, request.rows.len(), &features).await
+}
+
+fn flatten(served: &ServedModel, rows: &[Vec<Option<f64>>]) -> Result<Vec<f32>, Refused> {
+    let width = served.info().manifest.features.len();
+    let input = || served.info().manifest.input.tensor.clone();
+    if rows.is_empty() {
+        return Err(Refused::Tensor { input: input(), reason: "no rows".into() });
+    }
+    if let Some(row) = rows.iter().find(|row| row.len() != width) {
+        let got = row.len();
+        return Err(Refused::Input(InferError::FeatureCount { input: input(), rows: 1, width, got }));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "features are served as f32")]
+    let features = rows.iter().flatten().map(|value| value.map_or(f32::NAN, |value| value as f32));
+    Ok(features.collect())
+}
+
+fn prediction_out(answer: &Answer, id: Option<String>) -> PredictionOut {
+    let served = &answer.served;
+    let is_classifier = !served.info().manifest.output.classes.is_empty();
+    let predictions = answer.rows.iter().map(|row| Prediction {
+        class: row.class.and_then(|class| served.class_name(class)).map(str::to_owned),
+        confidence: is_classifier.then_some(row.confidence),
+        values: row.values.to_vec(),
+    });
+    PredictionOut {
+        model: served.name().clone(),
+        version: served.info().version,
+        id,
+        prediction_id: answer.prediction_id.clone().unwrap_or_default(),
+        predictions: predictions.collect(),
+    }
+}

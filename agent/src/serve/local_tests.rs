@@ -1,0 +1,165 @@
+use super::fixture::{Bench, gas, volume};
+use super::local::{Local, MAX_MESSAGE_BYTES};
+use super::*;
+use crate::core::Event;
+use crate::mqtt::mosquitto::Mosquitto;
+use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
+use serde_json::{Value, json};
+use shoal_proto::id::AppName;
+use shoal_proto::infer::ModelOut;
+use shoal_proto::time::WallMs;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// An application beside the agent.
+struct App {
+    publisher: Publisher,
+    events: mpsc::Receiver<MqttEvent>,
+}
+
+impl App {
+    async fn start(bench: &Bench, broker: &Mosquitto) -> Self {
+        let mut options = Options::new(broker.url(), "app");
+        options.subscriptions = vec!["shoal/l/v1/line-2/out/+".into()];
+        options.max_packet_bytes = 1024 * 1024;
+        let (publisher, events) = Client::spawn(&bench.tracker, bench.cancel.clone(), options);
+        let mut app = Self { publisher, events };
+        while app.next().await != MqttEvent::Up {}
+        app
+    }
+
+    async fn next(&mut self) -> MqttEvent {
+        tokio::time::timeout(Duration::from_secs(30), self.events.recv()).await.expect("in time").unwrap()
+    }
+
+    async fn hears(&mut self) -> (String, Value, bool) {
+        loop {
+            if let MqttEvent::Message(message) = self.next().await {
+                let what = message.topic.strip_prefix("shoal/l/v1/line-2/out/").unwrap().to_owned();
+                return (what, serde_json::from_slice(&message.payload).unwrap(), message.retain);
+            }
+        }
+    }
+
+    fn says(&self, what: &str, payload: &[u8]) {
+        let topic = format!("shoal/l/v1/line-2/in/{what}");
+        self.publisher.publish(Message { topic, payload: payload.to_vec(), retain: false }).unwrap();
+    }
+
+    async fn asks(&mut self, what: &str, body: &Value) -> (String, Value) {
+        self.says(what, body.to_string().as_bytes());
+        let (what, answer, _) = self.hears().await;
+        (what, answer)
+    }
+}
+
+async fn local(bench: &Bench, broker: &Mosquitto) -> Local {
+    let app = AppName::new("line-2").unwrap();
+    let options = Options::new(broker.url(), "agent");
+    let state = Arc::clone(&bench.state);
+    let local = Local::spawn(&bench.tracker, bench.cancel.clone(), state, app, options);
+    while !local.is_up() {
+        tokio::task::yield_now().await;
+    }
+    local
+}
+
+fn model_out() -> ModelOut {
+    let served = gas(4.0);
+    let (model, version) = (served.name().clone(), served.info().version);
+    ModelOut { model, version, name: "gas@3".into(), since: WallMs(7) }
+}
+
+#[tokio::test]
+async fn features_are_predicted_and_labels_reach_disk_and_core() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut bench = Bench::start(Limits::default()).await;
+    let _local = local(&bench, &broker).await;
+    let mut app = App::start(&bench, &broker).await;
+    let (what, answer) = app.asks("features", &json!({ "id": "a1", "rows": [[3, 0], [0, 3.5]] })).await;
+    assert_eq!((what.as_str(), &answer["id"], &answer["model"]), ("prediction", &json!("a1"), &json!("gas")));
+    let classes: Vec<_> = answer["predictions"].as_array().unwrap().iter().map(|p| &p["class"]).collect();
+    assert_eq!(classes, ["ethanol", "acetone"]);
+    assert!(answer["predictions"][0]["confidence"].as_f64().unwrap() > 0.99);
+    let Event::Predicted(rows) = bench.next_event().await else { panic!("rows") };
+    assert_eq!(rows.len(), 2);
+    bench.samples.flush().await.unwrap();
+    let id = answer["prediction_id"].as_str().unwrap();
+    let label = json!({ "prediction_id": format!("{id}#1"), "label": "acetone" });
+    app.says("label", label.to_string().as_bytes());
+    let Event::Labelled(labelled) = bench.next_event().await else { panic!("a label") };
+    assert!(labelled.correct && labelled.class == 1);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_and_answered() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut bench = Bench::start(Limits::default()).await;
+    let _local = local(&bench, &broker).await;
+    let mut app = App::start(&bench, &broker).await;
+    for (what, payload, words) in [
+        ("features", "{".to_owned(), "cannot be read"),
+        ("features", json!({ "rows": [[1]] }).to_string(), "1 rows of 2 features, got 1"),
+        ("features", json!({ "rows": [] }).to_string(), "no rows"),
+        ("features", json!({ "model": "none", "rows": [[1, 2]] }).to_string(), "`none` is not served"),
+        ("features", json!({ "id": "x", "rows": "no" }).to_string(), "cannot be read"),
+        ("label", json!({ "prediction_id": "gas.1", "label": "butter" }).to_string(), "no class `butter`"),
+        ("features", " ".repeat(MAX_MESSAGE_BYTES + 1), "more than 262144 bytes"),
+    ] {
+        app.says(what, payload.as_bytes());
+        let (topic, answer, _) = app.hears().await;
+        let error = answer["error"].as_str().unwrap();
+        assert_eq!(topic, "error");
+        assert!(error.contains(words), "`{error}` does not say `{words}`");
+        assert_eq!(answer["id"].as_str(), payload.contains("\"x\"").then_some("x"));
+        assert!(matches!(bench.next_event().await, Event::BadMessage), "{words}");
+    }
+    bench.state.models().swap(volume());
+    let (_, answer) = app.asks("features", &json!({ "rows": [[1, 2]] })).await;
+    assert!(answer["error"].as_str().unwrap().contains("2 are served"), "{answer}");
+    let (_, answer) = app.asks("features", &json!({ "model": "volume", "rows": [[1, 2]] })).await;
+    assert_eq!(answer["predictions"], json!([{ "values": [3.0] }]));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn the_serving_version_is_retained_and_told_again_to_a_new_broker() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let bench = Bench::start(Limits::default()).await;
+    let local = local(&bench, &broker).await;
+    local.announce(model_out());
+    let mut app = App::start(&bench, &broker).await;
+    let expected = serde_json::to_value(model_out()).unwrap();
+    let (what, model, _) = app.hears().await;
+    assert_eq!((what.as_str(), &model), ("model", &expected));
+    // Another broker without memory on the same port: both reconnect, and the agent tells again.
+    let _broker = broker.restart();
+    let (what, model, _) = app.hears().await;
+    assert_eq!((what.as_str(), &model), ("model", &expected));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_label_that_overtook_its_row_reaches_the_core_later() {
+    let mut bench = Bench::start(Limits::default()).await;
+    let served = bench.state.models().get("gas", None).unwrap();
+    let answer = bench.state.predict_rows(Arc::clone(&served), 1, &[1.0, 0.0]).await.unwrap();
+    let Event::Predicted(_) = bench.next_event().await else { panic!("rows") };
+    // The next prediction's id is known only to a test: same life, next number.
+    let id = answer.prediction_id.unwrap();
+    let next = id.strip_suffix("-0").map(|life| format!("{life}-1")).unwrap();
+    let label = serde_json::from_value(json!({ "prediction_id": next, "label": "ethanol" })).unwrap();
+    assert_eq!(bench.state.label(label).await.unwrap(), LabelStatus::Parked);
+    bench.state.predict_rows(served, 1, &[1.0, 0.0]).await.unwrap();
+    let mut seen = (0, 0);
+    for _ in 0..2 {
+        match bench.next_event().await {
+            Event::Predicted(rows) => seen.0 += rows.len(),
+            Event::Labelled(labelled) => seen.1 += u32::from(labelled.correct),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, (1, 1));
+    bench.end().await;
+}

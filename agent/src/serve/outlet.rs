@@ -1,0 +1,162 @@
+//! The way from serving to the core: bounded, in batches, never waited for by a prediction.
+
+use crate::core::{Event, Labelled, Observation};
+use crate::store::{Joined, Label, LateJoins};
+use shoal_proto::id::{Digest, ModelName};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Rows that wait for the core: ten seconds of a busy device. Beyond it rows are not monitored.
+const MAX_ROWS: usize = 8_192;
+
+#[derive(Debug, Default)]
+struct Pending {
+    rows: Vec<Observation>,
+    failed: BTreeMap<(ModelName, Digest), u64>,
+    bad: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    more: Notify,
+    lost: AtomicU64,
+}
+
+/// Hands what happens to the core. Cheap to clone.
+///
+/// What comes while the core is busy waits together and goes as one event.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Outlet {
+    /// Starts the forwarding; `late` are the labels that were joined after they were taken.
+    pub fn spawn(
+        tracker: &TaskTracker,
+        cancel: &CancellationToken,
+        events: mpsc::Sender<Event>,
+        late: LateJoins,
+    ) -> Self {
+        let outlet = Self { shared: Arc::default(), events };
+        tracker.spawn(outlet.clone().forward(cancel.clone()));
+        tracker.spawn(outlet.clone().forward_late(cancel.clone(), late));
+        outlet
+    }
+
+    /// Rows that the core never saw, since too many waited.
+    #[must_use]
+    pub fn lost_rows(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn predicted(&self, rows: Vec<Observation>) {
+        let count = rows.len();
+        let kept = self.with(|pending| {
+            let kept = pending.rows.len() + count <= MAX_ROWS;
+            if kept {
+                pending.rows.extend(rows);
+            }
+            kept
+        });
+        if !kept {
+            self.shared.lost.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn failed(&self, model: &ModelName, version: Digest) {
+        self.with(|pending| *pending.failed.entry((model.clone(), version)).or_default() += 1);
+    }
+
+    pub(super) fn bad_message(&self) {
+        self.with(|pending| pending.bad += 1);
+    }
+
+    /// Waits for the core: no label is lost to it. A repeated or corrected label was counted before,
+    /// and a number is no class.
+    pub(super) async fn labelled(&self, joined: Joined) {
+        let Label::Class(class) = joined.label else { return };
+        if joined.repeated || joined.relabelled {
+            return;
+        }
+        let event = Event::Labelled(Labelled {
+            model: joined.model,
+            version: joined.version,
+            correct: joined.class == Some(class),
+            class,
+            confidence: joined.confidence,
+        });
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("a label came after the core had ended; it is on disk");
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> T {
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut pending);
+        drop(pending);
+        self.shared.more.notify_one();
+        result
+    }
+
+    async fn forward(self, cancel: CancellationToken) {
+        loop {
+            let is_last = tokio::select! {
+                biased;
+                () = cancel.cancelled() => true,
+                () = self.shared.more.notified() => false,
+            };
+            let pending = self.with_quietly(std::mem::take);
+            let mut events = Vec::new();
+            if !pending.rows.is_empty() {
+                events.push(Event::Predicted(pending.rows));
+            }
+            events.extend(pending.failed.into_iter().map(|((model, version), requests)| Event::Failed {
+                model,
+                version,
+                requests,
+            }));
+            events.extend((0..pending.bad).map(|_| Event::BadMessage));
+            for event in events {
+                let sent = if is_last {
+                    self.events.try_send(event).is_ok()
+                } else {
+                    tokio::select! {
+                        biased;
+                        sent = self.events.send(event) => sent.is_ok(),
+                        () = cancel.cancelled() => false,
+                    }
+                };
+                if !sent {
+                    return;
+                }
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn with_quietly<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> T {
+        change(&mut self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn forward_late(self, cancel: CancellationToken, mut late: LateJoins) {
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                joined = late.recv() => match joined {
+                    Some(joined) => self.labelled(joined).await,
+                    None => return,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One prediction, whichever way it was asked for.
+
+use super::models::{ServedModel, floats};
+use super::refused::Refused;
+use super::{ServeState, tensors};
+use crate::core::Observation;
+use crate::store::{Captured, SampleRow};
+use shoal_infer::{InferError, Tensor};
+use shoal_proto::manifest::{OutputKind, Task};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// A prediction that is sure to be quicker runs in the task that asked: a change of thread and back
+/// costs about as much.
+const INLINE: Duration = Duration::from_micros(100);
+
+/// What came out.
+#[derive(Debug)]
+pub struct Answer {
+    /// The version that answered.
+    pub served: Arc<ServedModel>,
+    /// What a label refers to; `id#row` for one of several rows. Absent where the request had no rows
+    /// of features, which cannot be labelled.
+    pub prediction_id: Option<String>,
+    /// All outputs of the graph.
+    pub outputs: Vec<Tensor>,
+    /// One for each row of features.
+    pub rows: Vec<AnswerRow>,
+}
+
+/// One row's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerRow {
+    /// The class, for a classifier whose scores are numbers.
+    pub class: Option<u32>,
+    /// Its probability; 0 for regression.
+    pub confidence: f32,
+    /// The output row.
+    pub values: Arc<[f32]>,
+}
+
+impl ServeState {
+    /// Predicts rows of features in the manifest's order; NaN is a missing value.
+    pub async fn predict_rows(
+        &self,
+        served: Arc<ServedModel>,
+        rows: usize,
+        features: &[f32],
+    ) -> Result<Answer, Refused> {
+        let tensor = served
+            .rows_tensor(rows, features)
+            .ok_or(Refused::Input(InferError::NotRows { reason: "its input takes no numbers" }))?;
+        self.predict(served, vec![tensor]).await
+    }
+
+    /// Runs the model, tells the core and offers the rows to the samples.
+    pub async fn predict(&self, served: Arc<ServedModel>, inputs: Vec<Tensor>) -> Result<Answer, Refused> {
+        match self.run(&served, inputs).await {
+            Ok((inputs, outputs)) => Ok(self.observe(served, &inputs, outputs)),
+            Err(refused) => {
+                if refused.is_failure() {
+                    self.outlet.failed(served.name(), served.info().version);
+                    tracing::warn!(model = %served.name(), reason = refused.text(), "a prediction failed");
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        served: &Arc<ServedModel>,
+        inputs: Vec<Tensor>,
+    ) -> Result<(Vec<Tensor>, Vec<Tensor>), Refused> {
+        let rows = inputs.first().and_then(|tensor| tensor.shape.first()).copied().unwrap_or(1);
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        if served.one_row().saturating_mul(rows) < INLINE {
+            let outputs = served.predictor().infer(&inputs)?;
+            return Ok((inputs, outputs));
+        }
+        let _place = self.waiting.try_acquire().map_err(|_none_left| Refused::Overloaded)?;
+        let workers = Arc::clone(&self.workers);
+        let served = Arc::clone(served);
+        let work = async {
+            let worker = workers.acquire_owned().await.map_err(|_closed| Refused::Interrupted)?;
+            spawn_blocking(move || {
+                // The worker's place is taken until the model is done, also when nobody waits any more.
+                let _worker = worker;
+                let outputs = served.predictor().infer(&inputs)?;
+                Ok((inputs, outputs))
+            })
+            .await
+            .map_err(|_panicked| Refused::Interrupted)?
+        };
+        match timeout(self.limits.timeout, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refused::Timeout { seconds: self.limits.timeout.as_secs() }),
+        }
+    }
+
+    fn observe(&self, served: Arc<ServedModel>, inputs: &[Tensor], outputs: Vec<Tensor>) -> Answer {
+        let Some(pairs) = rows_of(&served, inputs, &outputs) else {
+            return Answer { served, prediction_id: None, outputs, rows: Vec::new() };
+        };
+        let id = self.next_id(served.name());
+        let now = self.clock.now();
+        let (model, version) = (served.name(), served.info().version);
+        let mut rows = Vec::with_capacity(pairs.len());
+        let mut observations = Vec::with_capacity(pairs.len());
+        for (number, (features, values)) in pairs.into_iter().enumerate() {
+            let (class, confidence) = judge(&served, &values);
+            observations.push(Observation {
+                model: model.clone(),
+                version,
+                features: Arc::clone(&features),
+                class,
+                confidence,
+            });
+            let captured = self.samples.capture(SampleRow {
+                prediction_id: format!("{id}#{number}"),
+                model: model.clone(),
+                version,
+                at: now.wall,
+                features,
+                class,
+                confidence,
+                values: Arc::clone(&values),
+            });
+            match captured {
+                Captured::Queued | Captured::Dropped => {} // counted by the store
+            }
+            rows.push(AnswerRow { class, confidence, values });
+        }
+        self.outlet.predicted(observations);
+        Answer { served, prediction_id: Some(id), outputs, rows }
+    }
+}
+
+type RowPair = (Arc<[f32]>, Arc<[f32]>);
+
+/// Features and scores, row by row; `None` when the tensors do not hold as many rows of each.
+fn rows_of(served: &ServedModel, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Vec<RowPair>> {
+    let name = &served.input_spec().name;
+    let features = tensors::to_features(&inputs.iter().find(|tensor| tensor.name == *name)?.data)?;
+    let scores = floats(outputs.get(served.output_place())?)?;
+    let width = served.info().manifest.features.len();
+    let count = features.len() / width;
+    if count == 0 || features.len() % width != 0 || scores.is_empty() || scores.len() % count != 0 {
+        return None;
+    }
+    let scores = scores.chunks_exact(scores.len() / count);
+    Some(features.chunks_exact(width).zip(scores).map(|(row, score)| (row.into(), score.into())).collect())
+}
+
+/// The class and its probability.
+fn judge(served: &ServedModel, values: &[f32]) -> (Option<u32>, f32) {
+    let manifest = &served.info().manifest;
+    if manifest.model.task == Task::Regression {
+        return (None, 0.0);
+    }
+    let best = values
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| !value.is_nan())
+        .max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let Some((index, top)) = best else { return (None, 0.0) };
+    let confidence = match manifest.output.kind {
+        OutputKind::Logits => {
+            let sum: f32 =
+                values.iter().filter(|value| !value.is_nan()).map(|value| (value - top).exp()).sum();
+            1.0 / sum
+        }
+        OutputKind::Probabilities | OutputKind::Values => *top,
+    };
+    (u32::try_from(index).ok(), confidence)
+}

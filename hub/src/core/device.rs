@@ -1,0 +1,128 @@
+//! One device as the hub sees it: its document, the conversation about it, and its signs of life.
+
+use serde::{Deserialize, Serialize};
+use shoal_proto::document::Document;
+use shoal_proto::fact::{Facts, SLOT, SlotReport};
+use shoal_proto::id::{Digest, Incarnation, ModelName, Replica, Side};
+use shoal_proto::sync::{self, Log, Peer};
+use shoal_proto::time::{Mono, Now, WallMs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Wall time between two writings of `last_seen`: it is a label, and a write for each frame would
+/// double the disk's work.
+const REMEMBER_MS: u64 = 60_000;
+/// Ancestors looked at when asking whether one version descends from another.
+const MAX_ANCESTORS: usize = 1_000;
+
+/// What the hub remembers of a device beside its document.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Tags given by operators; they win over the device's own.
+    pub tags: BTreeMap<String, String>,
+    /// Which life of its database spoke last.
+    pub incarnation: Option<Incarnation>,
+    /// Which start of its process spoke last.
+    pub boot: u64,
+    /// The agent's version.
+    pub agent_version: String,
+    /// When it was last heard, by the hub's clock.
+    pub last_seen: WallMs,
+}
+
+/// One device.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// The conversation.
+    pub peer: Peer,
+    /// The hub's replica of its document.
+    pub document: Document,
+    /// What is remembered beside it.
+    pub memory: Memory,
+    /// The boot that is there, as far as we know.
+    pub online: Option<u64>,
+    /// When it was last heard in this life of the hub.
+    pub heard: Option<Mono>,
+    /// Its slots, read out of the document.
+    pub slots: BTreeMap<ModelName, SlotReport>,
+    /// When the conversation wants to go on.
+    pub due: Option<Mono>,
+    remembered: Memory,
+}
+
+impl Device {
+    /// A device that spoke for the first time.
+    #[must_use]
+    pub fn new(ours: Incarnation) -> Self {
+        let log = Log::new(Replica { side: Side::Hub, incarnation: ours });
+        Self::restore(Peer::new(log, None, BTreeSet::new()), Document::default(), Memory::default())
+    }
+
+    /// A device as the database held it.
+    #[must_use]
+    pub fn restore(peer: Peer, document: Document, memory: Memory) -> Self {
+        let slots = Facts(&document).slots().into_iter().collect();
+        let remembered = memory.clone();
+        Self { peer, document, memory, online: None, heard: None, slots, due: None, remembered }
+    }
+
+    /// Takes note of a word from it; gives what to remember, when that is due.
+    pub fn hear(&mut self, now: Now) -> Option<Memory> {
+        self.heard = Some(now.mono);
+        self.memory.last_seen = self.memory.last_seen.max(now.wall);
+        let stale = self.memory.last_seen.0 >= self.remembered.last_seen.0.saturating_add(REMEMBER_MS);
+        let quiet = Memory { last_seen: self.remembered.last_seen, ..self.memory.clone() };
+        (stale || quiet != self.remembered).then(|| self.remember())
+    }
+
+    /// What to remember now.
+    pub fn remember(&mut self) -> Memory {
+        self.remembered = self.memory.clone();
+        self.memory.clone()
+    }
+
+    /// Reads again what the records say has changed; tells which models' slots did.
+    pub fn refresh(&mut self, records: &[sync::Record]) -> BTreeSet<ModelName> {
+        let mut changed = BTreeSet::new();
+        for record in records {
+            let sync::Record::Put(entry) = record else { continue };
+            let Some(model) = Some(entry).filter(|e| e.kind == SLOT).and_then(|e| e.key.parse().ok()) else {
+                continue;
+            };
+            if let Some(slot) = Facts(&self.document).slot(&model) {
+                self.slots.insert(model.clone(), slot);
+                changed.insert(model);
+            }
+        }
+        changed
+    }
+
+    /// The device's own tags under the hub's.
+    #[must_use]
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let mut tags = Facts(&self.document).inventory().map(|it| it.tags).unwrap_or_default();
+        tags.extend(self.memory.tags.clone());
+        tags
+    }
+
+    /// How long it has been silent; counted from the hub's start when it has not spoken since.
+    #[must_use]
+    pub fn silent(&self, now: Mono) -> Duration {
+        now.since(self.heard.unwrap_or_default())
+    }
+
+    /// Whether a version is another one or was made from it on this device.
+    #[must_use]
+    pub fn descends(&self, version: Digest, from: Digest) -> bool {
+        let versions = Facts(&self.document).versions();
+        let mut at = version;
+        for _ in 0..MAX_ANCESTORS {
+            if at == from {
+                return true;
+            }
+            let Some(parent) = versions.get(&at).and_then(|record| record.parent) else { return false };
+            at = parent;
+        }
+        false
+    }
+}

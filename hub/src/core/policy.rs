@@ -1,0 +1,29 @@
+//! What the operator of the hub decides, as the core needs it.
+
+use std::time::Duration;
+
+/// Most devices of one hub: what the measured broker carries, with room.
+pub const MAX_DEVICES: usize = 20_000;
+/// Most rollouts remembered: years of daily ones.
+pub const MAX_ROLLOUTS: usize = 10_000;
+/// Most versions in the registry.
+pub const MAX_VERSIONS: usize = 10_000;
+/// Most tags that the hub gives to a device, and the longest key or value in bytes.
+pub const MAX_TAGS: usize = 64;
+/// See [`MAX_TAGS`].
+pub const MAX_TAG_BYTES: usize = 80;
+
+/// The settings that decisions depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Silence after which a device is unreachable: three missed five-minute health reports.
+    pub unreachable_after: Duration,
+    /// Newest windows of each device that the drift view adds up: a day of hours.
+    pub drift_windows: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { unreachable_after: Duration::from_secs(900), drift_windows: 24 }
+    }
+}

@@ -1,0 +1,310 @@
+//! The bytes of every message as the first version wrote them. What is in the field must stay
+//! readable: `SHOAL_BLESS=1` writes the files anew, and the change is seen in the review.
+
+use crate::decision::{
+    Evidence, Finding, Monitor, Rejection, RollbackReason, RunRecord, SlotEnd, SlotState, Source, Trigger,
+    Verdict,
+};
+use crate::document::{Document, Entry};
+use crate::fact::{
+    Artifact, Assignment, CandidateReport, Condemnation, Count, EndReport, Fact, Health, Inventory,
+    SlotReport, TrialPolicy, VersionRecord,
+};
+use crate::id::{DeviceId, Digest, Incarnation, ModelName, Replica, RolloutId, Side};
+use crate::message::{Cursor, Exchange, Hello, Payload, Status};
+use crate::op::{Chain, Kind, Op};
+use crate::package::Package;
+use crate::summary::{Counts, DriftLevel, FeatureSummary, LabelSummary, WindowId, WindowSummary};
+use crate::time::{Hlc, WallMs};
+use crate::wire::{decode, encode, from_cbor, to_cbor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+const WALL: WallMs = WallMs(1_795_132_800_000);
+const DEVICE: Incarnation = Incarnation(0x0123_4567_89ab_cdef);
+const HUB: Incarnation = Incarnation(0xfedc_ba98_7654_3210);
+
+fn digest(word: &str) -> Digest {
+    Digest::of(word.as_bytes())
+}
+
+fn gas() -> ModelName {
+    ModelName::new("gas").unwrap()
+}
+
+fn window() -> WindowSummary {
+    let counts = |pairs: &[(u32, u64)]| Counts::from(pairs.to_vec());
+    WindowSummary {
+        id: WindowId { incarnation: DEVICE, number: 7 },
+        model: gas(),
+        version: digest("version"),
+        baseline: digest("baseline"),
+        opened: WALL,
+        closed: WallMs(WALL.0 + 3_600_000),
+        rows: 3_600,
+        features: vec![
+            FeatureSummary { counts: counts(&[(0, 1_800), (19, 1_790)]), missing: 10, ..Default::default() },
+            FeatureSummary { counts: counts(&[(3, 3_600)]), level: DriftLevel::Drift, ..Default::default() },
+        ],
+        predictions: counts(&[(9, 3_000), (19, 600)]),
+        labels: LabelSummary { labelled: 40, correct: 38 },
+        level: DriftLevel::Drift,
+    }
+}
+
+/// One fact of every kind that this build knows.
+fn facts() -> Vec<Fact> {
+    let born = Source::Born { run: 4 };
+    let hub = Source::Hub { generation: 12, rollout: Some(RolloutId::new("gas-4").unwrap()) };
+    let word = |holds| Condemnation { holds, reason: "rolled back by command".into() };
+    vec![
+        Fact::Inventory(Inventory {
+            agent_version: "0.1.0".into(),
+            arch: "aarch64".into(),
+            tags: [("site".to_owned(), "lyon".to_owned())].into(),
+        }),
+        Fact::Health(Health { uptime_s: 86_400, capturing: true, training: "idle".into() }),
+        Fact::Slot(
+            gas(),
+            SlotReport {
+                applied_generation: 12,
+                champion: digest("champion"),
+                previous: Some(digest("previous")),
+                candidate: Some(CandidateReport {
+                    version: digest("candidate"),
+                    state: SlotState::OnTrial,
+                    source: hub,
+                }),
+                last_end: Some(EndReport {
+                    version: digest("ended"),
+                    source: born,
+                    end: SlotEnd::RolledBack(RollbackReason::Failures { failures: 3, requests: 100 }),
+                    at: WALL,
+                    trial_labels: (20, 11),
+                }),
+            },
+        ),
+        Fact::Condemned(digest("ended"), word(true)),
+        Fact::OpenWindow(window()),
+        Fact::Assignment(
+            12,
+            gas(),
+            Assignment {
+                version: digest("candidate"),
+                rollout: Some(RolloutId::new("gas-4").unwrap()),
+                artifact: Some(Artifact {
+                    archive: digest("archive"),
+                    size_bytes: 20_480,
+                    sources: vec!["/artifacts/gas-4.shoal".into()],
+                }),
+                trial: TrialPolicy::default(),
+                revert: false,
+            },
+        ),
+        Fact::GloballyCondemned(13, digest("ended"), word(false)),
+        Fact::Version(
+            digest("candidate"),
+            VersionRecord {
+                model: gas(),
+                name: "gas@3+press-07.2".into(),
+                parent: Some(digest("champion")),
+                baseline: digest("baseline"),
+                schema: digest("schema"),
+            },
+        ),
+        Fact::Finding(Finding {
+            model: gas(),
+            version: digest("version"),
+            monitor: Monitor::Feature,
+            feature: Some("s2".into()),
+            level: DriftLevel::Drift,
+            statistic: 0.31,
+            threshold: 0.1,
+            window: WindowId { incarnation: DEVICE, number: 7 },
+            at: WALL,
+        }),
+        Fact::Run(
+            DEVICE,
+            RunRecord {
+                run: 4,
+                model: gas(),
+                trigger: Trigger::Drift,
+                parent: digest("champion"),
+                candidate: Some(digest("candidate")),
+                evidence: Some(Evidence {
+                    trained_rows: 200,
+                    holdout_rows: 60,
+                    champion_correct: 40,
+                    candidate_correct: 57,
+                    only_champion: 1,
+                    only_candidate: 18,
+                    guard_rows: 100,
+                    guard_champion_correct: 99,
+                    guard_candidate_correct: 97,
+                    classes: vec![(30, 20, 28), (30, 20, 29)],
+                    training_set: digest("rows"),
+                }),
+                verdict: Verdict::Reject(Rejection::GuardRegressed {
+                    champion: 0.99,
+                    candidate: 0.97,
+                    allowed: 0.01,
+                }),
+                at: WALL,
+            },
+        ),
+        Fact::Window(window()),
+        Fact::Counter(Count::Predictions, 123_456),
+        Fact::WindowFloor(DEVICE, 5),
+    ]
+}
+
+fn ops() -> Vec<Op> {
+    (1..)
+        .zip(facts())
+        .map(|(seq, fact)| {
+            let (kind, key, value) = fact.into_parts();
+            Op { seq, hlc: Hlc((WALL.0 << 16) + seq), kind, key, value }
+        })
+        .collect()
+}
+
+fn entries() -> Vec<Entry> {
+    let mut document = Document::default();
+    for op in ops() {
+        document.apply(Replica { side: Side::Device, incarnation: DEVICE }, &op);
+    }
+    document.entries().collect()
+}
+
+fn exchange(payload: Payload) -> Exchange {
+    let ack = Some(Cursor { incarnation: HUB, seq: 3, chain: Chain([1, 2, 3, 4, 5, 6, 7, 8]) });
+    Exchange { incarnation: DEVICE, wall: WALL, ack, payload }
+}
+
+fn package() -> Package {
+    let files = crate::package::tests::files();
+    let mut package = Package::new(files).unwrap();
+    package.sign(&crate::package::tests::key(1)).unwrap();
+    package
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/v1")
+}
+
+/// Compares with the stored bytes, or stores them where asked to.
+fn hold(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = folder().join(name);
+    if std::env::var("SHOAL_BLESS").is_ok_and(|word| word == "1") {
+        std::fs::File::create(&path).unwrap().write_all(bytes).unwrap();
+    }
+    let stored = std::fs::read(&path)
+        .unwrap_or_else(|cause| panic!("{}: {cause}; SHOAL_BLESS=1 writes it", path.display()));
+    assert!(stored == bytes, "{name} is no longer written as before; SHOAL_BLESS=1 accepts the change");
+    stored
+}
+
+fn framed<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let stored = hold(name, &encode(message).unwrap());
+    assert_eq!(decode::<T>(&stored).unwrap(), *message, "{name}");
+}
+
+#[test]
+fn messages_are_written_and_read_as_before() {
+    let hello = Hello {
+        device: DeviceId::new("press-07").unwrap(),
+        incarnation: DEVICE,
+        boot: 3,
+        last_seq: 13,
+        cursor: Some(Cursor { incarnation: HUB, seq: 3, chain: Chain([9; 8]) }),
+        agent_version: "0.1.0".into(),
+        wire_max: 1,
+        wall: WALL,
+    };
+    framed("hello.bin", &hello);
+    framed("hello-first.bin", &Hello { cursor: None, last_seq: 0, ..hello });
+    framed("status.bin", &Status { online: true, boot: 3, incarnation: DEVICE });
+    framed("ack.bin", &exchange(Payload::Nothing));
+    framed("forked.bin", &exchange(Payload::Forked { incarnation: HUB }));
+    framed("batch.bin", &exchange(Payload::Batch { after: 0, chain: Chain::default(), ops: ops() }));
+    framed(
+        "snapshot.bin",
+        &exchange(Payload::Snapshot {
+            seq: 13,
+            chain: Chain([7; 8]),
+            reader: HUB,
+            after: Some((Kind(0x0101), String::new())),
+            until: None,
+            entries: entries(),
+        }),
+    );
+}
+
+#[test]
+fn every_known_kind_is_written_and_read_as_before() {
+    let ops = ops();
+    let mut kinds: Vec<Kind> = ops.iter().map(|op| op.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds.len(), 13, "a kind has no golden file");
+    for op in ops {
+        let stored = hold(&format!("op-{:04x}.bin", op.kind.0), &to_cbor(&op));
+        assert_eq!(from_cbor::<Op>(&stored).unwrap(), op);
+    }
+}
+
+#[test]
+fn the_document_has_the_same_bytes_as_before() {
+    let mut document = Document::default();
+    for entry in entries() {
+        document.join(entry);
+    }
+    hold("document.bin", &document.to_bytes());
+}
+
+#[test]
+fn a_package_has_the_same_bytes_and_the_same_version_as_before() {
+    let package = package();
+    let stored = hold("package.bin", &package.to_archive().unwrap());
+    let read = Package::from_archive(&stored).unwrap();
+    assert_eq!(read, package);
+    read.verify(&[crate::package::tests::key(1).verifying_key()]).unwrap();
+    hold("statement.json", &package.statement().unwrap());
+}
+
+#[test]
+fn an_operation_of_a_later_build_is_carried_untouched() {
+    let op = Op { seq: 14, hlc: Hlc(9), kind: Kind(0x7f42), key: "later".into(), value: vec![0xff, 0, 1] };
+    let stored = hold("op-unknown.bin", &to_cbor(&op));
+    let read: Op = from_cbor(&stored).unwrap();
+    assert_eq!(read, op);
+    let mut document = Document::default();
+    document.apply(Replica { side: Side::Device, incarnation: DEVICE }, &read);
+    assert_eq!(document.get(Kind(0x7f42), "later"), Some([0xff, 0, 1].as_slice()));
+}
+
+#[test]
+fn fields_of_a_later_build_are_passed_over() {
+    #[derive(Serialize)]
+    struct Later {
+        nested: Vec<(String, Option<f64>)>,
+        online: bool,
+        boot: u64,
+        mood: std::collections::BTreeMap<String, [u8; 3]>,
+        incarnation: Incarnation,
+        wire: Option<()>,
+    }
+    let later = Later {
+        nested: vec![("a".into(), Some(0.5)), ("b".into(), None)],
+        online: true,
+        boot: 3,
+        mood: [("calm".to_owned(), [1, 2, 3])].into(),
+        incarnation: DEVICE,
+        wire: None,
+    };
+    let stored = hold("status-later.bin", &encode(&later).unwrap());
+    assert_eq!(decode::<Status>(&stored).unwrap(), Status { online: true, boot: 3, incarnation: DEVICE });
+}

@@ -1,0 +1,5 @@
+//! The one test binary over the whole tree.
+
+mod e2e;
+mod sim;
+mod tidy;

@@ -1,0 +1,16 @@
+//! `cargo demo`: starts itself again as hub and as agents; see [`shoal_tests::demo`].
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|part| part.to_str()) {
+        Some("agent") => {
+            let program = std::env::current_exe().unwrap_or_default();
+            shoal_agent::cli::main(args.into_iter().skip(1), (program, vec!["agent".into()]))
+        }
+        Some("hub") => shoal_hub::cli::run(args.into_iter().skip(1)),
+        _ => shoal_tests::demo::main(args),
+    }
+}

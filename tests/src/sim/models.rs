@@ -1,0 +1,102 @@
+//! The versions of a simulated fleet: what they claim, and how right they really are.
+
+use shoal_agent::core::VersionInfo;
+use shoal_hub::core::registered::Registered;
+use shoal_proto::baseline::{Baseline, FeatureBaseline, PredictionBaseline};
+use shoal_proto::fact::Artifact;
+use shoal_proto::id::{DeviceId, Digest, ModelName};
+use shoal_proto::manifest::{
+    Feature, GatePolicy, InputInfo, Lineage, Manifest, ModelInfo, OutputInfo, OutputKind, Recipe, Task,
+};
+use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
+use shoal_proto::time::WallMs;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The one model of the simulated fleet.
+pub(super) const NAME: &str = "gas";
+
+/// A version and the truth about it.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) info: VersionInfo,
+    /// Share of right answers.
+    pub(super) quality: f64,
+    /// Whether the admission child takes it.
+    pub(super) admissible: bool,
+    /// What its archive weighs.
+    pub(super) artifact: Artifact,
+}
+
+impl Version {
+    pub(super) fn new(number: u32, born: Option<(&DeviceId, u32, Digest)>, quality: f64, admissible: bool) -> Self {
+        let manifest = Manifest {
+            format: 1,
+            requires: Vec::new(),
+            model: ModelInfo {
+                name: ModelName::new(NAME).expect("a legal name"),
+                version: number,
+                task: Task::Classification,
+                description: String::new(),
+            },
+            input: InputInfo { tensor: "x".into() },
+            output: OutputInfo {
+                tensor: "y".into(),
+                kind: OutputKind::Probabilities,
+                classes: vec!["a".into(), "b".into()],
+            },
+            recipe: Recipe::default(),
+            gate: GatePolicy::default(),
+            lineage: born.map(|(device, number, parent)| Lineage {
+                parent,
+                device: Some(device.clone()),
+                number: Some(number),
+                training_set: None,
+            }),
+            features: vec![Feature { name: "s".into(), unit: String::new(), min: 0.0, max: 99.0 }],
+        };
+        let baseline = Baseline {
+            rows: 1_000,
+            features: vec![FeatureBaseline::of((0..1_000).map(|row| f64::from(row % 100)))],
+            predictions: Some(PredictionBaseline {
+                counts: (0..20).map(|bin| if bin % 10 == 9 { 500 } else { 0 }).collect(),
+                labelled: 1_000,
+                correct: 900,
+            }),
+        };
+        let files: BTreeMap<String, Vec<u8>> = [
+            (MODEL, b"graph".to_vec()),
+            (MANIFEST, manifest.to_text().into_bytes()),
+            (BASELINE, baseline.to_bytes()),
+        ]
+        .into_iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .collect();
+        let package = Package::new(files).expect("a package made of consistent parts");
+        let (version, record) = package.record().expect("a package made of consistent parts");
+        let baseline = Arc::new(baseline);
+        let info = VersionInfo {
+            version,
+            record,
+            manifest: Arc::new(manifest),
+            reference: Arc::clone(&baseline),
+            baseline,
+        };
+        let artifact = Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
+        Self { info, quality, admissible, artifact }
+    }
+
+    pub(super) fn registered(&self) -> Registered {
+        Registered {
+            version: self.info.version,
+            record: self.info.record.clone(),
+            artifact: self.artifact.clone(),
+            features: vec!["s".into()],
+            classes: vec!["a".into(), "b".into()],
+            baseline: self.info.baseline.as_ref().clone(),
+            signer: String::new(),
+            pushed: WallMs(0),
+            condemned: None,
+        }
+    }
+}

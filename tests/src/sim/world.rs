@@ -1,0 +1,531 @@
+//! The world: a virtual clock, a lossy network, and processes that crash.
+
+use super::disk::{DeviceDisk, HubDisk};
+use super::invariant::{BAD, Seen, invariant_persist_comes_first};
+use super::models::{NAME, Version};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use shoal_agent::core::{self as device, Agent, Effect, Event, Labelled, Observation, Policy, Trained};
+use shoal_hub::core::rollout::{AbortThreshold, RolloutWish, Strategy};
+use shoal_hub::core::{self as hub, Hub, Request};
+use shoal_proto::decision::Evidence;
+use shoal_proto::fact::{Facts, TrialPolicy};
+use shoal_proto::id::{DeviceId, Digest, ModelName};
+use shoal_proto::time::{Mono, Now, WallMs};
+use shoal_proto::topic::{Topic, Up};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Virtual seconds of trouble.
+const TROUBLE_S: u64 = 600;
+/// Virtual seconds within which a healed world must come to rest.
+const REST_S: u64 = 3_600;
+/// Lines of the trace that are kept.
+const TRACE: usize = 40;
+
+/// A fault planted on purpose, to prove that the simulator sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// None.
+    Nothing,
+    /// Writes of devices are said to be on disk and are not.
+    DiskLies,
+    /// Effects before the write they depend on.
+    PublishFirst,
+    /// The hub takes all devices for canaries.
+    NoCanary,
+    /// A device serves what admission has refused.
+    AdmitAll,
+}
+
+/// What a history came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Events handled.
+    pub events: u64,
+    /// Devices on which the bad version served.
+    pub bad_served_on: usize,
+    /// Versions trained on devices that were confirmed or tried.
+    pub runs: usize,
+    /// Crashes of devices and of the hub.
+    pub crashes: u64,
+    /// Messages lost or doubled.
+    pub meddled: u64,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Device(usize, u64, Event),
+    ToHub(String, Vec<u8>),
+    Rows(usize),
+    Fault,
+    Rollout(usize),
+    HubTick,
+    DeviceTick(usize, u64),
+}
+
+struct Board {
+    id: DeviceId,
+    disk: DeviceDisk,
+    agent: Option<Agent>,
+    /// Counts the lives, so that answers to an earlier one are dropped.
+    life: u64,
+    linked: bool,
+    serving: Option<Digest>,
+    poisoned: bool,
+}
+
+/// One history.
+pub struct World {
+    seed: u64,
+    random: ChaCha8Rng,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    order: u64,
+    boards: Vec<Board>,
+    hub: Hub,
+    hub_disk: HubDisk,
+    versions: BTreeMap<Digest, Version>,
+    pushed: Vec<Digest>,
+    seen: Seen,
+    trace: VecDeque<String>,
+    healed: bool,
+    loss: f64,
+    sabotage: Sabotage,
+    canary: u32,
+    outcome: Outcome,
+    requests: u64,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).field("now_ms", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// Draws fleet, schedule and faults.
+    #[must_use]
+    pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let count = random.random_range(2..6);
+        let loss = random.random_range(0.0..0.4);
+        let hub = Hub::restore(hub::Policy::default(), hub::Saved::default(), seed);
+        let boards = (0..count).map(|at| Board {
+            id: DeviceId::new(format!("d{at}")).expect("a legal name"),
+            disk: DeviceDisk::default(),
+            agent: None,
+            life: 0,
+            linked: false,
+            serving: None,
+            poisoned: at == 0,
+        });
+        let mut world = Self {
+            seed,
+            now: 0,
+            queue: BTreeMap::new(),
+            order: 0,
+            boards: boards.collect(),
+            hub,
+            hub_disk: HubDisk::default(),
+            versions: BTreeMap::new(),
+            pushed: Vec::new(),
+            seen: Seen::default(),
+            trace: VecDeque::new(),
+            healed: false,
+            loss,
+            sabotage,
+            canary: if sabotage == Sabotage::NoCanary { 100 } else { 1 },
+            outcome: Outcome { events: 0, bad_served_on: 0, runs: 0, crashes: 0, meddled: 0 },
+            requests: 0,
+            random,
+        };
+        for (number, quality, admissible) in [(1, 0.85, true), (2, 0.9, true), (3, 0.2, true), (4, 0.9, false)] {
+            let version = Version::new(number, None, quality, admissible);
+            world.pushed.push(version.info.version);
+            world.versions.insert(version.info.version, version);
+        }
+        world
+    }
+
+    /// Plays the whole history; the error names the invariant and ends with the last of the trace.
+    pub fn play(mut self) -> Result<Outcome, String> {
+        self.play_inner().map_err(|broken| {
+            let trace: Vec<String> = self.trace.iter().cloned().collect();
+            format!("seed {}: {broken}\n{}\nagain: SHOAL_SEED={} cargo test -p shoal-tests sim", self.seed, trace.join("\n"), self.seed)
+        })?;
+        Ok(self.outcome)
+    }
+
+    fn play_inner(&mut self) -> Result<(), String> {
+        self.hub_event(hub::Event::BrokerUp)?;
+        for version in self.pushed.clone() {
+            let registered = self.versions[&version].registered();
+            self.request(Request::PushModel(Box::new(registered)))?;
+        }
+        for at in 0..self.boards.len() {
+            self.start(at)?;
+            self.later(1_000, Happening::Rows(at));
+        }
+        self.later(5_000, Happening::Fault);
+        self.later(1_000, Happening::HubTick);
+        for (at, seconds) in [(1, 100), (2, 250), (3, 400)] {
+            self.later(seconds * 1_000, Happening::Rollout(at));
+        }
+        self.run_until(TROUBLE_S * 1_000)?;
+        self.healed = true;
+        for at in 0..self.boards.len() {
+            if self.boards[at].agent.is_none() {
+                self.start(at)?;
+            }
+            self.link(at, true)?;
+        }
+        let bound = self.now + REST_S * 1_000;
+        while self.now < bound && !self.is_at_rest() {
+            let step = self.now + 5_000;
+            self.run_until(step)?;
+        }
+        self.invariant_all_is_told()?;
+        self.outcome.bad_served_on = self.seen.served_on(self.pushed[2]);
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Mono::from_millis(self.now), wall: WallMs(1_800_000_000_000 + self.now) }
+    }
+
+    fn later(&mut self, ms: u64, what: Happening) {
+        self.order += 1;
+        self.queue.insert((self.now + ms, self.order), what);
+    }
+
+    fn note(&mut self, line: String) {
+        self.trace.push_back(format!("{:>8} ms  {line}", self.now));
+        while self.trace.len() > TRACE {
+            self.trace.pop_front();
+        }
+    }
+
+    fn run_until(&mut self, end: u64) -> Result<(), String> {
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) {
+            let ((at, _), what) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.outcome.events += 1;
+            self.happen(what)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn happen(&mut self, what: Happening) -> Result<(), String> {
+        match what {
+            Happening::Device(at, life, event) if self.boards[at].life == life => self.device_event(at, event),
+            Happening::DeviceTick(at, life) if self.boards[at].life == life => self.device_event(at, Event::Tick),
+            Happening::Device(..) | Happening::DeviceTick(..) => Ok(()),
+            Happening::ToHub(topic, bytes) => {
+                self.hub_event(hub::Event::DeviceFrame { topic, retained: false, bytes })
+            }
+            Happening::Rows(at) => self.rows(at),
+            Happening::Fault => self.fault(),
+            Happening::Rollout(at) => self.roll_out(at),
+            Happening::HubTick => {
+                self.later(1_000, Happening::HubTick);
+                self.hub_event(hub::Event::Tick)
+            }
+        }
+    }
+
+    fn policy(&self, id: &DeviceId) -> Policy {
+        Policy {
+            window_rows: 60,
+            min_labels: 40,
+            cooldown: Duration::from_secs(20),
+            heartbeat: Duration::from_secs(30),
+            keep_windows: 8,
+            trial: TrialPolicy { min_requests: 30, min_labels: 20, max_s: 120, ..TrialPolicy::default() },
+            ..Policy::new(id.clone())
+        }
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), String> {
+        let base = self.versions[&self.pushed[0]].info.clone();
+        let seed = self.random.random();
+        let policy = self.policy(&self.boards[at].id);
+        let now = self.now();
+        let board = &mut self.boards[at];
+        board.disk.versions.entry(base.version).or_insert_with(|| base.clone());
+        board.life += 1;
+        board.linked = false;
+        board.serving = None;
+        let boot = board.disk.boot(base, seed);
+        let mut effects = Vec::new();
+        board.agent = Some(Agent::new(policy, boot, now, &mut effects));
+        let life = board.life;
+        self.note(format!("d{at} starts, life {life}"));
+        self.device_effects(at, effects)?;
+        self.later(500, Happening::DeviceTick(at, life));
+        self.link(at, true)
+    }
+
+    fn link(&mut self, at: usize, up: bool) -> Result<(), String> {
+        if self.boards[at].agent.is_none() || self.boards[at].linked == up {
+            return Ok(());
+        }
+        self.boards[at].linked = up;
+        self.note(format!("d{at} link {}", if up { "up" } else { "down" }));
+        self.device_event(at, if up { Event::LinkUp } else { Event::LinkDown })
+    }
+
+    fn device_event(&mut self, at: usize, event: Event) -> Result<(), String> {
+        let now = self.now();
+        let Some(agent) = self.boards[at].agent.as_mut() else { return Ok(()) };
+        let is_tick = matches!(event, Event::Tick);
+        let mut effects = Vec::new();
+        agent.handle(now, event, &mut effects);
+        if is_tick {
+            let due = agent.next_deadline().since(now.mono).as_millis();
+            let (wait, life) = (u64::try_from(due).unwrap_or(5_000).clamp(100, 5_000), self.boards[at].life);
+            self.later(wait, Happening::DeviceTick(at, life));
+        }
+        self.device_effects(at, effects)
+    }
+
+    fn device_effects(&mut self, at: usize, mut effects: Vec<Effect>) -> Result<(), String> {
+        if self.sabotage == Sabotage::PublishFirst {
+            effects.reverse();
+        }
+        invariant_persist_comes_first(&effects)?;
+        for effect in effects {
+            self.device_effect(at, effect)?;
+        }
+        Ok(())
+    }
+
+    fn device_effect(&mut self, at: usize, effect: Effect) -> Result<(), String> {
+        let (life, id) = (self.boards[at].life, self.boards[at].id.clone());
+        match effect {
+            Effect::Persist(records) => {
+                let lies = self.sabotage == Sabotage::DiskLies && self.random.random_bool(0.05);
+                if !lies {
+                    self.boards[at].disk.commit(records);
+                }
+            }
+            Effect::Publish { topic, frame } => self.to_hub(at, topic, frame),
+            Effect::Fetch { model, generation, version, .. } => {
+                let delay = self.random.random_range(100..20_000);
+                let info = self.versions[&version].info.clone();
+                self.boards[at].disk.versions.insert(version, info.clone());
+                self.later(delay, Happening::Device(at, life, Event::Fetched { model, generation, outcome: Ok(info) }));
+            }
+            Effect::Admit { version } => {
+                let ok = self.versions[&version].admissible || self.sabotage == Sabotage::AdmitAll;
+                if self.versions[&version].admissible {
+                    self.seen.admitted(&id, version);
+                }
+                let outcome = if ok { Ok(()) } else { Err("the engine panics on it".to_owned()) };
+                let delay = self.random.random_range(10..2_000);
+                self.later(delay, Happening::Device(at, life, Event::Admitted { version, outcome }));
+            }
+            Effect::Serve { model, version } => {
+                self.seen.invariant_admitted_before_served(&id, version)?;
+                self.seen.invariant_bad_stays_in_the_canary(&id, &self.versions[&version], 1)?;
+                self.note(format!("d{at} serves {}", self.versions[&version].info.record.name));
+                self.boards[at].serving = Some(version);
+                self.later(50, Happening::Device(at, life, Event::Serving { model, version, outcome: Ok(()) }));
+            }
+            Effect::Train(job) => {
+                let delay = self.random.random_range(500..30_000);
+                let outcome = self.train(at, &job);
+                self.later(delay, Happening::Device(at, life, Event::TrainingEnded { run: job.run, outcome }));
+            }
+            Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
+            Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
+            Effect::Announce(_) | Effect::Reply { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A candidate that is better, or (on the poisoned device) one that has forgotten the guard set.
+    fn train(&mut self, at: usize, job: &device::TrainJob) -> Result<Trained, String> {
+        if self.random.random_bool(0.1) {
+            return Err("killed by signal 9".into());
+        }
+        let poisoned = self.boards[at].poisoned;
+        let quality = if poisoned { 0.3 } else { 0.95 };
+        let born = Some((&job.device, u32::try_from(job.run).unwrap_or(0) + 1, job.parent));
+        let version = Version::new(1, born, quality, true);
+        let candidate = version.info.clone();
+        self.outcome.runs += 1;
+        self.versions.insert(candidate.version, version);
+        self.boards[at].disk.versions.insert(candidate.version, candidate.clone());
+        let evidence = Evidence {
+            trained_rows: 100,
+            holdout_rows: 100,
+            champion_correct: 60,
+            candidate_correct: 90,
+            only_champion: 0,
+            only_candidate: 30,
+            guard_rows: 100,
+            guard_champion_correct: 95,
+            guard_candidate_correct: if poisoned { 30 } else { 94 },
+            classes: vec![(50, 30, 45), (50, 30, 45)],
+            training_set: job.parent,
+        };
+        Ok(Trained { candidate, evidence })
+    }
+
+    /// Ten rows and their labels; after a while the world drifts.
+    fn rows(&mut self, at: usize) -> Result<(), String> {
+        self.later(1_000, Happening::Rows(at));
+        let Some(version) = self.boards[at].serving.filter(|_| self.boards[at].agent.is_some()) else {
+            return Ok(());
+        };
+        let model = ModelName::new(NAME).expect("a legal name");
+        let drifted = self.now > 60_000;
+        let quality = self.versions[&version].quality;
+        let mut rows = Vec::new();
+        for _ in 0..10 {
+            let value: f32 = self.random.random_range(0.0..100.0);
+            let value = if drifted { value / 2.0 + 50.0 } else { value };
+            let class = Some(u32::from(self.random.random_bool(0.5)));
+            rows.push(Observation { model: model.clone(), version, features: vec![value].into(), class, confidence: 0.95 });
+        }
+        self.device_event(at, Event::Predicted(rows))?;
+        for _ in 0..5 {
+            let correct = self.random.random_bool(quality);
+            let label = Labelled { model: model.clone(), version, correct, class: 0, confidence: 0.95 };
+            self.device_event(at, Event::Labelled(label))?;
+        }
+        Ok(())
+    }
+
+    /// The network loses, doubles and reorders.
+    fn to_hub(&mut self, at: usize, topic: Up, frame: Vec<u8>) {
+        let topic = Topic::Up(self.boards[at].id.clone(), topic).to_string();
+        for delay in self.deliveries(self.boards[at].linked) {
+            self.later(delay, Happening::ToHub(topic.clone(), frame.clone()));
+        }
+    }
+
+    fn deliveries(&mut self, linked: bool) -> Vec<u64> {
+        if self.healed {
+            return if linked { vec![20] } else { Vec::new() };
+        }
+        let mut delays = Vec::new();
+        for chance in [1.0 - self.loss, self.loss / 2.0] {
+            if linked && self.random.random_bool(chance) {
+                delays.push(self.random.random_range(10..8_000));
+            }
+        }
+        self.outcome.meddled += u64::from(delays.len() != 1);
+        delays
+    }
+
+    fn hub_event(&mut self, event: hub::Event) -> Result<(), String> {
+        let now = self.now();
+        let mut effects = Vec::new();
+        self.hub.handle(now, event, &mut effects);
+        for effect in effects {
+            match effect {
+                hub::Effect::Persist(records) => self.hub_disk.commit(records),
+                hub::Effect::Publish { topic: Topic::Down(id, _), frame } => {
+                    let Some(at) = self.boards.iter().position(|board| board.id == id) else { continue };
+                    let life = self.boards[at].life;
+                    for delay in self.deliveries(self.boards[at].linked) {
+                        self.later(delay, Happening::Device(at, life, Event::FromHub(frame.clone())));
+                    }
+                }
+                hub::Effect::Publish { topic, .. } => return Err(format!("the hub published to {topic}")),
+                hub::Effect::Reply { outcome: Err(refusal), .. } => self.note(format!("hub refuses: {refusal}")),
+                hub::Effect::Reply { .. } => {}
+                hub::Effect::Note(said) => self.note(format!("hub {said:?}").chars().take(160).collect()),
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request) -> Result<(), String> {
+        self.requests += 1;
+        self.hub_event(hub::Event::Request { number: self.requests, request })
+    }
+
+    fn roll_out(&mut self, at: usize) -> Result<(), String> {
+        let wish = RolloutWish {
+            model: ModelName::new(NAME).expect("a legal name"),
+            version: self.pushed[at].to_string(),
+            strategy: Strategy {
+                canary: self.canary,
+                soak_s: 5,
+                deadline_s: 300,
+                success_percentage: 90.0,
+                abort: AbortThreshold::default(),
+                trial: TrialPolicy { min_requests: 20, min_labels: 25, max_s: 200, ..TrialPolicy::default() },
+            },
+            selector: BTreeMap::new(),
+        };
+        self.request(Request::CreateRollout(Box::new(wish)))
+    }
+
+    /// A crash, a restart, or a link that goes or comes.
+    fn fault(&mut self) -> Result<(), String> {
+        if self.healed {
+            return Ok(());
+        }
+        let next = self.random.random_range(2_000..20_000);
+        self.later(next, Happening::Fault);
+        let at = self.random.random_range(0..self.boards.len());
+        match self.random.random_range(0..10) {
+            0 => {
+                self.note("hub crashes and restarts".into());
+                self.outcome.crashes += 1;
+                self.hub = Hub::restore(hub::Policy::default(), self.hub_disk.saved(), self.now);
+                self.hub_event(hub::Event::BrokerUp)?;
+                for board in 0..self.boards.len() {
+                    self.link(board, false)?;
+                    self.link(board, true)?;
+                }
+                Ok(())
+            }
+            1..=3 => {
+                self.note(format!("d{at} crashes"));
+                self.outcome.crashes += 1;
+                self.boards[at].agent = None;
+                self.start(at)
+            }
+            _ => {
+                let up = !self.boards[at].linked;
+                self.link(at, up)
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let told = self.boards.iter().all(|board| {
+            board.agent.as_ref().is_some_and(|agent| agent.status(self.now()).outbox == 0)
+                && board.agent.as_ref().map(Agent::document_bytes) == Some(self.hub_disk.document(&board.id).to_bytes())
+        });
+        told && self.hub_disk.rollouts().count() == 3 && self.hub_disk.rollouts().all(|rollout| !rollout.is_running())
+    }
+
+    /// Liveness: both replicas of every document are equal, every rollout has ended, and no device is left
+    /// on a bad version of the hub's.
+    fn invariant_all_is_told(&self) -> Result<(), String> {
+        for board in &self.boards {
+            let Some(agent) = &board.agent else { return Err(format!("{} is down", board.id)) };
+            let hub = self.hub_disk.document(&board.id);
+            if agent.document_bytes() != hub.to_bytes() {
+                return Err(format!("all_is_told: {} and the hub differ after healing", board.id));
+            }
+            for (_, slot) in Facts(&hub).slots() {
+                let version = &self.versions[&slot.champion];
+                if version.info.manifest.lineage.is_none() && version.quality < BAD {
+                    return Err(format!("all_is_told: {} is left on {}", board.id, version.info.record.name));
+                }
+            }
+        }
+        match self.hub_disk.rollouts().find(|rollout| rollout.is_running()) {
+            Some(rollout) => Err(format!("all_is_told: rollout {} never ends", rollout.id)),
+            None => Ok(()),
+        }
+    }
+}
