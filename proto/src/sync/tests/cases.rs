@@ -173,6 +173,20 @@ fn a_device_with_a_new_database_gets_back_what_the_hub_holds_and_is_heard() {
 }
 
 #[test]
+fn a_snapshot_for_another_life_is_taken_in_but_does_not_count() {
+    let (mut device, _) = pair();
+    let (seq, chain) = device.peer.log.last();
+    let entries = device.document.entries().collect();
+    let payload = Payload::Snapshot { seq, chain, reader: Incarnation(2), after: None, until: None, entries };
+    let mut hub = Node::new(Side::Hub, 9);
+    assert_eq!(hub.take(Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, payload }), Ok(()));
+    assert_eq!(hub.document.get(KIND, "a"), Some(b"one".as_slice()));
+    assert!(hub.peer.cursor().is_some_and(|cursor| cursor.is_lost()), "it still asks");
+    assert_eq!(talk(&mut device, &mut hub), []);
+    assert!(hub.peer.cursor().is_some_and(|cursor| !cursor.is_lost()));
+}
+
+#[test]
 fn forked_said_late_means_nothing_to_the_next_life() {
     let (mut device, _) = pair();
     let before = device.peer.log.replica;
