@@ -240,12 +240,11 @@ fn start(
             }
             told.cancel();
         };
-        let (_, outcome) =
-            tokio::join!(biased; wait_or(signals, &stop), async {
-                let outcome = run(config, program, ready_file.as_deref(), stop.clone()).await;
-                stop.cancel();
-                outcome
-            });
+        let (_, outcome) = tokio::join!(biased; wait_or(signals, &stop), async {
+            let outcome = run(config, program, ready_file.as_deref(), stop.clone()).await;
+            stop.cancel();
+            outcome
+        });
         Ok(outcome?)
     })
 }

@@ -132,7 +132,12 @@ impl Config {
             .filter_map(|(line, key)| match parse_key(&key) {
                 Ok(key) => Some(key),
                 Err(cause) => {
-                    read.problem(line, "trust.release_keys", cause.to_string(), "paste the line that `shoal-hub key show` prints");
+                    read.problem(
+                        line,
+                        "trust.release_keys",
+                        cause.to_string(),
+                        "paste the line that `shoal-hub key show` prints",
+                    );
                     None
                 }
             })
@@ -173,7 +178,9 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
         min_requests: read.whole("trial", "min_requests", 0, 100_000_000).unwrap_or(trial.min_requests),
         min_labels: read.whole("trial", "min_labels", 0, 100_000_000).unwrap_or(trial.min_labels),
         max_s: read.whole("trial", "max_s", 1, 86_400 * 90).unwrap_or(trial.max_s),
-        max_failure_share: read.share("trial", "max_failure_share", 0.0, 1.0).unwrap_or(trial.max_failure_share),
+        max_failure_share: read
+            .share("trial", "max_failure_share", 0.0, 1.0)
+            .unwrap_or(trial.max_failure_share),
         max_z: read.share("trial", "max_z", 0.5, 10.0).unwrap_or(trial.max_z),
     };
 }
@@ -233,7 +240,8 @@ mod tests {
             (14, "trust.release_keys"),
             (16, "model.pakage"),
         ] {
-            let found = told.iter().any(|text| text.starts_with(&format!("line {line}:")) && text.contains(word));
+            let found =
+                told.iter().any(|text| text.starts_with(&format!("line {line}:")) && text.contains(word));
             assert!(found, "line {line} {word} is not in {told:#?}");
         }
         assert!(told.iter().any(|text| text.contains("did you mean `watch`")), "{told:#?}");

@@ -134,8 +134,13 @@ async fn promote(
         .collect();
     match (fits.as_slice(), body.version.len() >= 5) {
         ([version], true) => command(&asks, Command::Promote { model, version: *version }).await,
-        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{}` is on this device", body.version))),
-        _ => Err(refuse(StatusCode::CONFLICT, format!("`{}` names several versions; give more digits", body.version))),
+        ([], _) => {
+            Err(refuse(StatusCode::NOT_FOUND, format!("no version `{}` is on this device", body.version)))
+        }
+        _ => Err(refuse(
+            StatusCode::CONFLICT,
+            format!("`{}` names several versions; give more digits", body.version),
+        )),
     }
 }
 

@@ -3,13 +3,13 @@
 //! Everything that happens is an [`Event`], everything that shall happen an [`Effect`]; the shell
 //! ([`crate::run`]) turns the world into the one and the other into the world.
 
-pub mod event;
+pub mod agent;
 pub mod effect;
+pub mod event;
+pub mod gate;
 pub mod policy;
 pub mod slot;
-pub mod gate;
 pub mod trial;
-pub mod agent;
 
 pub use agent::{Agent, Boot};
 pub use effect::{Effect, Record, TrainJob};

@@ -72,8 +72,11 @@ impl Fetcher {
     ) -> Result<Self, std::io::Error> {
         let folder = state.join("incoming");
         std::fs::create_dir_all(&folder)?;
-        let client =
-            reqwest::Client::builder().connect_timeout(SILENCE).no_proxy().build().map_err(std::io::Error::other)?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(SILENCE)
+            .no_proxy()
+            .build()
+            .map_err(std::io::Error::other)?;
         Ok(Self { client, base, folder, trusted, vault })
     }
 
@@ -102,7 +105,9 @@ impl Fetcher {
                     _ if source.contains("://") => source.clone(),
                     Some(base) => format!("{base}{source}"),
                     None => {
-                        return Err(format!("source `{source}` is a path; write `artifacts = \"http://…\"` under [hub]"));
+                        return Err(format!(
+                            "source `{source}` is a path; write `artifacts = \"http://…\"` under [hub]"
+                        ));
                     }
                 };
                 match self.attempt(&url, artifact).await {

@@ -126,7 +126,8 @@ pub async fn run(
         .map_err(io("create", &dir.join("incoming")))?;
 
     let mut effects = Vec::new();
-    let agent = Agent::new(config.policy.clone(), boot_of(&config, &vault, loaded)?, clock.now(), &mut effects);
+    let agent =
+        Agent::new(config.policy.clone(), boot_of(&config, &vault, loaded)?, clock.now(), &mut effects);
 
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let (events, from_world) = mpsc::channel(EVENT_QUEUE);
@@ -152,8 +153,7 @@ pub async fn run(
     let ready = Ready { http, control: config.control.clone() };
 
     let tasks = tracker.clone();
-    let act =
-        act::Act { state, vault, workers, fetcher, serving, hub, local, events, tracker: tasks, swaps };
+    let act = act::Act { state, vault, workers, fetcher, serving, hub, local, events, tracker: tasks, swaps };
     let turns = turn::Turns::new(agent, act, clock, from_world, from_hub, from_operator);
     let mut core = tracker.spawn(turns.run(effects, cancel.child_token()));
     announce(&ready, ready_file)?;
@@ -183,7 +183,9 @@ fn boot_of(config: &Config, vault: &Vault, loaded: Loaded) -> Result<Boot, RunEr
     for path in &config.packages {
         match install(vault, path) {
             Ok(info) => configured.push(info),
-            Err(reason) => tracing::error!(package = %path.display(), reason, "package of the configuration is refused"),
+            Err(reason) => {
+                tracing::error!(package = %path.display(), reason, "package of the configuration is refused")
+            }
         }
     }
     let mut versions = Vec::new();

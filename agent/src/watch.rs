@@ -187,6 +187,12 @@ impl Watch {
         self.closed.max(self.errors.level())
     }
 
+    /// What labels alone say: [`DriftLevel::Drift`] while errors are too many.
+    #[must_use]
+    pub fn error_level(&self) -> DriftLevel {
+        self.errors.level()
+    }
+
     /// (labels, right answers) of the last 256 labels.
     #[must_use]
     pub fn recent_accuracy(&self) -> (u64, u64) {

@@ -5,7 +5,9 @@
 //! polling, never inside it, or both wait for each other.
 
 use crate::report::error_chain;
-use rumqttc::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, Packet, QoS};
+use rumqttc::{
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS,
+};
 use shoal_proto::topic::Topic;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -82,7 +84,10 @@ pub async fn run(
     let mut dropped = 0;
     while !cancel.is_cancelled() {
         while outbox.try_recv().is_ok() {} // words of a conversation that is over
-        let (client, event_loop) = AsyncClient::new(options(&config), CLIENT_QUEUE);
+        let (client, mut event_loop) = AsyncClient::new(options(&config), CLIENT_QUEUE);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true); // small messages would wait for the delayed ACK of the one before
+        event_loop.set_network_options(network);
         let mut up = false;
         let outcome = tokio::select! {
             biased;

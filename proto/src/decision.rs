@@ -107,6 +107,9 @@ pub enum Rejection {
         "not better than the champion on the holdout: {candidate:.3} against {champion:.3} (p = {p:.3}, needed < {significance})"
     )]
     NotBetter { champion: f64, candidate: f64, p: f64, significance: f64 },
+    /// Labels that no version can follow.
+    #[error("right on {candidate:.3} of the holdout, {floor:.3} is the least: are the labels true?")]
+    BelowFloor { candidate: f64, floor: f64 },
     /// It forgot what must not be forgotten.
     #[error("guard set accuracy falls from {champion:.3} to {candidate:.3}, {allowed:.3} may be lost")]
     GuardRegressed { champion: f64, candidate: f64, allowed: f64 },

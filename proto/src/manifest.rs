@@ -155,6 +155,9 @@ pub struct GatePolicy {
     pub significance: f64,
     /// The candidate's accuracy must be above the champion's by this.
     pub margin: f64,
+    /// Share of right answers on the holdout below which nothing passes: labels that no version can
+    /// follow are lies or noise, and "better than the champion" means nothing on them.
+    pub min_accuracy: f64,
     /// Guard-set accuracy that may be lost.
     pub max_guard_loss: f64,
     /// Recall that any one class may lose on the holdout.
@@ -163,7 +166,14 @@ pub struct GatePolicy {
 
 impl Default for GatePolicy {
     fn default() -> Self {
-        Self { min_holdout: 30, significance: 0.05, margin: 0.0, max_guard_loss: 0.05, max_class_loss: 0.2 }
+        Self {
+            min_holdout: 30,
+            significance: 0.05,
+            margin: 0.0,
+            min_accuracy: 0.5,
+            max_guard_loss: 0.05,
+            max_class_loss: 0.2,
+        }
     }
 }
 

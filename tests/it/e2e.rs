@@ -35,7 +35,10 @@ impl Alone {
         let alone = Self { folder: tempfile::tempdir().unwrap() };
         write(&alone.path("train.csv"), train_csv(1, 600).as_bytes());
         let (data, package) = (alone.text("train.csv"), alone.text("nose.shoal"));
-        let args = ["pack", "--data", &data, "--label", "gas", "--fit", "mlp:16", "--name", "nose", "--output", &package];
+        let args = [
+            "pack", "--data", &data, "--label", "gas", "--fit", "mlp:16", "--name", "nose", "--output",
+            &package,
+        ];
         let (code, _, error) = agent(&args);
         assert_eq!(code, 0, "{error}");
         let config = "[device]\nid = \"alone\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\n\
@@ -144,10 +147,8 @@ async fn bad_packages_are_refused_with_the_reason_and_the_served_model_goes_on()
     let (mut part, url) = alone.start().await;
     let good = std::fs::read(alone.path("nose.shoal")).unwrap();
     let package = shoal_proto::package::Package::from_archive(&good).unwrap();
-    for (what, onnx, word) in [
-        ("garbage", b"this is no model".to_vec(), "not"),
-        ("empty", Vec::new(), "not"),
-    ] {
+    for (what, onnx, word) in [("garbage", b"this is no model".to_vec(), "not"), ("empty", Vec::new(), "not")]
+    {
         let mut files = package.to_files();
         files.remove("signature.json");
         files.insert("model.onnx".into(), onnx);

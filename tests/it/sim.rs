@@ -10,7 +10,8 @@ fn seeds() -> Vec<u64> {
     if let Some(seed) = number("SHOAL_SEED") {
         return vec![seed];
     }
-    let kept = include_str!("seeds.txt").lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    let kept =
+        include_str!("seeds.txt").lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
     kept.chain(0..number("SHOAL_HISTORIES").unwrap_or(HISTORIES)).collect()
 }
 
@@ -30,7 +31,10 @@ fn fleets_hold_under_loss_crashes_and_bad_versions() {
     }
     // The histories must have been hostile, or they show nothing.
     if seeds().len() > 10 {
-        assert!(crashes > 50 && meddled > 500 && runs > 20 && tried > 5, "{crashes} {meddled} {runs} {tried}");
+        assert!(
+            crashes > 50 && meddled > 500 && runs > 20 && tried > 5,
+            "{crashes} {meddled} {runs} {tried}"
+        );
     }
 }
 

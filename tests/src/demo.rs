@@ -2,11 +2,11 @@
 //! sensor process that ages; drift found, retrained, gated; a good rollout and a bad one.
 
 pub mod data;
-pub mod sensor;
 mod feed;
 mod fleet;
 mod process;
 mod score;
+pub mod sensor;
 mod source;
 mod story;
 mod summary;

@@ -15,7 +15,12 @@ pub(super) struct Args {
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// The running agent's control socket.
-    #[arg(long, global = true, env = "SHOAL_AGENT_SOCKET", default_value = "/var/lib/shoal-agent/control.sock")]
+    #[arg(
+        long,
+        global = true,
+        env = "SHOAL_AGENT_SOCKET",
+        default_value = "/var/lib/shoal-agent/control.sock"
+    )]
     pub(super) socket: PathBuf,
     #[command(subcommand)]
     pub(super) command: Command,

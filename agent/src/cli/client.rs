@@ -63,10 +63,9 @@ impl Client {
             return serde_json::from_slice(&bytes).map_err(answer);
         }
         let refusal: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let reason = refusal["error"].as_str().map_or_else(
-            || String::from_utf8_lossy(&bytes).into_owned(),
-            str::to_owned,
-        );
+        let reason = refusal["error"]
+            .as_str()
+            .map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
         Err(ClientError::Refused { reason })
     }
 
@@ -74,7 +73,11 @@ impl Client {
         self.send(self.http.get(format!("http://agent{path}"))).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, ClientError> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, ClientError> {
         self.send(self.http.post(format!("http://agent{path}")).json(body)).await
     }
 
@@ -96,13 +99,18 @@ impl Client {
     }
 
     pub(super) async fn install(&self, file: &Path) -> Result<Done, ClientError> {
-        let bytes = std::fs::read(file)
-            .map_err(|cause| ClientError::Refused { reason: format!("failed to read `{}`: {cause}", file.display()) })?;
+        let bytes = std::fs::read(file).map_err(|cause| ClientError::Refused {
+            reason: format!("failed to read `{}`: {cause}", file.display()),
+        })?;
         self.send(self.http.post("http://agent/control/install").body(bytes)).await
     }
 
     pub(super) async fn label(&self, id: &str, label: &str, source: &str) -> Result<Value, ClientError> {
-        let label = label.parse::<f64>().ok().filter(|n| n.is_finite() && n.fract() != 0.0).map_or_else(|| json!(label), |n| json!(n));
+        let label = label
+            .parse::<f64>()
+            .ok()
+            .filter(|n| n.is_finite() && n.fract() != 0.0)
+            .map_or_else(|| json!(label), |n| json!(n));
         let body = json!({ "prediction_id": id, "label": label, "source": source });
         self.post("/v2/shoal/label", &body).await
     }
@@ -127,15 +135,15 @@ impl Client {
         });
         let body = json!({ "inputs": [input] });
         let answer: InferResponse = self.post(&format!("/v2/models/{model}/infer"), &body).await?;
-        let output = answer
-            .outputs
-            .iter()
-            .find(|output| output.name == manifest.output.tensor)
-            .ok_or_else(|| ClientError::Answer { reason: format!("no output `{}`", manifest.output.tensor) })?;
+        let output =
+            answer.outputs.iter().find(|output| output.name == manifest.output.tensor).ok_or_else(|| {
+                ClientError::Answer { reason: format!("no output `{}`", manifest.output.tensor) }
+            })?;
         let values: Vec<f32> = serde_json::from_value(output.data.clone())
             .map_err(|cause| ClientError::Answer { reason: cause.to_string() })?;
         let width = (values.len() / rows.len().max(1)).max(1);
-        let predictions: Vec<_> = values.chunks(width).map(|row| offline::prediction(&manifest, row)).collect();
+        let predictions: Vec<_> =
+            values.chunks(width).map(|row| offline::prediction(&manifest, row)).collect();
         Ok(json!({
             "model": model,
             "version": answer.model_version,

@@ -50,7 +50,8 @@ pub(super) fn predict(args: &PredictArgs) -> Result<Value, OfflineError> {
 
 pub(super) fn prediction(manifest: &Manifest, row: &[f32]) -> Prediction {
     let answer = crate::profile::answer(manifest.output.kind, row);
-    let class = answer.and_then(|(class, _)| manifest.output.classes.get(usize::try_from(class).ok()?).cloned());
+    let class =
+        answer.and_then(|(class, _)| manifest.output.classes.get(usize::try_from(class).ok()?).cloned());
     Prediction { class, confidence: answer.map(|(_, confidence)| confidence), values: row.to_vec() }
 }
 

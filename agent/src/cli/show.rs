@@ -63,7 +63,11 @@ pub(super) fn packed(report: &PackReport) -> String {
     if !report.classes.is_empty() {
         line(&mut text, "classes", &report.classes.join(", "));
     }
-    line(&mut text, "rows", &format!("{}, {} complete, {} held out", report.rows, report.complete_rows, report.held_out_rows));
+    line(
+        &mut text,
+        "rows",
+        &format!("{}, {} complete, {} held out", report.rows, report.complete_rows, report.held_out_rows),
+    );
     if let Some(accuracy) = report.held_out_accuracy {
         let kind = if report.fitted { "" } else { " (the model may have seen these rows)" };
         line(&mut text, "held-out accuracy", &format!("{accuracy:.3}{kind}"));
@@ -83,7 +87,11 @@ pub(super) fn packed(report: &PackReport) -> String {
 pub(super) fn models(models: &[ModelStatus]) -> String {
     models.iter().fold(String::new(), |mut text, model| {
         let ready = if model.ready { "ready" } else { "not ready" };
-        line(&mut text, model.model.as_str(), &format!("{}  {}  {ready}  {:?}", model.name, model.serving.short(), model.level));
+        line(
+            &mut text,
+            model.model.as_str(),
+            &format!("{}  {}  {ready}  {:?}", model.name, model.serving.short(), model.level),
+        );
         text
     })
 }
@@ -91,7 +99,8 @@ pub(super) fn models(models: &[ModelStatus]) -> String {
 /// The versions, a line each.
 pub(super) fn versions(versions: &[Version]) -> String {
     versions.iter().fold(String::new(), |mut text, one| {
-        let parent = one.record.parent.map_or_else(|| "root".to_owned(), |parent| format!("from {}", parent.short()));
+        let parent =
+            one.record.parent.map_or_else(|| "root".to_owned(), |parent| format!("from {}", parent.short()));
         line(&mut text, &one.version.short(), &format!("{}  {parent}", one.record.name));
         text
     })
@@ -105,7 +114,9 @@ pub(super) fn predictions(answer: &Value) -> String {
     }
     for one in answer["predictions"].as_array().into_iter().flatten() {
         match one["class"].as_str() {
-            Some(class) => line(&mut text, class, &format!("{:.3}", one["confidence"].as_f64().unwrap_or_default())),
+            Some(class) => {
+                line(&mut text, class, &format!("{:.3}", one["confidence"].as_f64().unwrap_or_default()))
+            }
             None => line(&mut text, "values", &one["values"].to_string()),
         }
     }

@@ -44,8 +44,7 @@ pub(super) struct Reader<'t> {
 impl<'t> Reader<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
-        let mut reader =
-            Self { text, root: root.into_inner(), asked: BTreeMap::new(), problems: Vec::new() };
+        let mut reader = Self { text, root: root.into_inner(), asked: BTreeMap::new(), problems: Vec::new() };
         for error in errors {
             let line = error.span().map_or(0, |span| reader.line(span.start));
             reader.problem(line, "", error.message().to_owned(), "see toml.io for the syntax");
@@ -236,9 +235,10 @@ impl<'t> Reader<'t> {
             let known: Vec<String> = known.iter().cloned().collect();
             match value.get_ref().as_table() {
                 Some(fields) => {
-                    for (field, _) in fields.iter().filter(|(field, _)| {
-                        !known.iter().any(|key| key == field.get_ref().as_ref())
-                    }) {
+                    for (field, _) in fields
+                        .iter()
+                        .filter(|(field, _)| !known.iter().any(|key| key == field.get_ref().as_ref()))
+                    {
                         self.unknown(field, name.get_ref(), &known);
                     }
                 }
@@ -260,7 +260,12 @@ impl<'t> Reader<'t> {
 
 /// The known word that differs least, if it differs little.
 fn nearest<'k>(word: &str, known: &'k [String]) -> Option<&'k String> {
-    known.iter().map(|key| (distance(word, key), key)).filter(|(far, key)| *far <= key.len() / 3 + 1).min().map(|(_, key)| key)
+    known
+        .iter()
+        .map(|key| (distance(word, key), key))
+        .filter(|(far, key)| *far <= key.len() / 3 + 1)
+        .min()
+        .map(|(_, key)| key)
 }
 
 /// Levenshtein's edit distance.

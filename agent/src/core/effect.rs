@@ -2,7 +2,7 @@
 
 use shoal_proto::decision::{Finding, RollbackReason, RunRecord};
 use shoal_proto::fact::Artifact;
-use shoal_proto::id::{Digest, DeviceId, ModelName};
+use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::infer::ModelOut;
 use shoal_proto::manifest::Recipe;
 use shoal_proto::topic::Up;

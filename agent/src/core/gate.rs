@@ -21,6 +21,11 @@ fn reason_against(evidence: &Evidence, policy: &GatePolicy, classes: &[String]) 
     if rows < needed {
         return Some(Rejection::TooLittleEvidence { holdout: rows, needed });
     }
+    let (champion, candidate) =
+        (share(evidence.champion_correct, rows), share(evidence.candidate_correct, rows));
+    if candidate < policy.min_accuracy {
+        return Some(Rejection::BelowFloor { candidate, floor: policy.min_accuracy });
+    }
     let guard = (
         share(evidence.guard_champion_correct, evidence.guard_rows),
         share(evidence.guard_candidate_correct, evidence.guard_rows),
@@ -33,15 +38,13 @@ fn reason_against(evidence: &Evidence, policy: &GatePolicy, classes: &[String]) 
         });
     }
     for (index, (rows, champion, candidate)) in evidence.classes.iter().enumerate() {
-        let (champion, candidate) = (share(*champion, *rows), share(*candidate, *rows));
-        if *rows >= MIN_CLASS_ROWS && candidate < champion - policy.max_class_loss {
+        let (old, new) = (share(*champion, *rows), share(*candidate, *rows));
+        if *rows >= MIN_CLASS_ROWS && new < old - policy.max_class_loss {
             let class = classes.get(index).cloned().unwrap_or_else(|| index.to_string());
             let allowed = policy.max_class_loss;
-            return Some(Rejection::ClassCollapsed { class, champion, candidate, allowed });
+            return Some(Rejection::ClassCollapsed { class, champion: old, candidate: new, allowed });
         }
     }
-    let (champion, candidate) =
-        (share(evidence.champion_correct, rows), share(evidence.candidate_correct, rows));
     let p = mcnemar(evidence.only_candidate, evidence.only_champion);
     if p >= policy.significance || candidate - champion <= policy.margin {
         return Some(Rejection::NotBetter { champion, candidate, p, significance: policy.significance });
@@ -112,6 +115,10 @@ mod tests {
             Verdict::Reject(Rejection::TooLittleEvidence { holdout: 29, needed: 30 })
         ));
         assert!(matches!(
+            verdict(|e| (e.champion_correct, e.candidate_correct) = (24, 49)),
+            Verdict::Reject(Rejection::BelowFloor { .. })
+        ));
+        assert!(matches!(
             verdict(|e| e.guard_candidate_correct = 90),
             Verdict::Reject(Rejection::GuardRegressed { .. })
         ));
@@ -134,7 +141,11 @@ mod tests {
     #[test]
     fn mcnemar_equals_the_binomial_tail() {
         for (better, worse, p) in [(5, 0, 0.03125), (5, 1, 0.109_375), (10, 2, 0.019_287_109), (0, 0, 1.0)] {
-            assert!((mcnemar(better, worse) - p).abs() < 1e-8, "{better} {worse}: {}", mcnemar(better, worse));
+            assert!(
+                (mcnemar(better, worse) - p).abs() < 1e-8,
+                "{better} {worse}: {}",
+                mcnemar(better, worse)
+            );
         }
         assert!(mcnemar(3_000, 2_000) < 1e-40);
         assert!(mcnemar(2_000, 3_000) > 0.999);

@@ -25,6 +25,8 @@ pub struct Slot {
     pub born: u32,
     /// Labels since the last training run.
     pub labels_since_run: u64,
+    /// Runs in a row that the gate refused: each doubles the labels that the next one waits for.
+    pub refused_in_a_row: u32,
 }
 
 /// What wants to serve.
@@ -56,6 +58,7 @@ impl Slot {
             last_end: None,
             born: 0,
             labels_since_run: 0,
+            refused_in_a_row: 0,
         }
     }
 
@@ -87,6 +90,7 @@ impl Slot {
         let candidate = self.candidate.take()?;
         if end == SlotEnd::Confirmed && candidate.version != self.champion {
             self.previous = Some(std::mem::replace(&mut self.champion, candidate.version));
+            self.refused_in_a_row = 0;
         }
         self.last_end = Some(EndReport {
             version: candidate.version,

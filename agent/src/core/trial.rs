@@ -114,7 +114,10 @@ mod tests {
         let few = Trial { requests: 99, ..good };
         assert!(matches!(few.judge(&policy, soon), TrialVerdict::Waiting(TrialWaiting::Requests { .. })));
         let unlabelled = Trial { labels: (19, 19), ..good };
-        assert!(matches!(unlabelled.judge(&policy, soon), TrialVerdict::Waiting(TrialWaiting::Labels { .. })));
+        assert!(matches!(
+            unlabelled.judge(&policy, soon),
+            TrialVerdict::Waiting(TrialWaiting::Labels { .. })
+        ));
         assert_eq!(unlabelled.judge(&policy, late), TrialVerdict::Confirm);
         let worse = Trial { labels: (20, 10), ..good };
         assert!(matches!(
@@ -124,7 +127,10 @@ mod tests {
         let chance = Trial { labels: (20, 16), ..good };
         assert_eq!(chance.judge(&policy, soon), TrialVerdict::Confirm);
         let failing = Trial { failures: 3, ..good };
-        assert!(matches!(failing.judge(&policy, soon), TrialVerdict::RollBack(RollbackReason::Failures { .. })));
+        assert!(matches!(
+            failing.judge(&policy, soon),
+            TrialVerdict::RollBack(RollbackReason::Failures { .. })
+        ));
         let once = Trial { failures: 2, ..good };
         assert_eq!(once.judge(&policy, soon), TrialVerdict::Confirm);
         let first = Trial { before: (0, 0), labels: (20, 3), ..good };

@@ -4,8 +4,8 @@ use super::{Message, MqttEvent, Options, Shared};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS,
-    SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet,
+    QoS, SubscribeFilter, SubscribeReasonCode,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,6 +70,9 @@ impl Driver {
 
     async fn connection(&mut self, failures: &mut u32) -> End {
         let (client, mut event_loop) = AsyncClient::new(rumqtt_options(&self.options), REQUESTS);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true); // small messages would wait for the delayed ACK of the one before
+        event_loop.set_network_options(network);
         let patience = self.options.keep_alive * 2;
         let cancel = self.cancel.clone();
         tokio::select! {

@@ -24,7 +24,9 @@ pub(super) fn log(note: &Note) {
                 tracing::info!(model = %record.model, run = record.run, %reason, "gate refused");
             }
         },
-        Note::Staged { model, version } => tracing::info!(%model, version = version.short(), "candidate staged"),
+        Note::Staged { model, version } => {
+            tracing::info!(%model, version = version.short(), "candidate staged")
+        }
         Note::OnTrial { model, version } => {
             tracing::info!(%model, version = version.short(), "candidate on trial");
         }

@@ -230,7 +230,8 @@ fn recipe(job: &TrainingJob) -> Recipe {
 }
 
 /// The candidate: new weights and lineage; baseline, guard set and replay set inherited; a reference of its
-/// own over the device's recent rows, which it is at home in.
+/// own over the holdout: the newest rows, on which the gate judges it. The training rows reach back before
+/// the drift, and live data held against such a mixture would look drifted for ever.
 fn package(
     job: &TrainingJob,
     parent: &Package,
@@ -241,7 +242,7 @@ fn package(
 ) -> Result<Package, TrainError> {
     let classes = manifest.output.classes.len();
     let predictions = (classes > 0).then(|| profile::predictions(classes, answers, data.holdout.classes()));
-    let reference = profile::baseline(data.training.width(), data.training.features(), predictions);
+    let reference = profile::baseline(data.holdout.width(), data.holdout.features(), predictions);
     manifest.lineage = Some(Lineage {
         parent: job.parent,
         device: Some(job.device.clone()),

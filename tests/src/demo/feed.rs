@@ -83,7 +83,9 @@ impl Way {
                 if !status.is_success() {
                     bail!("{status}: {}", answer["error"]);
                 }
-                let output = answer["outputs"].as_array().and_then(|all| all.iter().find(|one| one["name"] == feeding.output.as_str()));
+                let output = answer["outputs"]
+                    .as_array()
+                    .and_then(|all| all.iter().find(|one| one["name"] == feeding.output.as_str()));
                 let scores: Vec<f32> = serde_json::from_value(output.context("no output")?["data"].clone())?;
                 let id = answer["parameters"]["prediction_id"].as_str().context("no prediction id")?;
                 Ok((feeding.class(&scores), id.to_owned()))
@@ -93,7 +95,9 @@ impl Way {
                     row.features.iter().map(|cell| cell.is_finite().then_some(f64::from(*cell))).collect();
                 let asked = FeaturesIn { model: Some(feeding.model.clone()), id: None, rows: vec![features] };
                 send(publisher, app, Local::Features, &asked)?;
-                let answer = tokio::time::timeout(ANSWER, prediction(events)).await.context("no prediction came")??;
+                let answer = tokio::time::timeout(ANSWER, prediction(events))
+                    .await
+                    .context("no prediction came")??;
                 let class = answer.predictions.first().and_then(|one| one.class.clone()).unwrap_or_default();
                 Ok((class, answer.prediction_id))
             }
@@ -113,7 +117,12 @@ impl Way {
     }
 }
 
-fn send(publisher: &Publisher, app: &AppName, what: Local, body: &impl serde::Serialize) -> anyhow::Result<()> {
+fn send(
+    publisher: &Publisher,
+    app: &AppName,
+    what: Local,
+    body: &impl serde::Serialize,
+) -> anyhow::Result<()> {
     let topic = Topic::Local(app.clone(), what).to_string();
     publisher.publish(Message { topic, payload: serde_json::to_vec(body)?, retain: false })?;
     Ok(())
@@ -154,7 +163,10 @@ impl Feeding {
                 _tick = pace.tick() => {}
             }
             let row = source.next();
-            let (class, id) = way.predict(&self, &row).await?;
+            let (class, id) = match way.predict(&self, &row).await {
+                Err(_late) if cancel.is_cancelled() => return Ok(()),
+                answer => answer?,
+            };
             let untouched = self.untouched.rows(1, &row.features)?;
             scores.push(class == row.truth, self.class(&untouched.values) == row.truth);
             untold.push_back(source.is_labelled().then(|| (id, row.told.clone())));

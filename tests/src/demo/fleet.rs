@@ -48,8 +48,20 @@ impl Fleet {
         let (data, ready_text) = (data.display().to_string(), ready.display().to_string());
         let free = "127.0.0.1:0";
         let args = [
-            "hub", "serve", "--data", &data, "--http", free, "--devices-http", free, "--broker", "embedded",
-            "--broker-listen", free, "--ready-file", &ready_text,
+            "hub",
+            "serve",
+            "--data",
+            &data,
+            "--http",
+            free,
+            "--devices-http",
+            free,
+            "--broker",
+            "embedded",
+            "--broker-listen",
+            free,
+            "--ready-file",
+            &ready_text,
         ];
         let mut hub = Part::start("the hub", &program, &args, &folder.join("hub.log"))?;
         let bound: Value = hub.ready(&ready, READY).await?;
@@ -65,7 +77,10 @@ impl Fleet {
             broker: format!("mqtt://{}", text("broker")),
             key: String::new(),
         };
-        fleet.key = fleet.get("/api/v1/key").await?["public_key"].as_str().context("the hub shows no key")?.to_owned();
+        fleet.key = fleet.get("/api/v1/key").await?["public_key"]
+            .as_str()
+            .context("the hub shows no key")?
+            .to_owned();
         Ok(fleet)
     }
 
@@ -86,12 +101,27 @@ impl Fleet {
         version: u32,
     ) -> anyhow::Result<(PathBuf, Value)> {
         let data = self.folder.join(format!("{name}-{version}.csv"));
-        std::fs::File::create(&data).and_then(|mut file| std::io::Write::write_all(&mut file, csv.as_bytes()))?;
+        std::fs::File::create(&data)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, csv.as_bytes()))?;
         let package = self.folder.join(format!("{name}-{version}.shoal"));
-        let (data, out, number) = (data.display().to_string(), package.display().to_string(), version.to_string());
+        let (data, out, number) =
+            (data.display().to_string(), package.display().to_string(), version.to_string());
         let args = [
-            "agent", "--json", "pack", "--data", &data, "--label", label, "--fit", "mlp:64", "--name", name,
-            "--version", &number, "--output", &out,
+            "agent",
+            "--json",
+            "pack",
+            "--data",
+            &data,
+            "--label",
+            label,
+            "--fit",
+            "mlp:64",
+            "--name",
+            name,
+            "--version",
+            &number,
+            "--output",
+            &out,
         ];
         let report = output(&self.program, &args).await.context("pack failed")?;
         Ok((package, serde_json::from_str(report.trim())?))
@@ -124,7 +154,8 @@ impl Fleet {
             pace.min_labels,
             self.key
         );
-        std::fs::File::create(&config).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))?;
+        std::fs::File::create(&config)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))?;
         let (config, ready_text) = (config.display().to_string(), ready.display().to_string());
         let args = ["agent", "run", "--config", &config, "--ready-file", &ready_text];
         let mut part = Part::start(id, &self.program, &args, &self.folder.join(format!("{id}.log")))?;

@@ -24,7 +24,12 @@ pub struct Part {
 
 impl Part {
     /// Starts `program` with these arguments; its output goes to `log`.
-    pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, args: &[S], log: &Path) -> anyhow::Result<Self> {
+    pub fn start<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: &[S],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let child = Command::new(program)
             .args(args)
@@ -68,7 +73,8 @@ impl Part {
 
     /// Asks it to stop, and kills it when it does not.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let id =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = id {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }

@@ -24,7 +24,7 @@ const FACTORY_DEVICES: usize = 8;
 /// Least and greatest concentration in ppm, drawn evenly in the logarithm.
 const PPM: (f64, f64) = (10.0, 300.0);
 /// Standard deviation of a device's log gain, and twice that of its offset.
-const SPREAD: f64 = 0.05;
+const SPREAD: f64 = 0.02;
 /// Noise of a reading.
 const NOISE: f64 = 0.17;
 /// How far one unit of age turns a sensor's log gain.

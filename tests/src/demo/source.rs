@@ -77,7 +77,7 @@ impl World {
     /// The course of one of `devices` streams.
     pub(super) fn course(&self, devices: usize, quick: bool) -> Course {
         match self {
-            Self::Nose { .. } if quick => Course { fresh: 400, ageing: 600, settled: 500 },
+            Self::Nose { .. } if quick => Course { fresh: 400, ageing: 700, settled: 800 },
             Self::Nose { .. } => Course { fresh: 600, ageing: 1_200, settled: 900 },
             Self::Recorded(recording) => {
                 let rows = recording.device(0, devices).count();
@@ -87,7 +87,14 @@ impl World {
     }
 
     /// One device's rows.
-    pub(super) fn source(&self, id: usize, devices: usize, course: Course, seed: u64, flipped: bool) -> Source {
+    pub(super) fn source(
+        &self,
+        id: usize,
+        devices: usize,
+        course: Course,
+        seed: u64,
+        flipped: bool,
+    ) -> Source {
         let random = ChaCha8Rng::seed_from_u64(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (kind, classes) = match self {
             Self::Nose { seed } => {
@@ -105,16 +112,16 @@ impl World {
     /// A training file as a laboratory would record it after the drift; `wrong` mixes up its labels.
     pub(super) fn later_training(&self, devices: usize, wrong: bool) -> String {
         let (mut text, ..) = self.training();
-        let course = Course { fresh: 0, ageing: 600, settled: 600 };
+        // The fleet's own aged noses, brought to the laboratory.
+        let course = Course { fresh: 0, ageing: 1, settled: 0 };
         let rows_each = match self {
-            Self::Nose { .. } => 1_200,
+            Self::Nose { .. } => 3_000 / devices.max(1),
             Self::Recorded(recording) => recording.device(0, devices).count(),
         };
         for id in 0..devices {
-            // Other noses than those of the fleet, and only every second row of a recording.
-            let other = if matches!(self, Self::Nose { .. }) { id + 100 } else { id };
-            let mut source = self.source(other, devices, course, 1, false);
+            let mut source = self.source(id, devices, course, 1, false);
             for at in 0..rows_each {
+                // Of a recording only every second row, so that not all that is served was learned.
                 let row = source.next();
                 if matches!(self, Self::Recorded(_)) && at % 2 == 1 {
                     continue;
@@ -152,7 +159,8 @@ impl Source {
         let (features, class) = match &mut self.kind {
             Kind::Nose { device, course } => {
                 #[expect(clippy::cast_precision_loss, reason = "row numbers are far below 2^52")]
-                let age = self.at.saturating_sub(course.fresh).min(course.ageing) as f64 / course.ageing as f64;
+                let age =
+                    self.at.saturating_sub(course.fresh).min(course.ageing) as f64 / course.ageing as f64;
                 let (row, class) = device.next(age);
                 (row.to_vec(), class)
             }
@@ -164,7 +172,11 @@ impl Source {
                     reason = "row numbers are far below 2^52"
                 )]
                 let tail = ((rows.len() as f64 * REPEATED) as usize).max(1);
-                let at = if self.at < rows.len() { self.at } else { rows.len() - tail + (self.at - rows.len()) % tail };
+                let at = if self.at < rows.len() {
+                    self.at
+                } else {
+                    rows.len() - tail + (self.at - rows.len()) % tail
+                };
                 rows[at].clone()
             }
         };

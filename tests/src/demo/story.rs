@@ -75,7 +75,8 @@ pub(super) async fn tell(args: &Args) -> anyhow::Result<bool> {
     let clock = Clock::start();
     let bar = std::io::stderr().is_terminal().then(|| {
         ProgressBar::new(0).with_style(
-            ProgressStyle::with_template("{bar:30} {pos}/{len} rows  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template("{bar:30} {pos}/{len} rows  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
         )
     });
     let teller = Teller { to_stderr: args.json, bar, clock, told: BTreeSet::new() };
@@ -121,7 +122,10 @@ impl Stage {
         let mut fleet = Fleet::start(folder).await?;
         teller.say(&format!("the fleet's page: {}/", fleet.hub_url));
         let (csv, label, model) = world.training();
-        teller.say(&format!("fitting a first model on {} rows (shoal-agent pack --fit mlp:64)", csv.lines().count() - 1));
+        teller.say(&format!(
+            "fitting a first model on {} rows (shoal-agent pack --fit mlp:64)",
+            csv.lines().count() - 1
+        ));
         let (package, report) = fleet.pack(&csv, &label, model, 1).await?;
         teller.say(&format!("packed {} ({})", report["name"].as_str().unwrap_or(model), brief(&report)));
         fleet.hub_command(&["model", "push", &package.display().to_string()]).await?;
@@ -174,12 +178,17 @@ impl Stage {
             input: manifest.input.tensor.clone(),
             output: manifest.output.tensor.clone(),
             classes: Arc::new(manifest.output.classes.clone()),
-            untouched: Arc::new(Predictor::load(package.file(MODEL).unwrap_or_default(), &Limits::default())?),
+            untouched: Arc::new(Predictor::load(
+                package.file(MODEL).unwrap_or_default(),
+                &Limits::default(),
+            )?),
             rate,
         };
         for (at, agent) in self.fleet.agents.iter().enumerate() {
-            let (source, scores) =
-                (self.world.source(at, devices, self.course, args.seed, at + 1 == devices), Scores::default());
+            let (source, scores) = (
+                self.world.source(at, devices, self.course, args.seed, at + 1 == devices),
+                Scores::default(),
+            );
             self.scores.push(scores.clone());
             let way = if at == ON_MQTT {
                 Way::on_broker(&self.fleet.broker, &agent.id, tracker, cancel).await?
@@ -220,7 +229,8 @@ impl Stage {
             if !fresh && least >= self.course.fresh {
                 fresh = true;
                 let before = accuracy(&self.all(), 0, self.course.fresh);
-                self.teller.say(&format!("fresh sensors: {:.1} % right; now they age", before.served * 100.0));
+                self.teller
+                    .say(&format!("fresh sensors: {:.1} % right; now they age", before.served * 100.0));
             }
             self.look(devices).await?;
             if least >= self.course.rows() {
@@ -244,7 +254,10 @@ impl Stage {
             let Ok(device) = self.fleet.get(&format!("/api/v1/devices/{id}")).await else { continue };
             if let Some(finding) = array(&device["findings"]).find(|finding| finding["level"] == "drift") {
                 let what = finding["feature"].as_str().unwrap_or("the answers");
-                self.teller.once(&format!("{id}: drift found first in {what} ({} monitor)", text(&finding["monitor"])));
+                self.teller.once(&format!(
+                    "{id}: drift found first in {what} ({} monitor)",
+                    text(&finding["monitor"])
+                ));
             }
             for run in array(&device["runs"]) {
                 self.teller.once(&told_run(&id, run));
@@ -283,18 +296,40 @@ impl Stage {
             let (package, _report) = self.fleet.pack(&csv, &self.label.clone(), self.model, version).await?;
             self.fleet.hub_command(&["model", "push", &package.display().to_string()]).await?;
             let name = format!("{}@{version}", self.model);
-            let kind = if wrong { "trained on mixed-up labels" } else { "trained by a laboratory on later rows" };
+            let kind =
+                if wrong { "trained on mixed-up labels" } else { "trained by a laboratory on later rows" };
             self.teller.say(&format!("the hub rolls out {name}, {kind}: one canary, then the rest"));
             let args = [
-                "rollout", "create", "--model", self.model, "--version", &name, "--canary", "1", "--soak", "1",
-                "--deadline", "60", "--min-requests", "60", "--min-labels", "25", "--max-trial", "40",
+                "rollout",
+                "create",
+                "--model",
+                self.model,
+                "--version",
+                &name,
+                "--canary",
+                "1",
+                "--soak",
+                "1",
+                "--deadline",
+                "60",
+                "--min-requests",
+                "60",
+                "--min-labels",
+                "40",
+                "--max-trial",
+                "40",
+                "--threshold-percentage",
+                "45",
             ];
             let created = self.fleet.hub_command(&args).await?;
             let id = created["id"].as_str().context("the hub gives the rollout no id")?.to_owned();
             let end = self.follow(&id, &name).await?;
-            let good = if wrong { end.phase == "stopped" && end.served_on == 1 } else { end.phase == "succeeded" };
+            let good =
+                if wrong { end.phase == "stopped" && end.served_on == 1 } else { end.phase == "succeeded" };
             if !good {
-                self.summary.failures.push(format!("rollout of {name}: {} on {} devices", end.text, end.served_on));
+                self.summary
+                    .failures
+                    .push(format!("rollout of {name}: {} on {} devices", end.text, end.served_on));
             }
             self.summary.rollouts.push(end);
         }
@@ -348,7 +383,9 @@ impl Stage {
             summary.retrains.refused += refused;
             summary.retrains.by_device.insert(id, (accepted, refused));
             for run in array(&device["runs"]) {
-                if let Some(reason) = run["verdict"]["reject"].as_object().and_then(|reasons| reasons.keys().next()) {
+                if let Some(reason) =
+                    run["verdict"]["reject"].as_object().and_then(|reasons| reasons.keys().next())
+                {
                     *summary.retrains.reasons.entry(reason.replace('_', " ")).or_default() += 1;
                 }
             }
@@ -363,7 +400,9 @@ impl Stage {
         let poisoned = self.fleet.agents[devices - 1].id.clone();
         let (_, refused) = self.summary.retrains.by_device.get(&poisoned).copied().unwrap_or_default();
         if refused == 0 {
-            self.summary.failures.push(format!("no run was refused on {poisoned}, whose labels are poisoned"));
+            self.summary
+                .failures
+                .push(format!("no run was refused on {poisoned}, whose labels are poisoned"));
         }
         if self.summary.retrains.accepted == 0 {
             self.summary.failures.push("no run passed the gate".into());
@@ -400,7 +439,9 @@ async fn wait_ready(http: &reqwest::Client, url: &str, model: &str) -> anyhow::R
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), ready).await.with_context(|| format!("`{model}` does not get ready"))
+    tokio::time::timeout(Duration::from_secs(60), ready)
+        .await
+        .with_context(|| format!("`{model}` does not get ready"))
 }
 
 fn told_run(id: &str, run: &Value) -> String {

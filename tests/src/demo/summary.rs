@@ -96,12 +96,19 @@ impl Summary {
         line("accuracy at the worst", percent(accuracy.worst));
         line(
             "accuracy after",
-            format!("{} (never retrained: {})", percent(accuracy.after.served), percent(accuracy.after.untouched)),
+            format!(
+                "{} (never retrained: {})",
+                percent(accuracy.after.served),
+                percent(accuracy.after.untouched)
+            ),
         );
         line("  on the poisoned device", percent(accuracy.poisoned.served));
         line("versions", self.versions.values().cloned().collect::<Vec<_>>().join(", "));
         for rollout in &self.rollouts {
-            line(&format!("rollout of {}", rollout.version), format!("{}; served on {} of {}", rollout.text, rollout.served_on, self.devices));
+            line(
+                &format!("rollout of {}", rollout.version),
+                format!("{}; served on {} of {}", rollout.text, rollout.served_on, self.devices),
+            );
         }
         let (up, down) = self.bytes_on_the_wire;
         line("bytes to / from the hub", format!("{up} / {down}"));

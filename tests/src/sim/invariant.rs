@@ -21,7 +21,11 @@ impl Seen {
     }
 
     /// The server never parses what was not admitted in a child first.
-    pub(super) fn invariant_admitted_before_served(&self, device: &DeviceId, version: Digest) -> Result<(), String> {
+    pub(super) fn invariant_admitted_before_served(
+        &self,
+        device: &DeviceId,
+        version: Digest,
+    ) -> Result<(), String> {
         if self.admitted.get(device).is_some_and(|versions| versions.contains(&version)) {
             return Ok(());
         }
@@ -39,7 +43,11 @@ impl Seen {
         devices.insert(device.clone());
         let is_pushed = version.info.manifest.lineage.is_none();
         if is_pushed && version.quality < BAD && devices.len() > canary {
-            return Err(format!("bad_stays_in_the_canary: {} served on {}", version.info.record.name, devices.len()));
+            return Err(format!(
+                "bad_stays_in_the_canary: {} served on {}",
+                version.info.record.name,
+                devices.len()
+            ));
         }
         Ok(())
     }
@@ -53,7 +61,10 @@ impl Seen {
 /// Nothing that the world can see comes before the write it depends on.
 pub(super) fn invariant_persist_comes_first(effects: &[Effect]) -> Result<(), String> {
     let visible = |effect: &Effect| {
-        matches!(effect, Effect::Publish { .. } | Effect::Serve { .. } | Effect::Fetch { .. } | Effect::Train(_))
+        matches!(
+            effect,
+            Effect::Publish { .. } | Effect::Serve { .. } | Effect::Fetch { .. } | Effect::Train(_)
+        )
     };
     let first_visible = effects.iter().position(visible);
     let last_write = effects.iter().rposition(|effect| matches!(effect, Effect::Persist(_)));

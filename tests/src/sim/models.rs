@@ -29,7 +29,12 @@ pub(super) struct Version {
 }
 
 impl Version {
-    pub(super) fn new(number: u32, born: Option<(&DeviceId, u32, Digest)>, quality: f64, admissible: bool) -> Self {
+    pub(super) fn new(
+        number: u32,
+        born: Option<(&DeviceId, u32, Digest)>,
+        quality: f64,
+        admissible: bool,
+    ) -> Self {
         let manifest = Manifest {
             format: 1,
             requires: Vec::new(),
@@ -82,7 +87,8 @@ impl Version {
             reference: Arc::clone(&baseline),
             baseline,
         };
-        let artifact = Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
+        let artifact =
+            Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
         Self { info, quality, admissible, artifact }
     }
 

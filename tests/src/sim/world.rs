@@ -140,7 +140,9 @@ impl World {
             requests: 0,
             random,
         };
-        for (number, quality, admissible) in [(1, 0.85, true), (2, 0.9, true), (3, 0.2, true), (4, 0.9, false)] {
+        for (number, quality, admissible) in
+            [(1, 0.85, true), (2, 0.9, true), (3, 0.2, true), (4, 0.9, false)]
+        {
             let version = Version::new(number, None, quality, admissible);
             world.pushed.push(version.info.version);
             world.versions.insert(version.info.version, version);
@@ -152,7 +154,12 @@ impl World {
     pub fn play(mut self) -> Result<Outcome, String> {
         self.play_inner().map_err(|broken| {
             let trace: Vec<String> = self.trace.iter().cloned().collect();
-            format!("seed {}: {broken}\n{}\nagain: SHOAL_SEED={} cargo test -p shoal-tests sim", self.seed, trace.join("\n"), self.seed)
+            format!(
+                "seed {}: {broken}\n{}\nagain: SHOAL_SEED={} cargo test -p shoal-tests sim",
+                self.seed,
+                trace.join("\n"),
+                self.seed
+            )
         })?;
         Ok(self.outcome)
     }
@@ -219,8 +226,12 @@ impl World {
 
     fn happen(&mut self, what: Happening) -> Result<(), String> {
         match what {
-            Happening::Device(at, life, event) if self.boards[at].life == life => self.device_event(at, event),
-            Happening::DeviceTick(at, life) if self.boards[at].life == life => self.device_event(at, Event::Tick),
+            Happening::Device(at, life, event) if self.boards[at].life == life => {
+                self.device_event(at, event)
+            }
+            Happening::DeviceTick(at, life) if self.boards[at].life == life => {
+                self.device_event(at, Event::Tick)
+            }
             Happening::Device(..) | Happening::DeviceTick(..) => Ok(()),
             Happening::ToHub(topic, bytes) => {
                 self.hub_event(hub::Event::DeviceFrame { topic, retained: false, bytes })
@@ -315,7 +326,10 @@ impl World {
                 let delay = self.random.random_range(100..20_000);
                 let info = self.versions[&version].info.clone();
                 self.boards[at].disk.versions.insert(version, info.clone());
-                self.later(delay, Happening::Device(at, life, Event::Fetched { model, generation, outcome: Ok(info) }));
+                self.later(
+                    delay,
+                    Happening::Device(at, life, Event::Fetched { model, generation, outcome: Ok(info) }),
+                );
             }
             Effect::Admit { version } => {
                 let ok = self.versions[&version].admissible || self.sabotage == Sabotage::AdmitAll;
@@ -331,12 +345,18 @@ impl World {
                 self.seen.invariant_bad_stays_in_the_canary(&id, &self.versions[&version], 1)?;
                 self.note(format!("d{at} serves {}", self.versions[&version].info.record.name));
                 self.boards[at].serving = Some(version);
-                self.later(50, Happening::Device(at, life, Event::Serving { model, version, outcome: Ok(()) }));
+                self.later(
+                    50,
+                    Happening::Device(at, life, Event::Serving { model, version, outcome: Ok(()) }),
+                );
             }
             Effect::Train(job) => {
                 let delay = self.random.random_range(500..30_000);
                 let outcome = self.train(at, &job);
-                self.later(delay, Happening::Device(at, life, Event::TrainingEnded { run: job.run, outcome }));
+                self.later(
+                    delay,
+                    Happening::Device(at, life, Event::TrainingEnded { run: job.run, outcome }),
+                );
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
             Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
@@ -388,7 +408,13 @@ impl World {
             let value: f32 = self.random.random_range(0.0..100.0);
             let value = if drifted { value / 2.0 + 50.0 } else { value };
             let class = Some(u32::from(self.random.random_bool(0.5)));
-            rows.push(Observation { model: model.clone(), version, features: vec![value].into(), class, confidence: 0.95 });
+            rows.push(Observation {
+                model: model.clone(),
+                version,
+                features: vec![value].into(),
+                class,
+                confidence: 0.95,
+            });
         }
         self.device_event(at, Event::Predicted(rows))?;
         for _ in 0..5 {
@@ -436,7 +462,9 @@ impl World {
                     }
                 }
                 hub::Effect::Publish { topic, .. } => return Err(format!("the hub published to {topic}")),
-                hub::Effect::Reply { outcome: Err(refusal), .. } => self.note(format!("hub refuses: {refusal}")),
+                hub::Effect::Reply { outcome: Err(refusal), .. } => {
+                    self.note(format!("hub refuses: {refusal}"))
+                }
                 hub::Effect::Reply { .. } => {}
                 hub::Effect::Note(said) => self.note(format!("hub {said:?}").chars().take(160).collect()),
             }
@@ -502,9 +530,11 @@ impl World {
     fn is_at_rest(&self) -> bool {
         let told = self.boards.iter().all(|board| {
             board.agent.as_ref().is_some_and(|agent| agent.status(self.now()).outbox == 0)
-                && board.agent.as_ref().map(Agent::document_bytes) == Some(self.hub_disk.document(&board.id).to_bytes())
+                && board.agent.as_ref().map(Agent::document_bytes)
+                    == Some(self.hub_disk.document(&board.id).to_bytes())
         });
-        told && self.hub_disk.rollouts().count() == 3 && self.hub_disk.rollouts().all(|rollout| !rollout.is_running())
+        told && self.hub_disk.rollouts().count() == 3
+            && self.hub_disk.rollouts().all(|rollout| !rollout.is_running())
     }
 
     /// Liveness: both replicas of every document are equal, every rollout has ended, and no device is left

@@ -29,7 +29,8 @@ impl Agent {
             Ok(message) => message,
             Err(cause) => {
                 self.count(Count::BadMessages, 1);
-                turn.effects.push(Effect::Note(Note::Alarm { reason: format!("message of the hub: {cause}") }));
+                turn.effects
+                    .push(Effect::Note(Note::Alarm { reason: format!("message of the hub: {cause}") }));
                 return;
             }
         };

@@ -63,14 +63,7 @@ impl Agent {
         }
     }
 
-    fn open_model(
-        &mut self,
-        now: Now,
-        name: ModelName,
-        slot: Slot,
-        watch: Option<Watch>,
-        turn: &mut Turn,
-    ) {
+    fn open_model(&mut self, now: Now, name: ModelName, slot: Slot, watch: Option<Watch>, turn: &mut Turn) {
         let serving = slot.serving();
         let Some(info) = self.versions.get(&serving).cloned() else {
             let reason = "the version is not on disk".to_owned();
@@ -459,7 +452,10 @@ impl Agent {
                 self.roll_back(now, name, RollbackReason::Command, true, turn);
                 return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
             }
-            return Err(format!("candidate {} is being staged; try again when it is on trial", version.short()));
+            return Err(format!(
+                "candidate {} is being staged; try again when it is on trial",
+                version.short()
+            ));
         }
         let previous = self
             .go_back(now, name, Source::Local, turn)
@@ -506,7 +502,8 @@ impl Agent {
     /// Deletes versions that no slot refers to.
     fn forget_versions(&mut self, turn: &mut Turn) {
         let kept: BTreeSet<Digest> = self.models.values().flat_map(|model| model.slot.versions()).collect();
-        let gone: Vec<Digest> = self.versions.keys().filter(|version| !kept.contains(version)).copied().collect();
+        let gone: Vec<Digest> =
+            self.versions.keys().filter(|version| !kept.contains(version)).copied().collect();
         for version in gone {
             self.versions.remove(&version);
             self.admitted.remove(&version);
@@ -528,7 +525,8 @@ impl Agent {
     pub(super) fn remember_model(&self, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get(name) else { return };
         turn.remember(&format!("slot/{name}"), &model.slot);
-        turn.records.push(super::Record::Memory { key: format!("watch/{name}"), value: to_cbor(&model.watch) });
+        turn.records
+            .push(super::Record::Memory { key: format!("watch/{name}"), value: to_cbor(&model.watch) });
     }
 }
 

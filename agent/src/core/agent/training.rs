@@ -12,6 +12,9 @@ use shoal_proto::time::Now;
 use std::fmt;
 use std::time::Duration;
 
+/// Refused runs in a row double the labels that are waited for, up to 64 times.
+const MAX_DOUBLINGS: u32 = 6;
+
 /// A run that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
@@ -52,7 +55,12 @@ impl fmt::Display for Waiting {
 
 impl Agent {
     /// Whether a run may start now; a command overrides drift, labels and cool-down.
-    pub(super) fn decide_training(&self, now: Now, name: &ModelName, trigger: Trigger) -> Result<(), Waiting> {
+    pub(super) fn decide_training(
+        &self,
+        now: Now,
+        name: &ModelName,
+        trigger: Trigger,
+    ) -> Result<(), Waiting> {
         let Some(model) = self.models.get(name) else { return Err(Waiting::Stable) };
         if let Some(run) = model.run {
             return Err(Waiting::Running { run: run.number });
@@ -69,7 +77,12 @@ impl Agent {
         if model.watch.level() < DriftLevel::Drift {
             return Err(Waiting::Stable);
         }
-        let (have, need) = (model.slot.labels_since_run, self.policy.min_labels);
+        // A refused run says that there is nothing to learn yet: trying again on nearly the same rows
+        // would in the end pass by chance.
+        // Where labels show that answers are wrong, waiting is the dearer mistake.
+        let most = if model.watch.error_level() == DriftLevel::Drift { 1 } else { MAX_DOUBLINGS };
+        let doublings = model.slot.refused_in_a_row.min(most);
+        let (have, need) = (model.slot.labels_since_run, self.policy.min_labels << doublings);
         if have < need {
             return Err(Waiting::Labels { have, need });
         }
@@ -186,6 +199,9 @@ impl Agent {
             }
             (_, candidate) => {
                 self.count(Count::RetrainsRejected, 1);
+                if let Some(model) = self.models.get_mut(&name) {
+                    model.slot.refused_in_a_row = model.slot.refused_in_a_row.saturating_add(1);
+                }
                 let known = candidate.as_ref().is_some_and(|info| self.versions.contains_key(&info.version));
                 if let Some(info) = candidate.filter(|_| !known) {
                     turn.effects.push(Effect::Remove { version: info.version });
