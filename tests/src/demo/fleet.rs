@@ -144,7 +144,7 @@ impl Fleet {
              [hub]\nbroker = \"{}\"\nartifacts = \"{}\"\n{local}\
              [[model]]\npackage = \"{}\"\n\
              [watch]\nwindow_rows = {}\nwindow_s = 60\nheartbeat_s = 2\n\
-             [retrain]\nmin_labels = {}\ncooldown_s = 2\n\
+             [retrain]\nmin_labels = {}\ncooldown_s = 2\nholdout_share = 0.4\n\
              [trial]\nmin_requests = 60\nmin_labels = 20\nmax_s = 60\n\
              [trust]\nrelease_keys = [\"{}\"]\n",
             self.broker,
