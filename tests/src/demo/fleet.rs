@@ -137,7 +137,7 @@ impl Fleet {
         } else {
             String::new()
         };
-        let site = if self.agents.len() % 2 == 0 { "lyon" } else { "oslo" };
+        let site = if self.agents.len().is_multiple_of(2) { "lyon" } else { "oslo" };
         let text = format!(
             "[device]\nid = \"{id}\"\ntags = {{ site = \"{site}\" }}\n[state]\ndir = \"state\"\n\
              [serve]\nhttp = \"127.0.0.1:0\"\n[control]\nsocket = \"c.sock\"\n\
