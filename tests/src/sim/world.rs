@@ -227,7 +227,7 @@ impl World {
     fn happen(&mut self, what: Happening) -> Result<(), String> {
         match what {
             Happening::Device(at, life, event) if self.boards[at].life == life => {
-                self.device_event(at, event)
+                self.device_event(at, *event)
             }
             Happening::DeviceTick(at, life) if self.boards[at].life == life => {
                 self.device_event(at, Event::Tick)
