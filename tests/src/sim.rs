@@ -7,6 +7,7 @@
 mod disk;
 mod invariant;
 mod models;
+mod rest;
 mod world;
 
 pub use world::{Outcome, Sabotage, World};
