@@ -144,7 +144,7 @@ impl Peer {
             self.owe_snapshot(now, newly);
             return Ok(());
         };
-        let known = held.is_lost() || held.seq < base || self.log.chain_at(held.seq) == Some(held.chain);
+        let known = held.seq < base || self.log.chain_at(held.seq) == Some(held.chain.unflagged());
         if held.seq > last || !known {
             self.reborn(now, fresh, records);
             return Err(SyncAlarm::Forked { theirs: held.seq, ours: last });
