@@ -48,8 +48,8 @@ pub struct Peer {
     connected: bool,
     /// Who spoke last: whom a snapshot is for.
     reader: Option<Incarnation>,
-    /// The position in our log that the snapshot being sent stands for.
-    snapshot: Option<(u64, Chain)>,
+    /// A snapshot is being sent; one that stands for our log up to here, or further, ends it.
+    snapshot: Option<u64>,
     next_send: Option<Mono>,
     tries: u32,
     owe_ack: bool,
@@ -161,7 +161,7 @@ impl Peer {
             }
             return Ok(());
         }
-        let arrived = self.snapshot.is_some_and(|(seq, _)| held.seq >= seq);
+        let arrived = self.snapshot.is_some_and(|seq| held.seq >= seq);
         if arrived {
             self.snapshot = None;
         }
@@ -176,7 +176,7 @@ impl Peer {
     /// Begins a snapshot, unless one is being sent; says whether it begins.
     fn owe_snapshot(&mut self, now: Mono, newly: bool) -> bool {
         let begins = self.snapshot.is_none();
-        self.snapshot = Some(self.snapshot.unwrap_or_else(|| self.log.last()));
+        self.snapshot = Some(self.snapshot.unwrap_or(self.log.last().0));
         self.send_at(now, newly || begins);
         begins
     }
@@ -205,7 +205,7 @@ impl Peer {
         self.log.clock = clock;
         records.push(Record::Reborn(fresh));
         self.ask(records);
-        self.snapshot = Some(self.log.last());
+        self.snapshot = Some(self.log.last().0);
         self.send_at(now, true);
     }
 
@@ -406,7 +406,7 @@ impl Peer {
         if self.connected {
             let due = self.next_send.is_none_or(|at| at <= now);
             let brought = match (self.snapshot, self.reader) {
-                (Some(position), Some(reader)) if due => snapshot::cut(document, position, reader),
+                (Some(_), Some(reader)) if due => snapshot::cut(document, self.log.last(), reader),
                 (None, _) if due => self.log.batch().into_iter().collect(),
                 _ => Vec::new(),
             };
