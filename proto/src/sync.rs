@@ -283,11 +283,18 @@ impl Peer {
             return Err(SyncAlarm::Sealed { incarnation });
         }
         self.reader = Some(incarnation);
-        if let Some(old) = self.cursor.filter(|cursor| cursor.incarnation != incarnation) {
+        if self.cursor.is_some_and(|cursor| cursor.incarnation == incarnation) {
+            return Ok(());
+        }
+        if let Some(old) = self.cursor {
             self.sealed.insert(old.incarnation);
-            self.cursor = None;
             records.push(Record::Seal(old.incarnation));
         }
+        // Heard is enough to be closed later: of two clones that take turns, each lacks what we heard
+        // from the other, and only a life that is closed goes on as one that asks for everything.
+        let heard = Cursor { incarnation, seq: 0, chain: Chain::default() }.lost();
+        self.cursor = Some(heard);
+        records.push(Record::Cursor(heard));
         Ok(())
     }
 
