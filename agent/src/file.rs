@@ -17,7 +17,7 @@ pub struct FileError {
 
 /// Writes a file so that a power cut leaves the old content or the new, never a part.
 ///
-/// The folder must exist. Two writers of the same path do not mix: the later rename wins.
+/// The folder must exist. Only the owner may read the file. Two writers of the same path do not mix: the later rename wins.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let fail = |source| FileError { path: path.to_owned(), source };
     let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(folder(path)).map_err(fail)?;

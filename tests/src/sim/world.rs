@@ -55,7 +55,7 @@ pub struct Outcome {
 
 #[derive(Debug)]
 enum Happening {
-    Device(usize, u64, Event),
+    Device(usize, u64, Box<Event>),
     ToHub(String, Vec<u8>),
     Rows(usize),
     Fault,
@@ -227,7 +227,7 @@ impl World {
     fn happen(&mut self, what: Happening) -> Result<(), String> {
         match what {
             Happening::Device(at, life, event) if self.boards[at].life == life => {
-                self.device_event(at, event)
+                self.device_event(at, *event)
             }
             Happening::DeviceTick(at, life) if self.boards[at].life == life => {
                 self.device_event(at, Event::Tick)
@@ -321,14 +321,18 @@ impl World {
                     self.boards[at].disk.commit(records);
                 }
             }
-            Effect::Publish { topic, frame } => self.to_hub(at, topic, frame),
+            Effect::Publish { topic, frame } => self.send_to_hub(at, topic, frame),
             Effect::Fetch { model, generation, version, .. } => {
                 let delay = self.random.random_range(100..20_000);
                 let info = self.versions[&version].info.clone();
                 self.boards[at].disk.versions.insert(version, info.clone());
                 self.later(
                     delay,
-                    Happening::Device(at, life, Event::Fetched { model, generation, outcome: Ok(info) }),
+                    Happening::Device(
+                        at,
+                        life,
+                        Box::new(Event::Fetched { model, generation, outcome: Ok(info) }),
+                    ),
                 );
             }
             Effect::Admit { version } => {
@@ -338,7 +342,10 @@ impl World {
                 }
                 let outcome = if ok { Ok(()) } else { Err("the engine panics on it".to_owned()) };
                 let delay = self.random.random_range(10..2_000);
-                self.later(delay, Happening::Device(at, life, Event::Admitted { version, outcome }));
+                self.later(
+                    delay,
+                    Happening::Device(at, life, Box::new(Event::Admitted { version, outcome })),
+                );
             }
             Effect::Serve { model, version } => {
                 self.seen.invariant_admitted_before_served(&id, version)?;
@@ -347,7 +354,7 @@ impl World {
                 self.boards[at].serving = Some(version);
                 self.later(
                     50,
-                    Happening::Device(at, life, Event::Serving { model, version, outcome: Ok(()) }),
+                    Happening::Device(at, life, Box::new(Event::Serving { model, version, outcome: Ok(()) })),
                 );
             }
             Effect::Train(job) => {
@@ -355,7 +362,7 @@ impl World {
                 let outcome = self.train(at, &job);
                 self.later(
                     delay,
-                    Happening::Device(at, life, Event::TrainingEnded { run: job.run, outcome }),
+                    Happening::Device(at, life, Box::new(Event::TrainingEnded { run: job.run, outcome })),
                 );
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
@@ -426,7 +433,7 @@ impl World {
     }
 
     /// The network loses, doubles and reorders.
-    fn to_hub(&mut self, at: usize, topic: Up, frame: Vec<u8>) {
+    fn send_to_hub(&mut self, at: usize, topic: Up, frame: Vec<u8>) {
         let topic = Topic::Up(self.boards[at].id.clone(), topic).to_string();
         for delay in self.deliveries(self.boards[at].linked) {
             self.later(delay, Happening::ToHub(topic.clone(), frame.clone()));
@@ -458,12 +465,15 @@ impl World {
                     let Some(at) = self.boards.iter().position(|board| board.id == id) else { continue };
                     let life = self.boards[at].life;
                     for delay in self.deliveries(self.boards[at].linked) {
-                        self.later(delay, Happening::Device(at, life, Event::FromHub(frame.clone())));
+                        self.later(
+                            delay,
+                            Happening::Device(at, life, Box::new(Event::FromHub(frame.clone()))),
+                        );
                     }
                 }
                 hub::Effect::Publish { topic, .. } => return Err(format!("the hub published to {topic}")),
                 hub::Effect::Reply { outcome: Err(refusal), .. } => {
-                    self.note(format!("hub refuses: {refusal}"))
+                    self.note(format!("hub refuses: {refusal}"));
                 }
                 hub::Effect::Reply { .. } => {}
                 hub::Effect::Note(said) => self.note(format!("hub {said:?}").chars().take(160).collect()),
