@@ -7,6 +7,7 @@
 mod disk;
 mod invariant;
 mod models;
+mod net;
 mod rest;
 mod world;
 

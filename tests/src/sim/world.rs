@@ -6,13 +6,11 @@ use super::models::{NAME, Version};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use shoal_agent::core::{self as device, Agent, Effect, Event, Labelled, Observation, Policy, Trained};
-use shoal_hub::core::rollout::{AbortThreshold, RolloutWish, Strategy};
 use shoal_hub::core::{self as hub, Hub, Request};
 use shoal_proto::decision::Evidence;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::time::{Mono, Now, WallMs};
-use shoal_proto::topic::{Topic, Up};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -54,7 +52,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug)]
-enum Happening {
+pub(super) enum Happening {
     Device(usize, u64, Box<Event>),
     ToHub(String, Vec<u8>),
     Rows(usize),
@@ -66,36 +64,36 @@ enum Happening {
 
 pub(super) struct Board {
     pub(super) id: DeviceId,
-    disk: DeviceDisk,
+    pub(super) disk: DeviceDisk,
     pub(super) agent: Option<Agent>,
     /// Counts the lives, so that answers to an earlier one are dropped.
-    life: u64,
-    linked: bool,
-    serving: Option<Digest>,
-    poisoned: bool,
+    pub(super) life: u64,
+    pub(super) linked: bool,
+    pub(super) serving: Option<Digest>,
+    pub(super) poisoned: bool,
 }
 
 /// One history.
 pub struct World {
-    seed: u64,
-    random: ChaCha8Rng,
-    now: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    order: u64,
+    pub(super) seed: u64,
+    pub(super) random: ChaCha8Rng,
+    pub(super) now: u64,
+    pub(super) queue: BTreeMap<(u64, u64), Happening>,
+    pub(super) order: u64,
     pub(super) boards: Vec<Board>,
-    hub: Hub,
+    pub(super) hub: Hub,
     pub(super) hub_disk: HubDisk,
     pub(super) versions: BTreeMap<Digest, Version>,
-    pushed: Vec<Digest>,
-    seen: Seen,
-    trace: VecDeque<String>,
+    pub(super) pushed: Vec<Digest>,
+    pub(super) seen: Seen,
+    pub(super) trace: VecDeque<String>,
     pub(super) healed: bool,
-    quiet: bool,
-    loss: f64,
-    sabotage: Sabotage,
-    canary: u32,
-    outcome: Outcome,
-    requests: u64,
+    pub(super) quiet: bool,
+    pub(super) loss: f64,
+    pub(super) sabotage: Sabotage,
+    pub(super) canary: u32,
+    pub(super) outcome: Outcome,
+    pub(super) requests: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -208,12 +206,12 @@ impl World {
         Now { mono: Mono::from_millis(self.now), wall: WallMs(1_800_000_000_000 + self.now) }
     }
 
-    fn later(&mut self, ms: u64, what: Happening) {
+    pub(super) fn later(&mut self, ms: u64, what: Happening) {
         self.order += 1;
         self.queue.insert((self.now + ms, self.order), what);
     }
 
-    fn note(&mut self, line: String) {
+    pub(super) fn note(&mut self, line: String) {
         self.trace.push_back(format!("{:>8} ms  {line}", self.now));
         while self.trace.len() > TRACE {
             self.trace.pop_front();
@@ -438,78 +436,6 @@ impl World {
             self.device_event(at, Event::Labelled(label))?;
         }
         Ok(())
-    }
-
-    /// The network loses, doubles and reorders.
-    fn send_to_hub(&mut self, at: usize, topic: Up, frame: Vec<u8>) {
-        let topic = Topic::Up(self.boards[at].id.clone(), topic).to_string();
-        for delay in self.deliveries(self.boards[at].linked) {
-            self.later(delay, Happening::ToHub(topic.clone(), frame.clone()));
-        }
-    }
-
-    fn deliveries(&mut self, linked: bool) -> Vec<u64> {
-        if self.healed {
-            return if linked { vec![20] } else { Vec::new() };
-        }
-        let mut delays = Vec::new();
-        for chance in [1.0 - self.loss, self.loss / 2.0] {
-            if linked && self.random.random_bool(chance) {
-                delays.push(self.random.random_range(10..8_000));
-            }
-        }
-        self.outcome.meddled += u64::from(delays.len() != 1);
-        delays
-    }
-
-    fn hub_event(&mut self, event: hub::Event) -> Result<(), String> {
-        let now = self.now();
-        let mut effects = Vec::new();
-        self.hub.handle(now, event, &mut effects);
-        for effect in effects {
-            match effect {
-                hub::Effect::Persist(records) => self.hub_disk.commit(records),
-                hub::Effect::Publish { topic: Topic::Down(id, _), frame } => {
-                    let Some(at) = self.boards.iter().position(|board| board.id == id) else { continue };
-                    let life = self.boards[at].life;
-                    for delay in self.deliveries(self.boards[at].linked) {
-                        self.later(
-                            delay,
-                            Happening::Device(at, life, Box::new(Event::FromHub(frame.clone()))),
-                        );
-                    }
-                }
-                hub::Effect::Publish { topic, .. } => return Err(format!("the hub published to {topic}")),
-                hub::Effect::Reply { outcome: Err(refusal), .. } => {
-                    self.note(format!("hub refuses: {refusal}"));
-                }
-                hub::Effect::Reply { .. } => {}
-                hub::Effect::Note(said) => self.note(format!("hub {said:?}").chars().take(160).collect()),
-            }
-        }
-        Ok(())
-    }
-
-    fn request(&mut self, request: Request) -> Result<(), String> {
-        self.requests += 1;
-        self.hub_event(hub::Event::Request { number: self.requests, request })
-    }
-
-    fn roll_out(&mut self, at: usize) -> Result<(), String> {
-        let wish = RolloutWish {
-            model: ModelName::new(NAME).expect("a legal name"),
-            version: self.pushed[at].to_string(),
-            strategy: Strategy {
-                canary: self.canary,
-                soak_s: 5,
-                deadline_s: 300,
-                success_percentage: 90.0,
-                abort: AbortThreshold::default(),
-                trial: TrialPolicy { min_requests: 20, min_labels: 25, max_s: 200, ..TrialPolicy::default() },
-            },
-            selector: BTreeMap::new(),
-        };
-        self.request(Request::CreateRollout(Box::new(wish)))
     }
 
     /// A crash, a restart, or a link that goes or comes.
