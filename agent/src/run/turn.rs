@@ -5,12 +5,15 @@ use crate::clock::Clock;
 use crate::control::{Ask, Version};
 use crate::core::{Agent, Effect, Event};
 use crate::mqtt::MqttEvent;
+use shoal_proto::time::Mono;
 use shoal_proto::topic::{Down, Topic};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+/// How often `state.db` is copied, so that a damaged file costs an hour and not everything.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(3_600);
 /// Pause before a failed write to `state.db` is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,7 @@ pub(super) struct Turns {
     from_operator: mpsc::Receiver<Ask>,
     answers: BTreeMap<u64, Answer>,
     next_command: u64,
+    next_snapshot: Mono,
 }
 
 enum Input {
@@ -44,8 +48,8 @@ impl Turns {
         from_hub: Option<mpsc::Receiver<MqttEvent>>,
         from_operator: mpsc::Receiver<Ask>,
     ) -> Self {
-        let (answers, next_command) = (BTreeMap::new(), 0);
-        Self { agent, act, clock, from_world, from_hub, from_operator, answers, next_command }
+        let (answers, next_command, next_snapshot) = (BTreeMap::new(), 0, Mono::default());
+        Self { agent, act, clock, from_world, from_hub, from_operator, answers, next_command, next_snapshot }
     }
 
     pub(super) async fn run(mut self, first: Vec<Effect>, cancel: CancellationToken) {
@@ -57,6 +61,7 @@ impl Turns {
                 }
             }
             self.act.serving.set_ready(self.agent.is_ready());
+            self.keep_a_snapshot().await;
             match self.next(&cancel).await {
                 Input::Event(event) => self.agent.handle(self.clock.now(), *event, &mut effects),
                 Input::Ask(ask) => self.on_ask(ask, &mut effects),
@@ -71,6 +76,17 @@ impl Turns {
             {
                 tracing::error!(error = %crate::report::chain(&cause), "last state was not written");
             }
+        }
+    }
+
+    async fn keep_a_snapshot(&mut self) {
+        let now = self.clock.mono();
+        if now < self.next_snapshot {
+            return;
+        }
+        self.next_snapshot = now.after(SNAPSHOT_EVERY);
+        if let Err(cause) = self.act.state.snapshot().await {
+            tracing::warn!(error = %crate::report::chain(&cause), "state.db was not copied");
         }
     }
 
