@@ -216,7 +216,7 @@ async fn goodbye(client: &AsyncClient, event_loop: &mut EventLoop, waiting: &mut
         if client.disconnect().await.is_err() {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let poll = async {
         while !matches!(event_loop.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {}

@@ -62,7 +62,6 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(target)
 }
 
-#[expect(clippy::ptr_arg, reason = "min_by_key gives a reference to the item")]
 fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }

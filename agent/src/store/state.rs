@@ -17,9 +17,11 @@ const QUEUE: usize = 256;
 /// next one gathers, so that a lone commit takes one fsync and a crowd shares one.
 const GROUP: usize = 256;
 
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
 enum Job {
-    Commit(Vec<Record>, oneshot::Sender<Result<(), StoreError>>),
-    Snapshot(oneshot::Sender<Result<(), StoreError>>),
+    Commit(Vec<Record>, Answer),
+    Snapshot(Answer),
 }
 
 /// The device's state. Dropping it writes what waits and closes the file.
@@ -59,10 +61,7 @@ impl StateDb {
         self.ask(Job::Snapshot).await
     }
 
-    async fn ask(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Job,
-    ) -> Result<(), StoreError> {
+    async fn ask(&self, job: impl FnOnce(Answer) -> Job) -> Result<(), StoreError> {
         let (answer, outcome) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
         jobs.send(job(answer)).await.map_err(|_closed| StoreError::Closed)?;
@@ -105,10 +104,7 @@ fn write(mut connection: Connection, path: &Path, mut queue: mpsc::Receiver<Job>
     }
 }
 
-fn write_group(
-    connection: &mut Connection,
-    group: Vec<(Vec<Record>, oneshot::Sender<Result<(), StoreError>>)>,
-) {
+fn write_group(connection: &mut Connection, group: Vec<(Vec<Record>, Answer)>) {
     if group.is_empty() {
         return;
     }
