@@ -101,17 +101,23 @@ assert worst <= limit
 PY
 fi
 
-step "run, until it is ready"
+# No model is served here: the agent would start its admission child, and this machine cannot start a
+# board's binary without qemu in front.
+step "run, until it is ready, and ask it"
 mkdir "$work/state"
 sed -e "s|^dir = .*|dir = \"$work/state\"|" -e 's|^http = .*|http = "127.0.0.1:0"|' \
     cross/agent.toml >"$work/agent.toml"
-"$qemu" "$binary" run --config "$work/agent.toml" >"$work/agent.log" 2>&1 &
+"$qemu" "$binary" run --config "$work/agent.toml" --ready-file "$work/ready.json" >"$work/agent.log" 2>&1 &
 agent_pid=$!
 for _ in $(seq 300); do
-    grep -qiE 'ready|serving' "$work/agent.log" && break
+    [ -s "$work/ready.json" ] && break
     kill -0 "$agent_pid" 2>/dev/null || { cat "$work/agent.log" >&2; exit 70; }
     sleep 0.1
 done
-grep -qiE 'ready|serving' "$work/agent.log" || { cat "$work/agent.log" >&2; exit 70; }
+[ -s "$work/ready.json" ] || { cat "$work/agent.log" >&2; exit 70; }
+board --socket "$work/state/control.sock" status --json | python3 -m json.tool >/dev/null
+kill "$agent_pid"
+wait "$agent_pid" || { cat "$work/agent.log" >&2; exit 70; }
+agent_pid=
 
 step "all held"

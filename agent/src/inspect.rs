@@ -152,12 +152,11 @@ impl fmt::Display for InspectReport {
         writeln!(f, "{:<12}{}", "operators", ops.join(", "))?;
         let (count, stored) = (model.parameters.count, size(model.parameters.size_bytes));
         writeln!(f, "{:<12}{count} ({stored}), about {} while loading", "parameters", size(self.load_bytes))?;
-        match &model.servable {
-            Servable::Yes => {
-                writeln!(f, "{:<12}yes, as far as it can be told without running it", "servable")?
-            }
-            Servable::No { reasons } => writeln!(f, "{:<12}no: {}", "servable", reasons.join("; "))?,
-        }
+        let servable = match &model.servable {
+            Servable::Yes => "yes, as far as it can be told without running it".into(),
+            Servable::No { reasons } => format!("no: {}", reasons.join("; ")),
+        };
+        writeln!(f, "{:<12}{servable}", "servable")?;
         let trainable = &model.trainable;
         if trainable.reasons.is_empty() {
             writeln!(

@@ -184,7 +184,7 @@ fn boot_of(config: &Config, vault: &Vault, loaded: Loaded) -> Result<Boot, RunEr
         match install(vault, path) {
             Ok(info) => configured.push(info),
             Err(reason) => {
-                tracing::error!(package = %path.display(), reason, "package of the configuration is refused")
+                tracing::error!(package = %path.display(), reason, "package of the configuration is refused");
             }
         }
     }

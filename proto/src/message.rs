@@ -18,21 +18,18 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The chain of a cursor that is [`Cursor::lost`]; no log comes to it but by one chance in 2^64.
-    const LOST: Chain = Chain([0xff; 8]);
-
     /// The same place, but the reader may lack what the writer's log no longer tells, and asks for the
     /// whole document. It stands in the reader's database like any other cursor, so that a crash does
-    /// not forget to ask; the seq still finds a writer that was restored.
+    /// not forget to ask; seq and chain still find a writer that was restored.
     #[must_use]
     pub const fn lost(self) -> Self {
-        Self { chain: Self::LOST, ..self }
+        Self { chain: self.chain.flagged(), ..self }
     }
 
     /// Whether this is [`Cursor::lost`].
     #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.chain == Self::LOST
+    pub const fn is_lost(&self) -> bool {
+        self.chain.is_flagged()
     }
 }
 

@@ -70,7 +70,8 @@ pub struct Op {
     pub value: Vec<u8>,
 }
 
-/// The first eight bytes of a SHA-256 chain over a log; zero before the first operation.
+/// The first eight bytes of a SHA-256 chain over a log, less the first bit, which is free for a flag;
+/// zero before the first operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Chain(pub [u8; 8]);
 
@@ -83,7 +84,28 @@ impl Chain {
         let digest = Digest::of(&bytes).0;
         let mut next = [0; 8];
         next.copy_from_slice(&digest[..8]);
+        next[0] &= !Self::FLAG;
         Self(next)
+    }
+
+    /// The bit that no chain of a log has.
+    const FLAG: u8 = 0x80;
+
+    /// The same chain with the flag set.
+    pub(crate) const fn flagged(mut self) -> Self {
+        self.0[0] |= Self::FLAG;
+        self
+    }
+
+    /// The same chain without the flag.
+    pub(crate) const fn unflagged(mut self) -> Self {
+        self.0[0] &= !Self::FLAG;
+        self
+    }
+
+    /// Whether the flag is set.
+    pub(crate) const fn is_flagged(self) -> bool {
+        self.0[0] & Self::FLAG != 0
     }
 }
 

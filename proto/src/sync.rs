@@ -48,8 +48,8 @@ pub struct Peer {
     connected: bool,
     /// Who spoke last: whom a snapshot is for.
     reader: Option<Incarnation>,
-    /// The position in our log that the snapshot being sent stands for.
-    snapshot: Option<(u64, Chain)>,
+    /// A snapshot is being sent; one that stands for our log up to here, or further, ends it.
+    snapshot: Option<u64>,
     next_send: Option<Mono>,
     tries: u32,
     owe_ack: bool,
@@ -144,7 +144,7 @@ impl Peer {
             self.owe_snapshot(now, newly);
             return Ok(());
         };
-        let known = held.is_lost() || held.seq < base || self.log.chain_at(held.seq) == Some(held.chain);
+        let known = held.seq < base || self.log.chain_at(held.seq) == Some(held.chain.unflagged());
         if held.seq > last || !known {
             self.reborn(now, fresh, records);
             return Err(SyncAlarm::Forked { theirs: held.seq, ours: last });
@@ -161,7 +161,7 @@ impl Peer {
             }
             return Ok(());
         }
-        let arrived = self.snapshot.is_some_and(|(seq, _)| held.seq >= seq);
+        let arrived = self.snapshot.is_some_and(|seq| held.seq >= seq);
         if arrived {
             self.snapshot = None;
         }
@@ -176,7 +176,7 @@ impl Peer {
     /// Begins a snapshot, unless one is being sent; says whether it begins.
     fn owe_snapshot(&mut self, now: Mono, newly: bool) -> bool {
         let begins = self.snapshot.is_none();
-        self.snapshot = Some(self.snapshot.unwrap_or_else(|| self.log.last()));
+        self.snapshot = Some(self.snapshot.unwrap_or(self.log.last().0));
         self.send_at(now, newly || begins);
         begins
     }
@@ -205,7 +205,7 @@ impl Peer {
         self.log.clock = clock;
         records.push(Record::Reborn(fresh));
         self.ask(records);
-        self.snapshot = Some(self.log.last());
+        self.snapshot = Some(self.log.last().0);
         self.send_at(now, true);
     }
 
@@ -283,11 +283,18 @@ impl Peer {
             return Err(SyncAlarm::Sealed { incarnation });
         }
         self.reader = Some(incarnation);
-        if let Some(old) = self.cursor.filter(|cursor| cursor.incarnation != incarnation) {
+        if self.cursor.is_some_and(|cursor| cursor.incarnation == incarnation) {
+            return Ok(());
+        }
+        if let Some(old) = self.cursor {
             self.sealed.insert(old.incarnation);
-            self.cursor = None;
             records.push(Record::Seal(old.incarnation));
         }
+        // Heard is enough to be closed later: of two clones that take turns, each lacks what we heard
+        // from the other, and only a life that is closed goes on as one that asks for everything.
+        let heard = Cursor { incarnation, seq: 0, chain: Chain::default() }.lost();
+        self.cursor = Some(heard);
+        records.push(Record::Cursor(heard));
         Ok(())
     }
 
@@ -406,7 +413,7 @@ impl Peer {
         if self.connected {
             let due = self.next_send.is_none_or(|at| at <= now);
             let brought = match (self.snapshot, self.reader) {
-                (Some(position), Some(reader)) if due => snapshot::cut(document, position, reader),
+                (Some(_), Some(reader)) if due => snapshot::cut(document, self.log.last(), reader),
                 (None, _) if due => self.log.batch().into_iter().collect(),
                 _ => Vec::new(),
             };

@@ -124,7 +124,7 @@ async fn kill_9_loses_no_acknowledged_label_and_the_agent_needs_no_network() {
             .query_row(
                 "SELECT (SELECT count(*) FROM sample WHERE prediction_id = ?1 AND labelled = 1)
                       + (SELECT count(*) FROM parked WHERE prediction_id = ?1)",
-                [id],
+                [format!("{id}#0")],
                 |row| row.get(0),
             )
             .unwrap();

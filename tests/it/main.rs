@@ -1,4 +1,5 @@
 //! The one test binary over the whole tree.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod e2e;
 mod sim;

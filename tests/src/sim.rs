@@ -7,6 +7,8 @@
 mod disk;
 mod invariant;
 mod models;
+mod net;
+mod rest;
 mod world;
 
 pub use world::{Outcome, Sabotage, World};

@@ -40,7 +40,7 @@ fn one_model(model: &ModelStatus) -> String {
     line(&mut text, "  drift", &format!("{:?}, {} rows in the open window", model.level, model.window_rows));
     let (labels, correct) = model.recent_labels;
     if labels > 0 {
-        line(&mut text, "  recent accuracy", &format!("{} of {labels} labelled", correct));
+        line(&mut text, "  recent accuracy", &format!("{correct} of {labels} labelled"));
     }
     if let Some(waiting) = &model.training_waits_for {
         line(&mut text, "  training waits", waiting);
@@ -115,7 +115,7 @@ pub(super) fn predictions(answer: &Value) -> String {
     for one in answer["predictions"].as_array().into_iter().flatten() {
         match one["class"].as_str() {
             Some(class) => {
-                line(&mut text, class, &format!("{:.3}", one["confidence"].as_f64().unwrap_or_default()))
+                line(&mut text, class, &format!("{:.3}", one["confidence"].as_f64().unwrap_or_default()));
             }
             None => line(&mut text, "values", &one["values"].to_string()),
         }

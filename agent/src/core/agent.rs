@@ -1,5 +1,7 @@
 //! The device's state, and where each event goes.
 
+mod assignments;
+mod commands;
 mod link;
 mod slots;
 mod status;
@@ -70,6 +72,8 @@ pub struct Agent {
     next_window: u64,
     next_run: u64,
     next_heartbeat: Mono,
+    /// While the link is up and the hub has not answered: when hello is said again, and how often it was.
+    hello: Option<(Mono, u32)>,
     random: StdRng,
 }
 
@@ -144,6 +148,7 @@ impl Agent {
             versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
             next_heartbeat: now.mono.after(policy.heartbeat),
             boot: boot.boot,
+            hello: None,
             policy,
             random,
         };
@@ -167,7 +172,10 @@ impl Agent {
             Event::Labelled(label) => self.on_labelled(now, &label, &mut turn),
             Event::BadMessage => self.count(Count::BadMessages, 1),
             Event::LinkUp => self.on_link_up(now, &mut turn),
-            Event::LinkDown => self.peer.on_disconnected(),
+            Event::LinkDown => {
+                self.peer.on_disconnected();
+                self.hello = None;
+            }
             Event::FromHub(frame) => self.on_frame(now, &frame, &mut turn),
             Event::Fetched { model, generation, outcome } => {
                 self.on_fetched(now, &model, generation, outcome, &mut turn);
@@ -229,7 +237,8 @@ impl Agent {
         let windows = self.models.values().map(|model| model.window_opened.after(self.policy.window));
         let trials = self.models.values().filter_map(Model::trial_ends);
         let link = self.peer.next_deadline();
-        windows.chain(trials).chain(link).fold(self.next_heartbeat, Mono::min)
+        let hello = self.hello.map(|(at, _)| at);
+        windows.chain(trials).chain(link).chain(hello).fold(self.next_heartbeat, Mono::min)
     }
 
     fn on_command(&mut self, now: Now, command: &Command, turn: &mut Turn) -> Result<String, String> {

@@ -25,7 +25,7 @@ pub(super) fn log(note: &Note) {
             }
         },
         Note::Staged { model, version } => {
-            tracing::info!(%model, version = version.short(), "candidate staged")
+            tracing::info!(%model, version = version.short(), "candidate staged");
         }
         Note::OnTrial { model, version } => {
             tracing::info!(%model, version = version.short(), "candidate on trial");

@@ -30,7 +30,7 @@ pub(super) struct Turns {
 }
 
 enum Input {
-    Event(Event),
+    Event(Box<Event>),
     Ask(Ask),
     Stop,
 }
@@ -58,7 +58,7 @@ impl Turns {
             }
             self.act.serving.set_ready(self.agent.is_ready());
             match self.next(&cancel).await {
-                Input::Event(event) => self.agent.handle(self.clock.now(), event, &mut effects),
+                Input::Event(event) => self.agent.handle(self.clock.now(), *event, &mut effects),
                 Input::Ask(ask) => self.on_ask(ask, &mut effects),
                 Input::Stop => break,
             }
@@ -80,9 +80,9 @@ impl Turns {
             biased;
             () = cancel.cancelled() => Input::Stop,
             Some(ask) = self.from_operator.recv() => Input::Ask(ask),
-            Some(event) = from_hub(&mut self.from_hub) => Input::Event(self.translate(event)),
-            Some(event) = self.from_world.recv() => Input::Event(event),
-            () = tokio::time::sleep(due) => Input::Event(Event::Tick),
+            Some(event) = from_hub(&mut self.from_hub) => Input::Event(Box::new(self.translate(event))),
+            Some(event) = self.from_world.recv() => Input::Event(Box::new(event)),
+            () = tokio::time::sleep(due) => Input::Event(Box::new(Event::Tick)),
         }
     }
 

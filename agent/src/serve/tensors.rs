@@ -174,20 +174,15 @@ pub(super) fn to_features(data: &TensorData) -> Option<Vec<f32>> {
             $values.iter().map(|value| *value as f32).collect()
         };
     }
-    macro_rules! exact {
-        ($values:expr) => {
-            $values.iter().map(|value| f32::from(*value)).collect()
-        };
-    }
     Some(match data {
         TensorData::F32(values) => values.clone(),
         TensorData::F64(values) => cast!(values),
-        TensorData::U8(values) => exact!(values),
-        TensorData::U16(values) => exact!(values),
+        TensorData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        TensorData::U16(values) => values.iter().map(|value| f32::from(*value)).collect(),
         TensorData::U32(values) => cast!(values),
         TensorData::U64(values) => cast!(values),
-        TensorData::I8(values) => exact!(values),
-        TensorData::I16(values) => exact!(values),
+        TensorData::I8(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        TensorData::I16(values) => values.iter().map(|value| f32::from(*value)).collect(),
         TensorData::I32(values) => cast!(values),
         TensorData::I64(values) => cast!(values),
         TensorData::Bool(values) => values.iter().map(|value| f32::from(u8::from(*value))).collect(),

@@ -48,7 +48,8 @@ pub(super) fn snapshot(connection: &Connection, path: &Path) -> Result<(), Store
 /// Moves a damaged database out of the way; tells its new name.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let free = (1..=DAMAGED).map(|number| beside(path, &format!(".damaged-{number}")));
-    let target = free.clone().find(|name| !name.exists()).or_else(|| free.clone().min_by_key(modified));
+    let target =
+        free.clone().find(|name| !name.exists()).or_else(|| free.clone().min_by_key(|path| modified(path)));
     let target = target.unwrap_or_else(|| beside(path, ".damaged-1"));
     for tail in SIDE_FILES.iter().chain(&[""]) {
         let (from, to) = (beside(path, tail), beside(&target, tail));
@@ -62,7 +63,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(target)
 }
 
-fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
+fn modified(path: &Path) -> Option<std::time::SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 

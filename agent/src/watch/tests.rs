@@ -7,10 +7,12 @@ use shoal_proto::manifest::Feature;
 
 const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
 
-fn normal(rng: &mut StdRng) -> f64 {
-    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+fn normal(rng: &mut StdRng) -> f32 {
+    let (u, v): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
+    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
+
+type Change = fn(f32) -> f32;
 
 fn window(number: u64) -> WindowId {
     WindowId { incarnation: Incarnation(1), number }
@@ -20,7 +22,7 @@ fn window(number: u64) -> WindowId {
 /// a tenth is wrong.
 fn version(rng: &mut StdRng, width: usize, rows: usize) -> VersionInfo {
     let features: Vec<_> =
-        (0..width).map(|_| FeatureBaseline::of((0..rows).map(|_| f64::from(normal(rng) as f32)))).collect();
+        (0..width).map(|_| FeatureBaseline::of((0..rows).map(|_| f64::from(normal(rng))))).collect();
     let mut counts = vec![0; 2 * CONFIDENCE_BINS];
     for _ in 0..rows {
         counts[cell(rng, 0.95)] += 1;
@@ -58,9 +60,9 @@ fn cell(rng: &mut StdRng, sure: f64) -> usize {
 }
 
 /// A row of which the first feature is `change`d.
-fn row(info: &VersionInfo, rng: &mut StdRng, change: impl Fn(f64) -> f64) -> Observation {
-    let mut features: Vec<f32> = info.baseline.features.iter().map(|_| normal(rng) as f32).collect();
-    features[0] = change(f64::from(features[0])) as f32;
+fn row(info: &VersionInfo, rng: &mut StdRng, change: impl Fn(f32) -> f32) -> Observation {
+    let mut features: Vec<f32> = info.baseline.features.iter().map(|_| normal(rng)).collect();
+    features[0] = change(features[0]);
     let (class, confidence) = answer(rng, 0.95);
     Observation {
         model: info.record.model.clone(),
@@ -79,7 +81,7 @@ fn closed(
     info: &VersionInfo,
     rng: &mut StdRng,
     rows: u64,
-    change: impl Fn(f64) -> f64,
+    change: impl Fn(f32) -> f32,
 ) -> (WindowSummary, Vec<Finding>) {
     let mut watch = Watch::new(info, window(0), WallMs(0));
     for _ in 0..rows {
@@ -114,7 +116,7 @@ fn false_alarms_keep_to_the_stated_rate() {
 fn shifts_are_found_within_a_window_of_500() {
     let mut rng = StdRng::seed_from_u64(12);
     let info = version(&mut rng, 20, 2_000);
-    let changes: [(&str, fn(f64) -> f64); 4] =
+    let changes: [(&str, Change); 4] =
         [("+0.5 sd", |x| x + 0.5), ("-1 sd", |x| x - 1.0), ("sd x 2", |x| x * 2.0), ("sd / 2", |x| x / 2.0)];
     for (name, change) in changes {
         let mut found = 0;
@@ -145,7 +147,8 @@ fn what_is_immaterial_is_not_said_however_many_rows() {
 fn each_monitor_finds_its_own() {
     let mut rng = StdRng::seed_from_u64(14);
     let info = version(&mut rng, 4, 2_000);
-    let cases: [(Monitor, fn(&mut Observation, u64)); 4] = [
+    type Break = fn(&mut Observation, u64);
+    let cases: [(Monitor, Break); 4] = [
         (Monitor::Missing, |row, i| {
             if i % 8 == 0 {
                 row.features = vec![f32::NAN, 0.1, 0.2, -0.1].into();
@@ -232,7 +235,7 @@ fn own_reference_decides_and_the_baseline_counts() {
     let mut rng = StdRng::seed_from_u64(18);
     let mut info = version(&mut rng, 2, 2_000);
     let mut features = info.baseline.features.clone();
-    features[0] = FeatureBaseline::of((0..2_000).map(|_| f64::from((normal(&mut rng) + 1.0) as f32)));
+    features[0] = FeatureBaseline::of((0..2_000).map(|_| f64::from(normal(&mut rng) + 1.0)));
     info.reference = Arc::new(Baseline { features, ..(*info.baseline).clone() });
     let (summary, findings) = closed(&info, &mut rng, 500, |x| x + 1.0);
     assert_eq!((summary.level, findings), (DriftLevel::Stable, Vec::new()));

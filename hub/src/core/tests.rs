@@ -6,6 +6,8 @@ use crate::testing::{FakeDevice, World, at, model, package};
 use shoal_proto::decision::{RollbackReason, SlotEnd};
 use shoal_proto::fact::{Artifact, Fact, Facts, Inventory};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, RolloutId};
+use shoal_proto::message::Cursor;
+use shoal_proto::op::Chain;
 use shoal_proto::sync;
 use shoal_proto::time::WallMs;
 use std::collections::BTreeMap;
@@ -233,7 +235,8 @@ fn duplicates_and_disorder_change_nothing() {
     let frames = |device: &mut FakeDevice| {
         let mut all = vec![device.hello()];
         device.slot(Digest::of(b"v"), 0, None);
-        device.peer.on_ack(at(1).mono, None, Incarnation(9), &mut Vec::new()).unwrap();
+        let start = Cursor { incarnation: Incarnation(1), seq: 0, chain: Chain::default() };
+        device.peer.on_ack(at(1).mono, Some(start), Incarnation(9), &mut Vec::new()).unwrap();
         all.extend(device.say(at(1)));
         device.slot(Digest::of(b"w"), 3, None);
         all.extend(device.say(at(10)));

@@ -1,8 +1,7 @@
 //! Snapshots: cutting a document into parts, and knowing when all of one have arrived.
 //!
-//! A part names the span of keys that it holds in full. Parts of different sendings fit together,
-//! though the document changed between them: what changed is either in the log after the snapshot's
-//! seq, or came from the reader itself.
+//! A part names the span of keys that it holds in full. Parts of different sendings with the same seq
+//! fit together, though the document changed between them: what changed came from the reader itself.
 
 use super::{BATCH_BYTES, MAX_SNAPSHOT_PARTS};
 use crate::document::{Document, Entry, Slot};
@@ -10,7 +9,8 @@ use crate::id::Incarnation;
 use crate::message::{Cursor, Payload};
 use crate::op::Chain;
 
-/// The parts of a snapshot that stands for the log up to `seq`.
+/// The parts of a snapshot. `seq` is the writer's last: a reader must not hold what its cursor does
+/// not show, or a writer that is restored later goes unnoticed.
 pub(super) fn cut(document: &Document, (seq, chain): (u64, Chain), reader: Incarnation) -> Vec<Payload> {
     let mut parts: Vec<Vec<Entry>> = vec![Vec::new()];
     let mut bytes = 0;

@@ -4,7 +4,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    // Both `cargo demo --json` and `cargo demo -- --json` reach us: the alias ends in `--` itself.
+    if args.get(1).is_some_and(|first| first == "--") {
+        args.remove(1);
+    }
     match args.get(1).and_then(|part| part.to_str()) {
         Some("agent") => {
             let program = std::env::current_exe().unwrap_or_default();

@@ -86,6 +86,10 @@ impl Table {
     }
 
     /// Columns that are numbers wherever they hold anything.
+    fn varies(&self, at: usize) -> bool {
+        self.rows.iter().any(|row| row[at] != self.rows[0][at])
+    }
+
     fn numeric(&self, column: usize) -> bool {
         self.rows.iter().all(|row| row[column].is_empty() || row[column].parse::<f32>().is_ok())
             && self.rows.iter().any(|row| !row[column].is_empty())
@@ -129,6 +133,7 @@ impl Recording {
             .iter()
             .enumerate()
             .filter(|(at, name)| *at != column && train.numeric(*at) && stream.head.contains(name))
+            .filter(|(at, _)| train.varies(*at)) // a constant tells nothing, and out there it may be none
             .map(|(_, name)| name.clone())
             .collect();
         if classes.len() < 2 || features.is_empty() {

@@ -137,14 +137,14 @@ impl Fleet {
         } else {
             String::new()
         };
-        let site = if self.agents.len() % 2 == 0 { "lyon" } else { "oslo" };
+        let site = if self.agents.len().is_multiple_of(2) { "lyon" } else { "oslo" };
         let text = format!(
             "[device]\nid = \"{id}\"\ntags = {{ site = \"{site}\" }}\n[state]\ndir = \"state\"\n\
              [serve]\nhttp = \"127.0.0.1:0\"\n[control]\nsocket = \"c.sock\"\n\
              [hub]\nbroker = \"{}\"\nartifacts = \"{}\"\n{local}\
              [[model]]\npackage = \"{}\"\n\
              [watch]\nwindow_rows = {}\nwindow_s = 60\nheartbeat_s = 2\n\
-             [retrain]\nmin_labels = {}\ncooldown_s = 2\n\
+             [retrain]\nmin_labels = {}\ncooldown_s = 2\nholdout_share = 0.4\n\
              [trial]\nmin_requests = 60\nmin_labels = 20\nmax_s = 60\n\
              [trust]\nrelease_keys = [\"{}\"]\n",
             self.broker,

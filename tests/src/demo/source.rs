@@ -61,7 +61,7 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum Kind {
-    Nose { device: Device, course: Course },
+    Nose { device: Box<Device>, course: Course },
     Recorded { rows: Vec<(Vec<f32>, usize)> },
 }
 
@@ -98,7 +98,7 @@ impl World {
         let random = ChaCha8Rng::seed_from_u64(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (kind, classes) = match self {
             Self::Nose { seed } => {
-                let device = Device::new(*seed, id, OLDEST);
+                let device = Box::new(Device::new(*seed, id, OLDEST));
                 (Kind::Nose { device, course }, GASES.iter().map(|gas| (*gas).to_owned()).collect())
             }
             Self::Recorded(recording) => {

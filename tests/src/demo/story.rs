@@ -139,7 +139,7 @@ impl Stage {
             fleet.add_agent(&format!("rig-{id:02}"), &package, pace).await?;
         }
         let summary = Summary { devices, ..Summary::default() };
-        let scores = vec![Scores::default(); 0];
+        let scores = Vec::new();
         Ok(Self { teller, fleet, world, course, scores, summary, model, label })
     }
 

@@ -1,18 +1,16 @@
 //! The world: a virtual clock, a lossy network, and processes that crash.
 
 use super::disk::{DeviceDisk, HubDisk};
-use super::invariant::{BAD, Seen, invariant_persist_comes_first};
+use super::invariant::{Seen, invariant_persist_comes_first};
 use super::models::{NAME, Version};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use shoal_agent::core::{self as device, Agent, Effect, Event, Labelled, Observation, Policy, Trained};
-use shoal_hub::core::rollout::{AbortThreshold, RolloutWish, Strategy};
 use shoal_hub::core::{self as hub, Hub, Request};
 use shoal_proto::decision::Evidence;
-use shoal_proto::fact::{Facts, TrialPolicy};
+use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::time::{Mono, Now, WallMs};
-use shoal_proto::topic::{Topic, Up};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -54,8 +52,8 @@ pub struct Outcome {
 }
 
 #[derive(Debug)]
-enum Happening {
-    Device(usize, u64, Event),
+pub(super) enum Happening {
+    Device(usize, u64, Box<Event>),
     ToHub(String, Vec<u8>),
     Rows(usize),
     Fault,
@@ -64,37 +62,38 @@ enum Happening {
     DeviceTick(usize, u64),
 }
 
-struct Board {
-    id: DeviceId,
-    disk: DeviceDisk,
-    agent: Option<Agent>,
+pub(super) struct Board {
+    pub(super) id: DeviceId,
+    pub(super) disk: DeviceDisk,
+    pub(super) agent: Option<Agent>,
     /// Counts the lives, so that answers to an earlier one are dropped.
-    life: u64,
-    linked: bool,
-    serving: Option<Digest>,
-    poisoned: bool,
+    pub(super) life: u64,
+    pub(super) linked: bool,
+    pub(super) serving: Option<Digest>,
+    pub(super) poisoned: bool,
 }
 
 /// One history.
 pub struct World {
-    seed: u64,
-    random: ChaCha8Rng,
-    now: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    order: u64,
-    boards: Vec<Board>,
-    hub: Hub,
-    hub_disk: HubDisk,
-    versions: BTreeMap<Digest, Version>,
-    pushed: Vec<Digest>,
-    seen: Seen,
-    trace: VecDeque<String>,
-    healed: bool,
-    loss: f64,
-    sabotage: Sabotage,
-    canary: u32,
-    outcome: Outcome,
-    requests: u64,
+    pub(super) seed: u64,
+    pub(super) random: ChaCha8Rng,
+    pub(super) now: u64,
+    pub(super) queue: BTreeMap<(u64, u64), Happening>,
+    pub(super) order: u64,
+    pub(super) boards: Vec<Board>,
+    pub(super) hub: Hub,
+    pub(super) hub_disk: HubDisk,
+    pub(super) versions: BTreeMap<Digest, Version>,
+    pub(super) pushed: Vec<Digest>,
+    pub(super) seen: Seen,
+    pub(super) trace: VecDeque<String>,
+    pub(super) healed: bool,
+    pub(super) quiet: bool,
+    pub(super) loss: f64,
+    pub(super) sabotage: Sabotage,
+    pub(super) canary: u32,
+    pub(super) outcome: Outcome,
+    pub(super) requests: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -133,6 +132,7 @@ impl World {
             seen: Seen::default(),
             trace: VecDeque::new(),
             healed: false,
+            quiet: false,
             loss,
             sabotage,
             canary: if sabotage == Sabotage::NoCanary { 100 } else { 1 },
@@ -188,6 +188,11 @@ impl World {
             self.link(at, true)?;
         }
         let bound = self.now + REST_S * 1_000;
+        while self.now < bound && !self.are_rollouts_over() {
+            let step = self.now + 5_000;
+            self.run_until(step)?;
+        }
+        self.quiet = true; // trials need rows; when they are over, the world may come to rest
         while self.now < bound && !self.is_at_rest() {
             let step = self.now + 5_000;
             self.run_until(step)?;
@@ -197,16 +202,16 @@ impl World {
         Ok(())
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now { mono: Mono::from_millis(self.now), wall: WallMs(1_800_000_000_000 + self.now) }
     }
 
-    fn later(&mut self, ms: u64, what: Happening) {
+    pub(super) fn later(&mut self, ms: u64, what: Happening) {
         self.order += 1;
         self.queue.insert((self.now + ms, self.order), what);
     }
 
-    fn note(&mut self, line: String) {
+    pub(super) fn note(&mut self, line: String) {
         self.trace.push_back(format!("{:>8} ms  {line}", self.now));
         while self.trace.len() > TRACE {
             self.trace.pop_front();
@@ -227,7 +232,7 @@ impl World {
     fn happen(&mut self, what: Happening) -> Result<(), String> {
         match what {
             Happening::Device(at, life, event) if self.boards[at].life == life => {
-                self.device_event(at, event)
+                self.device_event(at, *event)
             }
             Happening::DeviceTick(at, life) if self.boards[at].life == life => {
                 self.device_event(at, Event::Tick)
@@ -321,14 +326,18 @@ impl World {
                     self.boards[at].disk.commit(records);
                 }
             }
-            Effect::Publish { topic, frame } => self.to_hub(at, topic, frame),
+            Effect::Publish { topic, frame } => self.send_to_hub(at, topic, frame),
             Effect::Fetch { model, generation, version, .. } => {
                 let delay = self.random.random_range(100..20_000);
                 let info = self.versions[&version].info.clone();
                 self.boards[at].disk.versions.insert(version, info.clone());
                 self.later(
                     delay,
-                    Happening::Device(at, life, Event::Fetched { model, generation, outcome: Ok(info) }),
+                    Happening::Device(
+                        at,
+                        life,
+                        Box::new(Event::Fetched { model, generation, outcome: Ok(info) }),
+                    ),
                 );
             }
             Effect::Admit { version } => {
@@ -338,7 +347,10 @@ impl World {
                 }
                 let outcome = if ok { Ok(()) } else { Err("the engine panics on it".to_owned()) };
                 let delay = self.random.random_range(10..2_000);
-                self.later(delay, Happening::Device(at, life, Event::Admitted { version, outcome }));
+                self.later(
+                    delay,
+                    Happening::Device(at, life, Box::new(Event::Admitted { version, outcome })),
+                );
             }
             Effect::Serve { model, version } => {
                 self.seen.invariant_admitted_before_served(&id, version)?;
@@ -347,7 +359,7 @@ impl World {
                 self.boards[at].serving = Some(version);
                 self.later(
                     50,
-                    Happening::Device(at, life, Event::Serving { model, version, outcome: Ok(()) }),
+                    Happening::Device(at, life, Box::new(Event::Serving { model, version, outcome: Ok(()) })),
                 );
             }
             Effect::Train(job) => {
@@ -355,7 +367,7 @@ impl World {
                 let outcome = self.train(at, &job);
                 self.later(
                     delay,
-                    Happening::Device(at, life, Event::TrainingEnded { run: job.run, outcome }),
+                    Happening::Device(at, life, Box::new(Event::TrainingEnded { run: job.run, outcome })),
                 );
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
@@ -397,7 +409,8 @@ impl World {
     /// Ten rows and their labels; after a while the world drifts.
     fn rows(&mut self, at: usize) -> Result<(), String> {
         self.later(1_000, Happening::Rows(at));
-        let Some(version) = self.boards[at].serving.filter(|_| self.boards[at].agent.is_some()) else {
+        let alive = self.boards[at].agent.is_some() && !self.quiet;
+        let Some(version) = self.boards[at].serving.filter(|_| alive) else {
             return Ok(());
         };
         let model = ModelName::new(NAME).expect("a legal name");
@@ -423,75 +436,6 @@ impl World {
             self.device_event(at, Event::Labelled(label))?;
         }
         Ok(())
-    }
-
-    /// The network loses, doubles and reorders.
-    fn to_hub(&mut self, at: usize, topic: Up, frame: Vec<u8>) {
-        let topic = Topic::Up(self.boards[at].id.clone(), topic).to_string();
-        for delay in self.deliveries(self.boards[at].linked) {
-            self.later(delay, Happening::ToHub(topic.clone(), frame.clone()));
-        }
-    }
-
-    fn deliveries(&mut self, linked: bool) -> Vec<u64> {
-        if self.healed {
-            return if linked { vec![20] } else { Vec::new() };
-        }
-        let mut delays = Vec::new();
-        for chance in [1.0 - self.loss, self.loss / 2.0] {
-            if linked && self.random.random_bool(chance) {
-                delays.push(self.random.random_range(10..8_000));
-            }
-        }
-        self.outcome.meddled += u64::from(delays.len() != 1);
-        delays
-    }
-
-    fn hub_event(&mut self, event: hub::Event) -> Result<(), String> {
-        let now = self.now();
-        let mut effects = Vec::new();
-        self.hub.handle(now, event, &mut effects);
-        for effect in effects {
-            match effect {
-                hub::Effect::Persist(records) => self.hub_disk.commit(records),
-                hub::Effect::Publish { topic: Topic::Down(id, _), frame } => {
-                    let Some(at) = self.boards.iter().position(|board| board.id == id) else { continue };
-                    let life = self.boards[at].life;
-                    for delay in self.deliveries(self.boards[at].linked) {
-                        self.later(delay, Happening::Device(at, life, Event::FromHub(frame.clone())));
-                    }
-                }
-                hub::Effect::Publish { topic, .. } => return Err(format!("the hub published to {topic}")),
-                hub::Effect::Reply { outcome: Err(refusal), .. } => {
-                    self.note(format!("hub refuses: {refusal}"))
-                }
-                hub::Effect::Reply { .. } => {}
-                hub::Effect::Note(said) => self.note(format!("hub {said:?}").chars().take(160).collect()),
-            }
-        }
-        Ok(())
-    }
-
-    fn request(&mut self, request: Request) -> Result<(), String> {
-        self.requests += 1;
-        self.hub_event(hub::Event::Request { number: self.requests, request })
-    }
-
-    fn roll_out(&mut self, at: usize) -> Result<(), String> {
-        let wish = RolloutWish {
-            model: ModelName::new(NAME).expect("a legal name"),
-            version: self.pushed[at].to_string(),
-            strategy: Strategy {
-                canary: self.canary,
-                soak_s: 5,
-                deadline_s: 300,
-                success_percentage: 90.0,
-                abort: AbortThreshold::default(),
-                trial: TrialPolicy { min_requests: 20, min_labels: 25, max_s: 200, ..TrialPolicy::default() },
-            },
-            selector: BTreeMap::new(),
-        };
-        self.request(Request::CreateRollout(Box::new(wish)))
     }
 
     /// A crash, a restart, or a link that goes or comes.
@@ -524,38 +468,6 @@ impl World {
                 let up = !self.boards[at].linked;
                 self.link(at, up)
             }
-        }
-    }
-
-    fn is_at_rest(&self) -> bool {
-        let told = self.boards.iter().all(|board| {
-            board.agent.as_ref().is_some_and(|agent| agent.status(self.now()).outbox == 0)
-                && board.agent.as_ref().map(Agent::document_bytes)
-                    == Some(self.hub_disk.document(&board.id).to_bytes())
-        });
-        told && self.hub_disk.rollouts().count() == 3
-            && self.hub_disk.rollouts().all(|rollout| !rollout.is_running())
-    }
-
-    /// Liveness: both replicas of every document are equal, every rollout has ended, and no device is left
-    /// on a bad version of the hub's.
-    fn invariant_all_is_told(&self) -> Result<(), String> {
-        for board in &self.boards {
-            let Some(agent) = &board.agent else { return Err(format!("{} is down", board.id)) };
-            let hub = self.hub_disk.document(&board.id);
-            if agent.document_bytes() != hub.to_bytes() {
-                return Err(format!("all_is_told: {} and the hub differ after healing", board.id));
-            }
-            for (_, slot) in Facts(&hub).slots() {
-                let version = &self.versions[&slot.champion];
-                if version.info.manifest.lineage.is_none() && version.quality < BAD {
-                    return Err(format!("all_is_told: {} is left on {}", board.id, version.info.record.name));
-                }
-            }
-        }
-        match self.hub_disk.rollouts().find(|rollout| rollout.is_running()) {
-            Some(rollout) => Err(format!("all_is_told: rollout {} never ends", rollout.id)),
-            None => Ok(()),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::super::effect::{Effect, Note, Record};
 use super::{Agent, Turn};
+use rand::RngCore as _;
 use shoal_proto::fact::Count;
 use shoal_proto::message::{Exchange, Hello};
+use shoal_proto::sync::{RESEND_FIRST, RESEND_LAST};
 use shoal_proto::time::Now;
 use shoal_proto::topic::Up;
 use shoal_proto::wire;
@@ -11,6 +13,11 @@ use shoal_proto::wire;
 impl Agent {
     pub(super) fn on_link_up(&mut self, now: Now, turn: &mut Turn) {
         self.peer.on_disconnected();
+        self.say_hello(now, 0, turn);
+    }
+
+    /// A hello may be lost, or come before the hub listens: it is said until the hub answers, ever slower.
+    fn say_hello(&mut self, now: Now, tries: u32, turn: &mut Turn) {
         let hello = Hello {
             device: self.policy.device.clone(),
             incarnation: self.peer.log.replica.incarnation,
@@ -22,6 +29,9 @@ impl Agent {
             wall: now.wall,
         };
         publish(Up::Hello, &hello, turn);
+        let span = RESEND_FIRST.saturating_mul(1 << tries.min(16)).min(RESEND_LAST);
+        let jitter = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
+        self.hello = Some((now.mono.after(span / 2 + span.mul_f64(jitter) / 2), tries.saturating_add(1)));
     }
 
     pub(super) fn on_frame(&mut self, now: Now, frame: &[u8], turn: &mut Turn) {
@@ -54,10 +64,14 @@ impl Agent {
 
     /// Says what is due. The shell publishes it after the records of this turn are on disk.
     pub(super) fn speak(&mut self, now: Now, turn: &mut Turn) {
+        match self.hello {
+            Some(_) if self.peer.is_connected() => self.hello = None,
+            Some((at, tries)) if at <= now.mono => self.say_hello(now, tries, turn),
+            Some(_) | None => {}
+        }
         if self.peer.next_deadline().is_none_or(|due| due > now.mono) {
             return;
         }
-        use rand::RngCore as _;
         let jitter = self.random.next_u32();
         for message in self.peer.poll(now.mono, now.wall, jitter, &self.document) {
             publish(Up::Sync, &message, turn);

@@ -7,7 +7,7 @@ use super::super::trial::{Trial, TrialVerdict};
 use super::{Agent, Model, Turn};
 use crate::watch::Watch;
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
-use shoal_proto::fact::{Assignment, Condemnation, Fact, TrialPolicy};
+use shoal_proto::fact::{Condemnation, Fact, TrialPolicy};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::infer::ModelOut;
 use shoal_proto::time::{Mono, Now};
@@ -63,7 +63,14 @@ impl Agent {
         }
     }
 
-    fn open_model(&mut self, now: Now, name: ModelName, slot: Slot, watch: Option<Watch>, turn: &mut Turn) {
+    pub(super) fn open_model(
+        &mut self,
+        now: Now,
+        name: ModelName,
+        slot: Slot,
+        watch: Option<Watch>,
+        turn: &mut Turn,
+    ) {
         let serving = slot.serving();
         let Some(info) = self.versions.get(&serving).cloned() else {
             let reason = "the version is not on disk".to_owned();
@@ -138,7 +145,12 @@ impl Agent {
         }
     }
 
-    fn reason_against(&self, name: &ModelName, version: Digest, revert: bool) -> Option<Rejection> {
+    pub(super) fn reason_against(
+        &self,
+        name: &ModelName,
+        version: Digest,
+        revert: bool,
+    ) -> Option<Rejection> {
         let condemned = self.facts().condemned();
         if let Some(reason) = condemned.get(&version).filter(|_| !revert) {
             return Some(Rejection::Condemned { reason: reason.clone() });
@@ -315,97 +327,6 @@ impl Agent {
         self.forget_versions(turn);
     }
 
-    /// Takes up what the hub wishes, newest generation only.
-    pub(super) fn on_assignments(&mut self, now: Now, turn: &mut Turn) {
-        for (name, generation, assignment) in self.facts().assignments() {
-            let Some(model) = self.models.get(&name) else { continue };
-            if generation > model.slot.applied_generation {
-                self.apply_assignment(now, &name, generation, &assignment, turn);
-            }
-        }
-    }
-
-    fn apply_assignment(
-        &mut self,
-        now: Now,
-        name: &ModelName,
-        generation: u64,
-        assignment: &Assignment,
-        turn: &mut Turn,
-    ) {
-        let version = assignment.version;
-        let source = Source::Hub { generation, rollout: assignment.rollout.clone() };
-        let Some(model) = self.models.get_mut(name) else { return };
-        model.slot.applied_generation = generation;
-        match model.slot.candidate.as_mut() {
-            Some(candidate) if candidate.version == version && !assignment.revert => {
-                candidate.source = source;
-                candidate.policy = assignment.trial;
-                return self.remember_slot(now, name, turn);
-            }
-            Some(candidate) if candidate.state == SlotState::OnTrial => {
-                self.roll_back(now, name, RollbackReason::Hub, false, turn);
-            }
-            Some(_) | None => model.slot.candidate = None,
-        }
-        let Some(model) = self.models.get_mut(name) else { return };
-        if model.slot.champion == version {
-            let (policy, revert) = (assignment.trial, assignment.revert);
-            let (state, trial) = (SlotState::Staged, Trial::default());
-            model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
-            model.slot.end(SlotEnd::Confirmed, now.wall);
-            return self.remember_slot(now, name, turn);
-        }
-        if self.versions.contains_key(&version) {
-            return self.stage(now, name, version, source, assignment.trial, assignment.revert, turn);
-        }
-        let (policy, revert) = (assignment.trial, assignment.revert);
-        let (state, trial) = (SlotState::Staged, Trial::default());
-        model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
-        self.remember_slot(now, name, turn);
-        if let Some(rejection) = self.reason_against(name, version, revert) {
-            return self.reject(now, name, rejection, turn);
-        }
-        match assignment.artifact.clone() {
-            Some(artifact) => {
-                let model = name.clone();
-                turn.effects.push(Effect::Note(Note::Staged { model: model.clone(), version }));
-                turn.effects.push(Effect::Fetch { model, generation, version, artifact });
-            }
-            None => {
-                let reason = "the version is not on this device and the hub names no source".into();
-                self.reject(now, name, Rejection::PackageRefused { reason }, turn);
-            }
-        }
-    }
-
-    pub(super) fn on_fetched(
-        &mut self,
-        now: Now,
-        name: &ModelName,
-        generation: u64,
-        outcome: Result<VersionInfo, Rejection>,
-        turn: &mut Turn,
-    ) {
-        let candidate = self.models.get(name).and_then(|model| model.slot.candidate.clone());
-        let wanted = candidate.filter(|candidate| {
-            matches!(candidate.source, Source::Hub { generation: wanted, .. } if wanted == generation)
-                && candidate.state == SlotState::Staged
-        });
-        match (wanted, outcome) {
-            (Some(candidate), Ok(info)) => {
-                let (version, source) = (info.version, candidate.source);
-                self.take_version(now, info, turn);
-                self.stage(now, name, version, source, candidate.policy, candidate.revert, turn);
-            }
-            (Some(_), Err(rejection)) => self.reject(now, name, rejection, turn),
-            (None, Ok(info)) if !self.versions.contains_key(&info.version) => {
-                turn.effects.push(Effect::Remove { version: info.version });
-            }
-            (None, Ok(_) | Err(_)) => {}
-        }
-    }
-
     /// The hub's word on versions that serve: a condemned candidate goes at once, a condemned champion
     /// gives way to the previous version.
     pub(super) fn on_condemnations(&mut self, now: Now, turn: &mut Turn) {
@@ -429,74 +350,6 @@ impl Agent {
                 self.roll_back(now, &name, RollbackReason::Hub, false, turn);
             }
         }
-    }
-
-    fn go_back(&mut self, now: Now, name: &ModelName, source: Source, turn: &mut Turn) -> Option<Digest> {
-        let previous = self.models.get(name)?.slot.previous?;
-        let policy = self.policy.trial;
-        self.stage(now, name, previous, source, policy, true, turn);
-        Some(previous)
-    }
-
-    pub(super) fn on_rollback_command(
-        &mut self,
-        now: Now,
-        name: &ModelName,
-        turn: &mut Turn,
-    ) -> Result<String, String> {
-        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
-        let champion = model.slot.champion;
-        if let Some(candidate) = &model.slot.candidate {
-            let version = candidate.version;
-            if candidate.state == SlotState::OnTrial {
-                self.roll_back(now, name, RollbackReason::Command, true, turn);
-                return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
-            }
-            return Err(format!(
-                "candidate {} is being staged; try again when it is on trial",
-                version.short()
-            ));
-        }
-        let previous = self
-            .go_back(now, name, Source::Local, turn)
-            .ok_or_else(|| format!("model `{name}` has no previous version"))?;
-        let word = Condemnation { holds: true, reason: RollbackReason::Command.to_string() };
-        self.fact(now, Fact::Condemned(champion, word), turn);
-        Ok(format!("{} is taken back, {} serves", champion.short(), previous.short()))
-    }
-
-    pub(super) fn on_promote_command(
-        &mut self,
-        now: Now,
-        name: &ModelName,
-        version: Digest,
-        turn: &mut Turn,
-    ) -> Result<String, String> {
-        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
-        if !self.versions.contains_key(&version) {
-            return Err(format!("version {} is not on this device", version.short()));
-        }
-        if model.slot.candidate.is_some() || model.slot.champion == version {
-            return Err("the version serves already, or a candidate is in the slot".into());
-        }
-        let policy = self.policy.trial;
-        self.stage(now, name, version, Source::Local, policy, false, turn);
-        Ok(format!("{} goes on trial", version.short()))
-    }
-
-    pub(super) fn on_installed(
-        &mut self,
-        now: Now,
-        info: VersionInfo,
-        turn: &mut Turn,
-    ) -> Result<String, String> {
-        let (name, version) = (info.record.model.clone(), info.version);
-        self.take_version(now, info, turn);
-        if self.models.contains_key(&name) {
-            return self.on_promote_command(now, &name, version, turn);
-        }
-        self.open_model(now, name.clone(), Slot::new(version), None, turn);
-        Ok(format!("{} is admitted and will serve as `{name}`", version.short()))
     }
 
     /// Deletes versions that no slot refers to.

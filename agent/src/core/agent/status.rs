@@ -136,8 +136,8 @@ impl Agent {
     pub(super) fn write_health(&mut self, now: Now, turn: &mut Turn) {
         let training = self
             .models
-            .iter()
-            .map(|(name, _)| match self.decide_training(now, name, Trigger::Drift) {
+            .keys()
+            .map(|name| match self.decide_training(now, name, Trigger::Drift) {
                 Ok(()) => format!("{name}: starting"),
                 Err(waiting) => format!("{name}: {waiting}"),
             })

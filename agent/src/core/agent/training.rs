@@ -3,7 +3,7 @@
 use super::super::effect::{Effect, Note, TrainJob};
 use super::super::event::Trained;
 use super::super::gate;
-use super::{Agent, Turn};
+use super::{Agent, Model, Turn};
 use shoal_proto::decision::{Rejection, RunRecord, Source, Trigger, Verdict};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::id::{Digest, ModelName};
@@ -82,7 +82,7 @@ impl Agent {
         // Where labels show that answers are wrong, waiting is the dearer mistake.
         let most = if model.watch.error_level() == DriftLevel::Drift { 1 } else { MAX_DOUBLINGS };
         let doublings = model.slot.refused_in_a_row.min(most);
-        let (have, need) = (model.slot.labels_since_run, self.policy.min_labels << doublings);
+        let (have, need) = (model.slot.labels_since_run, self.labels_for_a_run(model) << doublings);
         if have < need {
             return Err(Waiting::Labels { have, need });
         }
@@ -91,6 +91,17 @@ impl Agent {
             return Err(Waiting::Cooldown { left: self.policy.cooldown - rested });
         }
         Ok(())
+    }
+
+    /// Labels that make a run worth its while: a holdout of rows that no earlier run has seen must be large
+    /// enough for the gate.
+    fn labels_for_a_run(&self, model: &Model) -> u64 {
+        let info = self.versions.get(&model.slot.champion);
+        let holdout = info.map_or(0, |info| info.manifest.gate.min_holdout);
+        let share = self.policy.holdout_share.max(0.01);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 2^32 / 0.01")]
+        let for_the_gate = (f64::from(holdout) / share).ceil() as u64;
+        self.policy.min_labels.max(for_the_gate)
     }
 
     pub(super) fn consider_training(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {

@@ -268,8 +268,13 @@ impl World {
                 }
             };
             self.say(|world| {
-                let cursor = world.nodes[side].peer.cursor().map(|cursor| cursor.seq);
-                format!("{:?} takes a message: {outcome:?}, stands at {cursor:?}", SIDES[side])
+                let peer = &world.nodes[side].peer;
+                let cursor = peer.cursor().map(|cursor| (cursor.seq, cursor.is_lost()));
+                let (base, last) = (peer.log.base().0, peer.log.last().0);
+                format!(
+                    "{:?} takes a message: {outcome:?}, stands at {cursor:?}, log {base}..{last}",
+                    SIDES[side]
+                )
             });
             self.note(side, outcome);
             self.commit(side, records);

@@ -1,0 +1,85 @@
+//! What the operator of the device asks.
+
+use super::super::event::VersionInfo;
+use super::super::slot::Slot;
+use super::{Agent, Turn};
+use shoal_proto::decision::{RollbackReason, SlotState, Source};
+use shoal_proto::fact::{Condemnation, Fact};
+use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::time::Now;
+
+impl Agent {
+    pub(super) fn go_back(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        source: Source,
+        turn: &mut Turn,
+    ) -> Option<Digest> {
+        let previous = self.models.get(name)?.slot.previous?;
+        let policy = self.policy.trial;
+        self.stage(now, name, previous, source, policy, true, turn);
+        Some(previous)
+    }
+
+    pub(super) fn on_rollback_command(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        let champion = model.slot.champion;
+        if let Some(candidate) = &model.slot.candidate {
+            let version = candidate.version;
+            if candidate.state == SlotState::OnTrial {
+                self.roll_back(now, name, RollbackReason::Command, true, turn);
+                return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
+            }
+            return Err(format!(
+                "candidate {} is being staged; try again when it is on trial",
+                version.short()
+            ));
+        }
+        let previous = self
+            .go_back(now, name, Source::Local, turn)
+            .ok_or_else(|| format!("model `{name}` has no previous version"))?;
+        let word = Condemnation { holds: true, reason: RollbackReason::Command.to_string() };
+        self.fact(now, Fact::Condemned(champion, word), turn);
+        Ok(format!("{} is taken back, {} serves", champion.short(), previous.short()))
+    }
+
+    pub(super) fn on_promote_command(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        version: Digest,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        if !self.versions.contains_key(&version) {
+            return Err(format!("version {} is not on this device", version.short()));
+        }
+        if model.slot.candidate.is_some() || model.slot.champion == version {
+            return Err("the version serves already, or a candidate is in the slot".into());
+        }
+        let policy = self.policy.trial;
+        self.stage(now, name, version, Source::Local, policy, false, turn);
+        Ok(format!("{} goes on trial", version.short()))
+    }
+
+    pub(super) fn on_installed(
+        &mut self,
+        now: Now,
+        info: VersionInfo,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        let (name, version) = (info.record.model.clone(), info.version);
+        self.take_version(now, info, turn);
+        if self.models.contains_key(&name) {
+            return self.on_promote_command(now, &name, version, turn);
+        }
+        self.open_model(now, name.clone(), Slot::new(version), None, turn);
+        Ok(format!("{} is admitted and will serve as `{name}`", version.short()))
+    }
+}
