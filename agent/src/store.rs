@@ -3,6 +3,7 @@
 //! `state.db` holds what the device must never forget, `samples.db` what it may lose. They are two
 //! files so that samples can never starve state. One writer thread each, with group commit.
 
+mod ballast;
 mod reader;
 mod recover;
 mod samples;

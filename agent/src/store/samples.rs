@@ -3,6 +3,7 @@
 //! It may be lost without harm to serving: capture never waits and is counted when dropped. A label
 //! is different: it is acknowledged when it is on disk.
 
+use super::ballast::Ballast;
 use super::samples_rows::{self as rows, Joined, LabelOutcome, LabelRow, MIGRATIONS, SampleRow};
 use super::{StoreError, recover, schema};
 use rusqlite::{Connection, TransactionBehavior};
@@ -125,7 +126,8 @@ pub struct SamplesDb {
 }
 
 impl SamplesDb {
-    /// Opens `samples.db` in a folder, to grow to `quota_bytes` at most.
+    /// Opens `samples.db` in a folder, to grow to `quota_bytes` at most; ballast and log beside it take
+    /// up to a quarter more, 3 MiB at most.
     ///
     /// A damaged file is set aside and an empty one begun.
     pub fn open(dir: &Path, quota_bytes: u64) -> Result<(Self, LateJoins), StoreError> {
@@ -140,7 +142,14 @@ impl SamplesDb {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (late, late_joins) = mpsc::channel(LATE_QUEUE);
         let counters = Arc::new(Counters::default());
-        let mut writer = Writer { connection, quota, late, counters: Arc::clone(&counters), full_sync: true };
+        let mut writer = Writer {
+            connection,
+            quota,
+            ballast: Ballast::new(&path, rows::ballast_bytes(quota_bytes)),
+            late,
+            counters: Arc::clone(&counters),
+            full_sync: true,
+        };
         let thread = std::thread::Builder::new()
             .name("samples-writer".into())
             .spawn(move || writer.run(queue))
@@ -217,6 +226,7 @@ impl Drop for SamplesDb {
 struct Writer {
     connection: Connection,
     quota: rows::Quota,
+    ballast: Ballast,
     late: mpsc::Sender<Joined>,
     counters: Arc<Counters>,
     full_sync: bool,
@@ -258,8 +268,27 @@ impl Writer {
                 Job::Flush(answer) => flushes.push(answer),
             }
         }
-        match self.transaction(&samples, &labels) {
+        let mut rest = samples.as_slice();
+        loop {
+            let (now, later) = rest.split_at(rows::fitting(rest));
+            rest = later;
+            if rest.is_empty() {
+                self.write_part(now, &labels, answers);
+                break;
+            }
+            self.write_part(now, &[], Vec::new());
+        }
+        for flush in flushes {
+            flush.send(()).ok();
+        }
+    }
+
+    fn write_part(&mut self, samples: &[SampleRow], labels: &[LabelRow], answers: Vec<Answer>) {
+        match self.transaction(samples, labels) {
             Ok(done) => {
+                if let Err(cause) = self.ballast.on_written() {
+                    tracing::debug!(%cause, "no room for ballast"); // tried again later
+                }
                 self.counters.add(&done.counts);
                 for joined in done.late {
                     // A reader that is gone needs no news.
@@ -270,15 +299,13 @@ impl Writer {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %error, rows = samples.len(), labels = labels.len(), "samples were not written");
-                self.counters.dropped.fetch_add(samples.len() as u64, Ordering::Relaxed);
+                let (rows, labels) = (samples.len(), labels.len());
+                tracing::warn!(error = %error, rows, labels, "samples were not written");
+                self.counters.dropped.fetch_add(rows as u64, Ordering::Relaxed);
                 for answer in answers {
                     answer.send(Err(error.clone())).ok();
                 }
             }
-        }
-        for flush in flushes {
-            flush.send(()).ok();
         }
     }
 
@@ -302,7 +329,7 @@ impl Writer {
         let fail = || StoreError::sqlite("write to samples.db");
         self.sync_fully(!labels.is_empty()).map_err(fail())?;
         let mut done = Done::default();
-        let evicted = self.quota.evict(&mut self.connection, samples.len()).map_err(fail())?;
+        let evicted = self.quota.evict(&mut self.connection).map_err(fail())?;
         self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail())?;
         for row in samples {
@@ -341,14 +368,18 @@ impl Writer {
         Ok(())
     }
 
-    /// The disk is full. Deleting needs room in the WAL, so it goes in small steps, each followed by a
-    /// checkpoint; what fails here too is seen by the next attempt.
+    /// The disk is full. Deleting needs room in the log, so the ballast goes first, and then rows in
+    /// small steps; what fails here too is seen by the next attempt.
     fn make_room(&mut self) {
-        for _ in 0..rows::SMALL_STEPS {
-            match rows::evict_small(&mut self.connection) {
-                Ok(0) | Err(_) => break,
-                Ok(rows) => self.counters.evicted.fetch_add(rows, Ordering::Relaxed),
-            };
+        self.ballast.throw();
+        let made = rows::fold_log(&self.connection)
+            .and_then(|()| self.quota.settle(&self.connection))
+            .and_then(|()| self.quota.evict_small(&mut self.connection));
+        match made {
+            Ok(rows) => {
+                self.counters.evicted.fetch_add(rows, Ordering::Relaxed);
+            }
+            Err(cause) => tracing::debug!(%cause, "no room was made in samples.db"),
         }
     }
 }

@@ -14,9 +14,20 @@ pub(super) const PARKED_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Rows deleted in one small step on a full disk.
 const SMALL_STEP: u32 = 32;
 /// Small steps in a row.
-pub(super) const SMALL_STEPS: u32 = 8;
+const SMALL_STEPS: u32 = 8;
+/// Rows deleted in one step for the quota.
+const STEP: u32 = 256;
 /// Unlabelled rows keep at least one row in this many, so that a row lives to see its label.
 const UNLABELLED_SHARE: u64 = 5;
+/// Share of the quota that is ballast.
+const BALLAST_SHARE: u64 = 8;
+/// Ballast of a large quota.
+const MAX_BALLAST: u64 = 2 * 1024 * 1024;
+/// Share of the ballast at which the log is folded back. Thrown ballast must have room for all that
+/// the log holds: this, and one transaction more.
+const LOG_SHARE: u64 = 4;
+/// Bytes of rows in one transaction, for models with thousands of features.
+const TRANSACTION_BYTES: usize = 256 * 1024;
 /// Smallest quota: the tables and one group of wide rows.
 const MIN_PAGES: u64 = 64;
 
@@ -284,6 +295,26 @@ where
     })
 }
 
+/// How many of these rows go into one transaction; at least one, where there is one.
+pub(super) fn fitting(rows: &[SampleRow]) -> usize {
+    let mut bytes = 0;
+    let fit = rows.iter().take_while(|row| {
+        bytes += 4 * (row.features.len() + row.values.len());
+        bytes <= TRANSACTION_BYTES
+    });
+    fit.count().max(1).min(rows.len())
+}
+
+/// The ballast that goes with a quota.
+pub(super) fn ballast_bytes(quota_bytes: u64) -> u64 {
+    (quota_bytes / BALLAST_SHARE).min(MAX_BALLAST)
+}
+
+/// Folds the log back into the database, and gives its room back.
+pub(super) fn fold_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
+}
+
 /// The limit on the database's own pages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
@@ -291,12 +322,24 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Sets the hard limit, below which deletions always have room to work in.
+    /// Sets the hard limit, below which deletions always have room to work in, and folds the log back
+    /// early enough that it stays a fraction of the quota.
     pub(super) fn set(connection: &Connection, bytes: u64) -> rusqlite::Result<Self> {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = (bytes / page.cast_unsigned().max(512)).max(MIN_PAGES);
         connection.pragma_update_and_check(None, "max_page_count", pages.cast_signed(), |_row| Ok(()))?;
+        let log_pages = (ballast_bytes(bytes) / LOG_SHARE / page.cast_unsigned().max(512)).max(16);
+        connection
+            .pragma_update_and_check(None, "wal_autocheckpoint", log_pages.cast_signed(), |_row| Ok(()))?;
         Ok(Self { pages })
+    }
+
+    /// The disk has no more: the database shall not grow beyond what it is, since pages that find no
+    /// room in it can never leave the log.
+    pub(super) fn settle(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        self.pages = self.pages.min(pages.max(0).cast_unsigned().max(MIN_PAGES));
+        connection.pragma_update_and_check(None, "max_page_count", self.pages.cast_signed(), |_row| Ok(()))
     }
 
     fn used(connection: &Connection) -> rusqlite::Result<u64> {
@@ -305,27 +348,34 @@ impl Quota {
     }
 
     /// Above nineteen twentieths of the quota, deletes old rows down to nine tenths; tells how many.
-    pub(super) fn evict(self, connection: &mut Connection, incoming: usize) -> rusqlite::Result<u64> {
-        let mut evicted = 0;
-        if Self::used(connection)? < self.pages / 20 * 19 {
+    pub(super) fn evict(self, connection: &mut Connection) -> rusqlite::Result<u64> {
+        if Self::used(connection)? * 20 < self.pages * 19 {
             return Ok(0);
         }
-        let step = u32::try_from(incoming).unwrap_or(u32::MAX).clamp(SMALL_STEP, 1_024);
-        while Self::used(connection)? >= self.pages / 10 * 9 {
-            match evict(connection, step)? {
+        let mut evicted = 0;
+        while Self::used(connection)? * 10 >= self.pages * 9 {
+            match evict(connection, STEP)? {
                 0 => break,
                 rows => evicted += rows,
             }
         }
         Ok(evicted)
     }
-}
 
-/// Deletes a few rows and gives the WAL's room back.
-pub(super) fn evict_small(connection: &mut Connection) -> rusqlite::Result<u64> {
-    let rows = evict(connection, SMALL_STEP)?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?;
-    Ok(rows)
+    /// Deletes some old rows whatever the quota says, in small steps, each of which gives the log's
+    /// room back; tells how many.
+    pub(super) fn evict_small(self, connection: &mut Connection) -> rusqlite::Result<u64> {
+        let mut evicted = 0;
+        for _ in 0..SMALL_STEPS {
+            let rows = evict(connection, SMALL_STEP)?;
+            fold_log(connection)?;
+            evicted += rows;
+            if rows == 0 {
+                break;
+            }
+        }
+        Ok(evicted)
+    }
 }
 
 /// Deletes the oldest unlabelled rows, or the oldest labelled ones once they crowd the others out.
