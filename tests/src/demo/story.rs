@@ -81,7 +81,9 @@ pub(super) async fn tell(args: &Args) -> anyhow::Result<bool> {
     });
     let teller = Teller { to_stderr: args.json, bar, clock, told: BTreeSet::new() };
     let world = world(args)?;
-    let devices = usize::from(args.devices.unwrap_or(if args.quick { 3 } else { 5 }));
+    // A recording is dealt to few devices, so that each has labels enough to learn from.
+    let few = args.quick || matches!(world, World::Recorded(_));
+    let devices = usize::from(args.devices.unwrap_or(if few { 3 } else { 5 }));
     let folder = tempfile::Builder::new().prefix("shoal-demo-").tempdir()?;
     let mut stage = Stage::open(teller, world, devices, args, folder.path()).await?;
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
@@ -252,12 +254,12 @@ impl Stage {
         for at in 0..devices {
             let id = self.fleet.agents[at].id.clone();
             let Ok(device) = self.fleet.get(&format!("/api/v1/devices/{id}")).await else { continue };
-            if let Some(finding) = array(&device["findings"]).find(|finding| finding["level"] == "drift") {
+            if let Some(finding) = array(&device["findings"]).find(|finding| finding["level"] == "drift")
+                && self.teller.told.insert(format!("{id} drifts"))
+            {
                 let what = finding["feature"].as_str().unwrap_or("the answers");
-                self.teller.once(&format!(
-                    "{id}: drift found first in {what} ({} monitor)",
-                    text(&finding["monitor"])
-                ));
+                let monitor = text(&finding["monitor"]);
+                self.teller.say(&format!("{id}: drift found, first in {what} ({monitor} monitor)"));
             }
             for run in array(&device["runs"]) {
                 self.teller.once(&told_run(&id, run));
