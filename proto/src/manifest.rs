@@ -37,7 +37,10 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
     /// The features, in the order of the input tensor's last dimension.
-    #[serde(rename = "feature")]
+    ///
+    /// None: the model takes tensors (images, sequences, text, several inputs). It is served and its
+    /// answers are watched; its inputs are not, and it is not trained here.
+    #[serde(rename = "feature", default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Feature>,
 }
 
@@ -70,7 +73,7 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputInfo {
-    /// The ONNX input, of shape `[N, features]`.
+    /// The ONNX input, of shape `[N, features]`; the first one where there are no features.
     pub tensor: String,
 }
 
@@ -237,8 +240,8 @@ impl Manifest {
         if let Some(ability) = self.requires.iter().find(|need| !ABILITIES.contains(&need.as_str())) {
             return Err(ManifestError::Requires { ability: ability.clone() });
         }
-        if self.features.is_empty() || self.features.len() > MAX_FEATURES {
-            return no(format!("{} features, expected 1 to {MAX_FEATURES}", self.features.len()));
+        if self.features.len() > MAX_FEATURES {
+            return no(format!("{} features, {MAX_FEATURES} are the most", self.features.len()));
         }
         let mut names: Vec<&str> = self.features.iter().map(|feature| feature.name.as_str()).collect();
         names.sort_unstable();
