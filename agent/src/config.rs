@@ -1,10 +1,12 @@
 //! `agent.toml`: as written, checked whole, every problem told at once with its line and its fix.
 
 mod reader;
+mod serve;
 
 pub use reader::Problem;
 
 use crate::core::Policy;
+use crate::serve::Limits;
 use reader::Reader;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{AppName, DeviceId};
@@ -22,10 +24,16 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Inference over HTTP.
     pub http: SocketAddr,
+    /// Inference over gRPC, unless it is off.
+    pub grpc: Option<SocketAddr>,
     /// Inference over a unix socket, where wanted.
     pub socket: Option<PathBuf>,
-    /// Largest request body.
-    pub max_body_bytes: usize,
+    /// What a request may cost.
+    pub serve: Limits,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// The token that callers over TCP need.
+    pub token_file: Option<PathBuf>,
     /// The operator's socket.
     pub control: PathBuf,
     /// The hub, where there is one.
@@ -122,8 +130,9 @@ impl Config {
         let state_dir = read.path("state", "dir", base).unwrap_or_else(|| STATE_DIR.into());
         let control = read.path("control", "socket", base).unwrap_or_else(|| state_dir.join("control.sock"));
         let http = read.parsed::<SocketAddr>("serve", "http", "an address such as \"127.0.0.1:8700\"");
-        let socket = read.path("serve", "socket", base);
-        let max_body = read.whole("serve", "max_body_mib", 1, 1024).unwrap_or(16) * MIB;
+        let http = http.unwrap_or_else(|| HTTP.parse().expect("a constant that is an address"));
+        let doors = serve::read_doors(&mut read, base, http);
+        let limits = serve::read_limits(&mut read);
         let hub = read_hub(&mut read);
         let local = read_local(&mut read);
         let release_keys = read
@@ -147,9 +156,12 @@ impl Config {
         let config = Self {
             policy,
             state_dir,
-            http: http.unwrap_or_else(|| HTTP.parse().expect("a constant that is an address")),
-            socket,
-            max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
+            http,
+            grpc: doors.grpc,
+            socket: doors.socket,
+            serve: limits,
+            max_connections: doors.max_connections,
+            token_file: doors.token_file,
             control,
             hub,
             local,
@@ -215,6 +227,8 @@ mod tests {
         let tags = config.policy.tags.clone();
         assert_eq!(config.policy, Policy { tags, ..Policy::new(id) });
         assert_eq!(config.http, HTTP.parse().unwrap());
+        assert_eq!(config.grpc, Some("127.0.0.1:8701".parse().unwrap()));
+        assert_eq!((config.serve, config.max_connections), (Limits::default(), 256));
         assert_eq!(config.state_dir, Path::new(STATE_DIR));
     }
 

@@ -14,7 +14,7 @@ use crate::keys::{KeyError, device_key};
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher, UrlError};
 use crate::report::chain;
 use crate::serve::local::Local;
-use crate::serve::{self, ListenError, Models, Outlet, ServeState};
+use crate::serve::{self, Doors, Grpc, ListenError, Models, Outlet, ServeState, Token, TokenError};
 use crate::store::{Loaded, SamplesDb, StateDb, StoreError};
 use crate::vault::{Vault, VaultError};
 use crate::worker::{Limits, Workers, WorkersError};
@@ -37,6 +37,8 @@ const EVENT_QUEUE: usize = 1_024;
 const SWAP_QUEUE: usize = 16;
 /// How often the core is told of captured rows.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// Operators at once, besides the connections of applications: they get in when those are full.
+const OPERATORS: usize = 16;
 /// How long open requests and children may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,15 @@ pub enum RunError {
     /// A port or socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// No thread for a worker.
+    #[error("failed to start the workers")]
+    Pool(#[source] std::io::Error),
+    /// The token of the server.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Calls of models hang in so many threads that only a new process helps.
+    #[error("calls of models hang; the agent must be started anew")]
+    Stalled,
     /// A part ended that should not.
     #[error("the {part} ended by itself")]
     Ended {
@@ -86,8 +97,10 @@ pub enum RunError {
 /// The bound addresses, as printed and as written to the ready file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// Inference.
+    /// Inference over HTTP.
     pub http: SocketAddr,
+    /// Inference over gRPC, where it is on.
+    pub grpc: Option<SocketAddr>,
     /// The operator's socket.
     pub control: PathBuf,
 }
@@ -134,23 +147,32 @@ pub async fn run(
     let (asks, from_operator) = mpsc::channel(control::ASK_QUEUE);
     let models = Arc::new(Models::default());
     let outlet = Outlet::spawn(&tracker, &cancel, events.clone(), late);
-    let limits = serve::Limits { max_body_bytes: config.max_body_bytes, ..serve::Limits::default() };
-    let serving = ServeState::new(Arc::clone(&models), Arc::clone(&samples), outlet, clock, limits);
+    let loader = act::loader(vault.clone(), Arc::clone(&models), clock);
+    let serving =
+        ServeState::new(Arc::clone(&models), Arc::clone(&samples), outlet, clock, config.serve, loader)
+            .map_err(RunError::Pool)?;
+    let mut watch = tracker.spawn(Arc::clone(&serving).watch_stalls(cancel.child_token()));
     let (hub, from_hub) = hub_link(&config, &agent, &tracker, &cancel)?;
     let local = local_link(&config, &serving, &tracker, &cancel)?;
     tracker.spawn(count_captured(Arc::clone(&samples), events.clone(), cancel.child_token()));
     let (swaps, wanted) = mpsc::channel(SWAP_QUEUE);
     tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), clock, events.clone(), wanted));
 
-    let routes = serve::router(Arc::clone(&serving));
-    let http = serve::serve_tcp(&tracker, cancel.child_token(), config.http, routes.clone()).await?;
+    let token = config.token_file.as_deref().map(Token::read).transpose()?;
+    let door = |places| Doors::new(tracker.clone(), cancel.child_token(), Arc::clone(&models), places);
+    let doors = door(config.max_connections);
+    let http = doors.http(config.http, serve::router(Arc::clone(&serving), token)).await?;
+    let grpc = match config.grpc {
+        None => None,
+        Some(address) => Some(doors.grpc(address, Grpc::new(Arc::clone(&serving), token)).await?),
+    };
+    let routes = serve::router(Arc::clone(&serving), None);
     if let Some(path) = &config.socket {
-        serve::serve_unix(&tracker, cancel.child_token(), path, routes.clone()).await?;
+        doors.unix(path, routes.clone())?;
     }
     refuse_second_agent(&config.control)?;
-    let operator = routes.merge(control::router(asks));
-    serve::serve_unix(&tracker, cancel.child_token(), &config.control, operator).await?;
-    let ready = Ready { http, control: config.control.clone() };
+    door(OPERATORS).unix(&config.control, routes.merge(control::router(asks)))?;
+    let ready = Ready { http, grpc, control: config.control.clone() };
 
     let tasks = tracker.clone();
     let act = act::Act { state, vault, workers, fetcher, serving, hub, local, events, tracker: tasks, swaps };
@@ -164,6 +186,7 @@ pub async fn run(
             Ok(())
         }
         _ended = &mut core => Err(RunError::Ended { part: "core" }),
+        _hanging = &mut watch => Err(RunError::Stalled),
     };
     cancel.cancel();
     tracker.close();
@@ -284,7 +307,8 @@ async fn count_captured(samples: Arc<SamplesDb>, events: mpsc::Sender<Event>, ca
 }
 
 fn announce(ready: &Ready, file: Option<&Path>) -> Result<(), RunError> {
-    tracing::info!(http = %ready.http, control = %ready.control.display(), "agent is ready");
+    let grpc = ready.grpc.map(|address| address.to_string());
+    tracing::info!(http = %ready.http, grpc, control = %ready.control.display(), "agent is ready");
     if let Some(path) = file {
         write_atomic(path, &serde_json::to_vec(ready).unwrap_or_default())?;
     }

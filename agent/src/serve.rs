@@ -6,51 +6,86 @@
 
 mod binary;
 mod flat;
+mod grpc;
 mod label;
 mod listen;
 pub mod local;
+mod metrics;
 mod models;
 mod outlet;
+mod pool;
 mod predict;
 mod refused;
+mod repository;
 mod rest;
 mod tensors;
+mod token;
 
+pub use grpc::Grpc;
 pub use label::LabelStatus;
-pub use listen::{ListenError, serve_tcp, serve_unix};
-pub use models::{Models, NotServable, ServedModel};
+pub use listen::{Doors, ListenError};
+pub use metrics::Metrics;
+pub use models::{Listed, Models, NotServable, ServedModel};
 pub use outlet::Outlet;
 pub use predict::{Answer, AnswerRow};
 pub use refused::Refused;
+pub use repository::Loader;
 pub use rest::router;
+pub use token::{Token, TokenError};
 
 use crate::clock::Clock;
 use crate::store::SamplesDb;
 use rand::{RngCore as _, SeedableRng as _};
 use shoal_proto::id::ModelName;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-/// Requests that may wait for a worker before more are refused.
-const WAITING: usize = 256;
+/// How often workers are looked at for calls that do not end.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Marks the id of a prediction that was not captured.
+const NOT_CAPTURED: char = '~';
+
+/// Which predictions are kept as samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Capture {
+    /// All.
+    All,
+    /// One in so many, evenly.
+    OneIn(u64),
+    /// None.
+    Off,
+}
 
 /// What a request may cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Largest request body.
     pub max_body_bytes: usize,
-    /// Longest answer of a model, waiting included.
+    /// Longest answer of a model, waiting included; a call that takes longer is a stall.
     pub timeout: Duration,
     /// Predictions at once, besides those that are quicker than a change of thread.
     pub workers: usize,
+    /// How long a request may wait for others to share a call with.
+    pub batch_wait: Duration,
+    /// Which predictions are kept.
+    pub capture: Capture,
+    /// Whether models may be loaded and unloaded over the protocol.
+    pub model_control: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { max_body_bytes: 16 * 1024 * 1024, timeout: Duration::from_secs(30), workers }
+        Self {
+            max_body_bytes: 16 * 1024 * 1024,
+            timeout: Duration::from_secs(10),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            batch_wait: Duration::ZERO,
+            capture: Capture::All,
+            model_control: false,
+        }
     }
 }
 
@@ -62,8 +97,8 @@ pub struct ServeState {
     outlet: Outlet,
     clock: Clock,
     limits: Limits,
-    workers: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    pool: pool::Pool,
+    loader: Loader,
     ready: AtomicBool,
     life: u64,
     predictions: AtomicU64,
@@ -71,26 +106,53 @@ pub struct ServeState {
 
 impl ServeState {
     /// Serves nothing yet, and is not ready.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When no worker thread can be started.
     pub fn new(
         models: Arc<Models>,
         samples: Arc<SamplesDb>,
         outlet: Outlet,
         clock: Clock,
         limits: Limits,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+        loader: Loader,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             models,
             samples,
             outlet,
             clock,
             limits,
-            workers: Arc::new(Semaphore::new(limits.workers.max(1))),
-            waiting: Arc::new(Semaphore::new(WAITING)),
+            pool: pool::Pool::start(limits.workers, limits.batch_wait, clock)?,
+            loader,
             ready: AtomicBool::new(false),
             life: rand::rngs::StdRng::from_os_rng().next_u64(),
             predictions: AtomicU64::new(0),
-        })
+        }))
+    }
+
+    /// Looks for calls that do not end, until `cancel`; returns by itself when so many hang that only a
+    /// new process helps.
+    pub async fn watch_stalls(self: Arc<Self>, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let stalls = self.pool.find_stalls(self.limits.timeout);
+            for served in &stalls.versions {
+                let (model, version) = (served.name(), served.info().version);
+                tracing::error!(%model, %version, "a call of the model does not end");
+                served.mark_stalled();
+                served.metrics().stalled.inc();
+                self.outlet.stalled(model, version);
+            }
+            if stalls.too_many {
+                tracing::error!("too many calls hang: only a new process helps");
+                return;
+            }
+        }
     }
 
     /// Says whether all that should be served is served.
@@ -110,14 +172,35 @@ impl ServeState {
         &self.models
     }
 
+    /// The text for Prometheus.
+    fn metrics_text(&self) -> String {
+        let samples = self.samples.stats();
+        self.models.metrics().text(metrics::Levels {
+            waiting: self.pool.waiting(),
+            captured: samples.captured,
+            dropped: samples.dropped,
+            unobserved: self.outlet.lost_rows(),
+        })
+    }
+
     fn outlet(&self) -> &Outlet {
         &self.outlet
     }
 
-    /// A new prediction id: the model's name, this process and a number, never given twice.
-    fn next_id(&self, model: &ModelName) -> String {
+    /// A new prediction id and whether it is captured: the model's name, this process and a number,
+    /// never given twice.
+    fn next_id(&self, model: &ModelName) -> (String, bool) {
         let number = self.predictions.fetch_add(1, Ordering::Relaxed);
-        format!("{model}.{:016x}-{number:x}", self.life)
+        let is_captured = match self.limits.capture {
+            Capture::All => true,
+            Capture::OneIn(every) => number.is_multiple_of(every),
+            Capture::Off => false,
+        };
+        let mut id = format!("{model}.{:016x}-{number:x}", self.life);
+        if !is_captured {
+            id.push(NOT_CAPTURED);
+        }
+        (id, is_captured)
     }
 }
 

@@ -41,7 +41,7 @@ impl Alone {
         ];
         let (code, _, error) = agent(&args);
         assert_eq!(code, 0, "{error}");
-        let config = "[device]\nid = \"alone\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\n\
+        let config = "[device]\nid = \"alone\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\n\
                       [control]\nsocket = \"c.sock\"\n[[model]]\npackage = \"nose.shoal\"\n\
                       [watch]\nheartbeat_s = 1\n";
         write(&alone.path("agent.toml"), config.as_bytes());

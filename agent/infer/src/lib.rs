@@ -9,6 +9,7 @@ mod tensor;
 mod engine;
 mod plans;
 
+mod batch;
 mod predictor;
 mod rows;
 mod signature;
@@ -18,6 +19,7 @@ mod npy;
 mod npz;
 
 pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit};
+pub use batch::{can_join, join, part};
 pub use engine::EngineFailure;
 pub use npy::NpyError;
 pub use npz::{NpzError, read_npz, write_npz};

@@ -20,6 +20,7 @@ mod graph;
 mod inspect;
 mod mlp;
 mod patch;
+mod steady;
 mod trainable;
 
 pub use constant::{Constant, ConstantData};

@@ -64,6 +64,11 @@ impl<'t> Reader<'t> {
         self.problems.iter().any(|problem| problem.key == format!("{table}.{key}"))
     }
 
+    /// The line of a key; zero where it is not written.
+    pub(super) fn line_of(&mut self, table: &str, key: &str) -> usize {
+        self.value(table, key).map_or(0, |(line, _)| line)
+    }
+
     pub(super) fn lacks(&mut self, table: &str, key: &str, what: &str) {
         let fix = format!("write `{key} = …` under `[{table}]`: {what}");
         self.problem(0, &format!("{table}.{key}"), "is missing".into(), &fix);

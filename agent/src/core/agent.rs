@@ -2,6 +2,7 @@
 
 mod assignments;
 mod commands;
+mod failing;
 mod link;
 mod slots;
 mod status;
@@ -85,6 +86,8 @@ struct Model {
     run: Option<Run>,
     last_run_ended: Option<Mono>,
     window_opened: Mono,
+    /// Requests that failed inside the champion in the open window, in this life.
+    failures: u64,
     /// Since when the present candidate serves in this life.
     trial_since: Mono,
     /// Whether the version that should serve does.
@@ -164,7 +167,10 @@ impl Agent {
         match event {
             Event::Tick => {}
             Event::Predicted(rows) => self.on_predicted(now, &rows, &mut turn),
-            Event::Failed { model, version, requests } => self.on_failed(&model, version, requests),
+            Event::Failed { model, version, requests } => {
+                self.on_failed(now, &model, version, requests, &mut turn);
+            }
+            Event::Stalled { model, version } => self.on_stalled(now, &model, version, &mut turn),
             Event::Captured { rows, dropped } => {
                 self.count(Count::Captured, rows);
                 self.count(Count::CaptureDropped, dropped);

@@ -16,6 +16,8 @@ pub enum Event {
     Predicted(Vec<Observation>),
     /// Requests to a version failed inside the model.
     Failed { model: ModelName, version: Digest, requests: u64 },
+    /// A call of a version did not end in time; the server calls it no more.
+    Stalled { model: ModelName, version: Digest },
     /// The store wrote rows of samples, or had to drop some.
     Captured { rows: u64, dropped: u64 },
     /// A label is on disk and was joined with its prediction.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Failures that may be chance: fewer never end a trial.
-const MIN_FAILURES: u64 = 3;
+pub(super) const MIN_FAILURES: u64 = 3;
 
 /// What a trial has seen so far; survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ use crate::fetch::Fetcher;
 use crate::mqtt::{Message, Publisher};
 use crate::report::chain;
 use crate::serve::local::Local;
-use crate::serve::{Models, ServeState, ServedModel};
+use crate::serve::{Loader, Models, ServeState, ServedModel};
 use crate::store::StateDb;
 use crate::vault::Vault;
 use crate::worker::Workers;
 use shoal_infer::Predictor;
-use shoal_onnx::Limits;
+use shoal_onnx::{Limits, OnnxModel};
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::package::{MODEL, Package};
@@ -160,12 +160,35 @@ pub(super) async fn swap(
     }
 }
 
+/// What loads a model again that an operator had unloaded.
+pub(super) fn loader(vault: Vault, models: Arc<Models>, clock: Clock) -> Loader {
+    Loader::new(move |_model, version| {
+        let (vault, models) = (vault.clone(), Arc::clone(&models));
+        async move {
+            let loaded = tokio::task::spawn_blocking(move || {
+                models.load(made_ready(&vault, &models, &clock, version)?);
+                Ok(())
+            });
+            loaded.await.map_err(|cause| cause.to_string()).and_then(|outcome| outcome)
+        }
+    })
+}
+
 fn load(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<(), String> {
+    drop(models.swap(made_ready(vault, models, clock, version)?)); // requests that hold the one before end on it
+    Ok(())
+}
+
+fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<ServedModel, String> {
     let package = vault.get(version).map_err(|cause| chain(&cause))?;
     let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
     let onnx = package.file(MODEL).unwrap_or_default();
     let predictor = Predictor::load(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
-    let served = ServedModel::new(info, predictor, clock).map_err(|cause| chain(&cause))?;
-    drop(models.swap(served)); // requests that hold the one before end on it
-    Ok(())
+    let graph = OnnxModel::parse(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
+    let unsteady = graph.unsteady_op();
+    if let Some(op) = unsteady {
+        tracing::info!(%version, op, "the model's work depends on its data: it runs in a worker");
+    }
+    ServedModel::new(info, predictor, unsteady.is_none(), clock, models.metrics())
+        .map_err(|cause| chain(&cause))
 }

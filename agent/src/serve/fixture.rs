@@ -1,6 +1,6 @@
 //! A served model, its stores and its address, for the tests.
 
-use super::{Limits, Models, Outlet, ServeState, ServedModel, router, serve_tcp};
+use super::{Doors, Grpc, Limits, Loader, Metrics, Models, Outlet, ServeState, ServedModel, router};
 use crate::clock::Clock;
 use crate::core::{Event, VersionInfo};
 use crate::store::SamplesDb;
@@ -63,7 +63,7 @@ pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::
         reference: baseline,
     };
     let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
-    ServedModel::new(info, predictor, &Clock::start())
+    ServedModel::new(info, predictor, true, &Clock::start(), &Metrics::default())
 }
 
 /// All of serving, on a free port.
@@ -72,6 +72,8 @@ pub(super) struct Bench {
     pub(super) samples: Arc<SamplesDb>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) url: String,
+    pub(super) grpc: String,
+    pub(super) doors: Doors,
     pub(super) dir: tempfile::TempDir,
     pub(super) tracker: TaskTracker,
     pub(super) cancel: CancellationToken,
@@ -87,10 +89,19 @@ impl Bench {
         let outlet = Outlet::spawn(&tracker, &cancel, sender, late);
         let models = Arc::new(Models::default());
         models.swap(gas(4.0));
-        let state = ServeState::new(models, Arc::clone(&samples), outlet, Clock::start(), limits);
+        let loaded = Arc::clone(&models);
+        let loader = Loader::new(move |_, _| {
+            loaded.load(gas(4.0));
+            std::future::ready(Ok(()))
+        });
+        let doors = Doors::new(tracker.clone(), cancel.clone(), Arc::clone(&models), 64);
+        let samples_too = Arc::clone(&samples);
+        let state = ServeState::new(models, samples_too, outlet, Clock::start(), limits, loader).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
-        let bound = serve_tcp(&tracker, cancel.clone(), address, router(Arc::clone(&state))).await.unwrap();
-        Self { state, samples, events, url: format!("http://{bound}"), dir, tracker, cancel }
+        let http = doors.http(address, router(Arc::clone(&state), None)).await.unwrap();
+        let grpc = doors.grpc(address, Grpc::new(Arc::clone(&state), None)).await.unwrap();
+        let (url, grpc) = (format!("http://{http}"), format!("http://{grpc}"));
+        Self { state, samples, events, url, grpc, doors, dir, tracker, cancel }
     }
 
     pub(super) async fn next_event(&mut self) -> Event {

@@ -2,7 +2,7 @@
 
 use super::models::ServedModel;
 use super::refused::{Refused, shortened};
-use super::{Outlet, ServeState, model_of};
+use super::{NOT_CAPTURED, Outlet, ServeState, model_of};
 use crate::store::{Label, LabelOutcome, LabelRow, MAX_ID_BYTES, PendingLabel};
 use serde::Serialize;
 use serde_json::Value;
@@ -57,6 +57,9 @@ impl ServeState {
 
     fn label_row(&self, label: LabelIn) -> Result<LabelRow, Refused> {
         let LabelIn { mut prediction_id, label, source } = label;
+        if prediction_id.split('#').next().is_some_and(|id| id.ends_with(NOT_CAPTURED)) {
+            return Err(Refused::NotCaptured { id: shortened(&prediction_id) });
+        }
         if !prediction_id.contains('#') {
             prediction_id.push_str("#0");
         }

@@ -1,17 +1,45 @@
-//! The router on TCP and on a unix socket.
+//! The doors of the server: HTTP on TCP and on unix sockets, gRPC on TCP. Each keeps its limits: how
+//! many connections, how long a head may take, how large it may be.
 
+use super::grpc::Grpc;
+use super::models::Models;
 use axum::Router;
-use axum::serve::ListenerExt as _;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use tokio::net::{TcpListener, UnixListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
+/// Longest time from the last answer to the whole head of the next request: it bounds both slow heads
+/// and idle connections.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+/// Largest head, and what is read of a body at once.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Header lines of a request.
+const MAX_HEADERS: usize = 64;
+/// Calls at once on one gRPC connection.
+const MAX_STREAMS: u32 = 128;
+/// Headers of a gRPC call.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// How often a silent gRPC connection is asked whether anybody is there, and how long it may take.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// Rest after an accept that failed: file handles have run out, and come back when others close.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// An address that cannot be served on.
 #[derive(Debug, thiserror::Error)]
@@ -32,51 +60,167 @@ pub enum ListenError {
     },
 }
 
-/// Serves on TCP until `cancel`, then ends the requests that run; gives the address, which tells the
-/// port where 0 was asked for.
-pub async fn serve_tcp(
-    tracker: &TaskTracker,
+/// Opens doors. Cheap to clone; clones share the places.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    tracker: TaskTracker,
     cancel: CancellationToken,
-    address: SocketAddr,
-    router: Router,
-) -> Result<SocketAddr, ListenError> {
-    let fail = |source| ListenError::Tcp { address, source };
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
-    let bound = listener.local_addr().map_err(fail)?;
-    let listener = listener.tap_io(|stream| {
-        if let Err(cause) = stream.set_nodelay(true) {
-            tracing::debug!(%cause, "small answers may wait for more");
-        }
-    });
-    tracker.spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await;
-        if let Err(cause) = served {
-            tracing::error!(%cause, %bound, "serving ended");
-        }
-    });
-    Ok(bound)
+    places: Arc<Semaphore>,
+    models: Arc<Models>,
 }
 
-/// Serves on a unix socket until `cancel`. A socket file of an earlier life is replaced.
-pub async fn serve_unix(
-    tracker: &TaskTracker,
-    cancel: CancellationToken,
-    path: &Path,
-    router: Router,
-) -> Result<(), ListenError> {
-    let fail = |source| ListenError::Unix { path: path.to_owned(), source };
-    match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(fail(cause)),
-        _ => {}
+/// What speaks on a connection.
+#[derive(Debug, Clone)]
+enum Speaker {
+    Http(TowerToHyperService<Router>),
+    Grpc(Grpc),
+}
+
+trait Door: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        stream.set_nodelay(true)?; // or a small answer waits for more
+        Ok(stream)
     }
-    let listener = UnixListener::bind(path).map_err(fail)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(fail)?;
-    let path = path.to_owned();
-    tracker.spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await;
-        if let Err(cause) = served {
-            tracing::error!(%cause, path = %path.display(), "serving ended");
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+impl Doors {
+    /// Doors that let so many connections in at once, until `cancel`: then the requests that run end.
+    #[must_use]
+    pub fn new(
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+        models: Arc<Models>,
+        max_connections: usize,
+    ) -> Self {
+        Self { tracker, cancel, places: Arc::new(Semaphore::new(max_connections)), models }
+    }
+
+    /// HTTP on TCP; gives the address, which tells the port where 0 was asked for.
+    pub async fn http(&self, address: SocketAddr, router: Router) -> Result<SocketAddr, ListenError> {
+        self.tcp(address, Speaker::Http(TowerToHyperService::new(router))).await
+    }
+
+    /// gRPC on TCP; gives the address, which tells the port where 0 was asked for.
+    pub async fn grpc(&self, address: SocketAddr, grpc: Grpc) -> Result<SocketAddr, ListenError> {
+        self.tcp(address, Speaker::Grpc(grpc)).await
+    }
+
+    async fn tcp(&self, address: SocketAddr, speaker: Speaker) -> Result<SocketAddr, ListenError> {
+        let fail = |source| ListenError::Tcp { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        self.tracker.spawn(self.clone().keep(listener, speaker));
+        Ok(bound)
+    }
+
+    /// HTTP on a unix socket. A socket file of an earlier life is replaced.
+    pub fn unix(&self, path: &Path, router: Router) -> Result<(), ListenError> {
+        let fail = |source| ListenError::Unix { path: path.to_owned(), source };
+        match std::fs::remove_file(path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(fail(cause)),
+            _ => {}
         }
-    });
-    Ok(())
+        let listener = UnixListener::bind(path).map_err(fail)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(fail)?;
+        self.tracker.spawn(self.clone().keep(listener, Speaker::Http(TowerToHyperService::new(router))));
+        Ok(())
+    }
+
+    async fn keep<D: Door>(self, door: D, speaker: Speaker) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                accepted = door.accept() => accepted,
+            };
+            let metrics = self.models.metrics();
+            match (accepted, Arc::clone(&self.places).try_acquire_owned()) {
+                (Ok(stream), Ok(place)) => {
+                    metrics.connections.inc();
+                    self.tracker.spawn(self.clone().speak(stream, speaker.clone(), place));
+                }
+                // Closed at once: who waits in a queue nobody empties learns nothing.
+                (Ok(_turned_away), Err(_full)) => drop(metrics.connections_refused.inc()),
+                (Err(cause), _) => {
+                    tracing::debug!(%cause, "a connection was not taken");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    async fn speak<S>(self, stream: S, speaker: Speaker, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        let ended = match speaker {
+            Speaker::Http(service) => {
+                let mut speech = std::pin::pin!(http1().serve_connection(io, service));
+                tokio::select! {
+                    biased;
+                    ended = speech.as_mut() => ended,
+                    () = self.cancel.cancelled() => {
+                        speech.as_mut().graceful_shutdown();
+                        speech.await
+                    }
+                }
+            }
+            Speaker::Grpc(grpc) => {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let answer = grpc.clone().call(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let mut speech = std::pin::pin!(http2().serve_connection(io, service));
+                tokio::select! {
+                    biased;
+                    ended = speech.as_mut() => ended,
+                    () = self.cancel.cancelled() => {
+                        speech.as_mut().graceful_shutdown();
+                        speech.await
+                    }
+                }
+            }
+        };
+        if let Err(cause) = ended {
+            tracing::debug!(%cause, "a connection ended early");
+        }
+        self.models.metrics().connections.dec();
+        drop(place);
+    }
+}
+
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    builder
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1);
+    builder
 }

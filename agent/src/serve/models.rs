@@ -1,20 +1,29 @@
 //! The models that are served.
 
+use super::metrics::{Metrics, ModelMetrics};
 use super::refused::{Refused, shortened};
 use crate::clock::Clock;
 use crate::core::VersionInfo;
-use shoal_infer::{InferError, Predictor, Tensor, TensorData};
+use shoal_infer::{Batching, InferError, Predictor, Tensor, TensorData};
 use shoal_onnx::{Datatype, TensorSpec};
-use shoal_proto::id::ModelName;
+use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Task;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 /// Digits of a version below which a prefix could mean two.
 const MIN_PREFIX: usize = 8;
 /// Runs of one row whose quickest is taken as the model's speed.
 const TIMED_RUNS: u32 = 3;
+/// Rows of the call that tells whether batches pay.
+const TRIED_ROWS: usize = 8;
+/// Rows joined into one call at most.
+const MAX_BATCH_ROWS: usize = 64;
+/// Batches pay when a row in one takes less than this share of a row alone.
+const PAYS_BELOW: f64 = 0.8;
 
 /// A version that cannot be served, though it was admitted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,21 +56,53 @@ pub struct ServedModel {
     input: usize,
     output: usize,
     one_row: Duration,
+    batch_rows: usize,
+    is_steady: bool,
+    is_stalled: AtomicBool,
+    version: String,
+    metrics: ModelMetrics,
 }
 
 impl ServedModel {
-    /// Checks that graph and manifest fit, and measures one row.
-    pub fn new(info: VersionInfo, predictor: Predictor, clock: &Clock) -> Result<Self, NotServable> {
+    /// Checks that graph and manifest fit, and measures one row and a batch. `is_steady`: the work
+    /// depends on the shapes alone and not on the data.
+    pub fn new(
+        info: VersionInfo,
+        predictor: Predictor,
+        is_steady: bool,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, NotServable> {
         let manifest = &info.manifest;
         let place = |specs: &[TensorSpec], name: &str| specs.iter().position(|spec| spec.name == name);
         let tensor = manifest.input.tensor.clone();
         let input = place(predictor.inputs(), &tensor).ok_or(NotServable::NoInput { tensor })?;
         let tensor = manifest.output.tensor.clone();
         let output = place(predictor.outputs(), &tensor).ok_or(NotServable::NoOutput { tensor })?;
-        let mut model = Self { info, predictor, input, output, one_row: Duration::ZERO };
-        model.check_features()?;
+        let (version, metrics) = (info.version.to_string(), metrics.of(&info.record.model, info.version));
+        let mut model = Self {
+            info,
+            predictor,
+            input,
+            output,
+            one_row: Duration::MAX,
+            batch_rows: 1,
+            is_steady,
+            is_stalled: AtomicBool::new(false),
+            version,
+            metrics,
+        };
+        if model.has_features() {
+            model.check_features()?;
+        }
         model.measure(clock)?;
         Ok(model)
+    }
+
+    /// Whether the manifest names features: else the model takes tensors, and its inputs are not watched.
+    #[must_use]
+    pub fn has_features(&self) -> bool {
+        !self.info.manifest.features.is_empty()
     }
 
     fn check_features(&self) -> Result<(), NotServable> {
@@ -76,24 +117,47 @@ impl ServedModel {
     }
 
     fn measure(&mut self, clock: &Clock) -> Result<(), NotServable> {
-        let features = &self.info.manifest.features;
-        #[expect(clippy::cast_possible_truncation, reason = "features are served as f32")]
-        let row: Vec<f32> = features.iter().map(|f| f64::midpoint(f.min, f.max) as f32).collect();
-        let tensor = self.rows_tensor(1, &row).ok_or_else(|| {
-            let spec = self.input_spec();
-            NotServable::Kind { tensor: spec.name.clone(), datatype: spec.datatype }
-        })?;
-        self.one_row = Duration::MAX;
-        if self.predictor.inputs().len() > 1 {
-            return Ok(()); // what else it wants is not known: never run in the caller's thread
-        }
+        let one = self.sample(1)?;
         for _ in 0..TIMED_RUNS {
             let start = clock.mono();
-            let made = self.predictor.infer(std::slice::from_ref(&tensor)).map_err(NotServable::Fails)?;
+            let made = self.predictor.infer(&one).map_err(NotServable::Fails)?;
             self.one_row = self.one_row.min(clock.mono().since(start));
             self.check_output(&made)?;
         }
+        if self.predictor.batching() == Batching::Fixed {
+            return Ok(());
+        }
+        let several = self.sample(TRIED_ROWS)?;
+        let mut quickest = Duration::MAX;
+        for _ in 0..TIMED_RUNS {
+            let start = clock.mono();
+            let Ok(made) = self.predictor.infer(&several) else { return Ok(()) };
+            quickest = quickest.min(clock.mono().since(start));
+            if made.iter().any(|output| output.shape.first() != Some(&TRIED_ROWS)) {
+                return Ok(());
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+        let alone = self.one_row.as_secs_f64() * TRIED_ROWS as f64;
+        if quickest.as_secs_f64() < PAYS_BELOW * alone {
+            self.batch_rows = MAX_BATCH_ROWS;
+        }
         Ok(())
+    }
+
+    /// Rows to time the model with: the middle of each feature's range, or made-up tensors.
+    fn sample(&self, rows: usize) -> Result<Vec<Tensor>, NotServable> {
+        if !self.has_features() || self.predictor.inputs().len() > 1 {
+            return Ok(self.predictor.made_up(rows));
+        }
+        let features = &self.info.manifest.features;
+        #[expect(clippy::cast_possible_truncation, reason = "features are served as f32")]
+        let row: Vec<f32> = features.iter().map(|f| f64::midpoint(f.min, f.max) as f32).collect();
+        let tensor = self.rows_tensor(rows, &row.repeat(rows)).ok_or_else(|| {
+            let spec = self.input_spec();
+            NotServable::Kind { tensor: spec.name.clone(), datatype: spec.datatype }
+        })?;
+        Ok(vec![tensor])
     }
 
     fn check_output(&self, made: &[Tensor]) -> Result<(), NotServable> {
@@ -124,6 +188,37 @@ impl ServedModel {
     #[must_use]
     pub fn predictor(&self) -> &Predictor {
         &self.predictor
+    }
+
+    /// The digest in full, as the protocol's version.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its counters.
+    pub(super) const fn metrics(&self) -> &ModelMetrics {
+        &self.metrics
+    }
+
+    /// Whether what was measured holds for all data of the same shape: only then may it run in the
+    /// thread that asked.
+    pub(super) const fn is_steady(&self) -> bool {
+        self.is_steady
+    }
+
+    /// Rows that may be joined into one call; 1 where batches do not pay.
+    #[must_use]
+    pub const fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// A call of it did not end: it gets no more.
+    pub(super) fn mark_stalled(&self) {
+        self.is_stalled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Acquire)
     }
 
     /// How long one row takes, at best.
@@ -180,30 +275,95 @@ pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
 /// drops none; the version before goes when its last request ends.
 #[derive(Debug, Default)]
 pub struct Models {
-    served: RwLock<BTreeMap<ModelName, Arc<ServedModel>>>,
+    served: RwLock<BTreeMap<String, Slot>>,
+    metrics: Metrics,
+}
+
+/// One name's place.
+#[derive(Debug, Clone)]
+enum Slot {
+    Served(Arc<ServedModel>),
+    /// An operator unloaded it; the version that would serve.
+    Unloaded(ModelName, Digest),
+}
+
+/// A model and its state, as the repository lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version serves, or would.
+    pub version: Digest,
+    /// Why it does not serve; `None` when it does.
+    pub reason: Option<&'static str>,
+}
+
+impl Listed {
+    /// Triton's word for the state.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        if self.reason.is_none() { "READY" } else { "UNAVAILABLE" }
+    }
 }
 
 impl Models {
-    /// Serves a version in the place of the model's present one, which is given back.
+    /// Serves a version in the place of the model's present one, which is given back. A model that was
+    /// unloaded stays so; it will be loaded in this version.
     pub fn swap(&self, model: ServedModel) -> Option<Arc<ServedModel>> {
-        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
-        served.insert(model.name().clone(), Arc::new(model))
+        let mut served = self.write();
+        match served.entry(model.name().to_string()) {
+            Entry::Vacant(place) => {
+                place.insert(Slot::Served(Arc::new(model)));
+                None
+            }
+            Entry::Occupied(mut place) => match place.get_mut() {
+                Slot::Unloaded(_, version) => {
+                    *version = model.info.version;
+                    None
+                }
+                Slot::Served(before) => {
+                    let before = std::mem::replace(before, Arc::new(model));
+                    self.metrics.forget(before.name(), before.info.version);
+                    Some(before)
+                }
+            },
+        }
     }
 
-    /// Serves a model no longer.
-    pub fn remove(&self, model: &ModelName) -> Option<Arc<ServedModel>> {
-        self.served.write().unwrap_or_else(PoisonError::into_inner).remove(model)
+    /// Serves a model no longer, until it is loaded again; its memory goes when its last request ends.
+    pub fn unload(&self, model: &str) -> Result<(), Refused> {
+        let mut served = self.write();
+        let slot = served.get_mut(model).ok_or_else(|| unknown(model))?;
+        if let Slot::Served(present) = slot {
+            *slot = Slot::Unloaded(present.name().clone(), present.info.version);
+        }
+        Ok(())
+    }
+
+    /// Serves a version, also where the model was unloaded.
+    pub fn load(&self, model: ServedModel) {
+        self.write().insert(model.name().to_string(), Slot::Served(Arc::new(model)));
+    }
+
+    /// The version to load for a model that was unloaded; `None` when it serves already.
+    pub fn unloaded(&self, model: &str) -> Result<Option<(ModelName, Digest)>, Refused> {
+        match self.read().get(model) {
+            None => Err(unknown(model)),
+            Some(Slot::Served(_)) => Ok(None),
+            Some(Slot::Unloaded(name, version)) => Ok(Some((name.clone(), *version))),
+        }
     }
 
     /// The version that serves; `version`, where given, must be its digest or eight digits of it.
     pub fn get(&self, model: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Refused> {
-        let unknown = || Refused::UnknownModel { model: shortened(model) };
-        let name = ModelName::new(model).map_err(|_no_name| unknown())?;
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
-        let served = served.ok_or_else(unknown)?;
-        let digest = served.info.version.to_string();
+        let slot = self.read().get(model).cloned();
+        let served = match slot {
+            Some(Slot::Served(served)) => served,
+            Some(Slot::Unloaded(..)) => return Err(Refused::Unloaded { model: shortened(model) }),
+            None => return Err(unknown(model)),
+        };
         match version.filter(|version| !version.is_empty()) {
-            Some(version) if version.len() < MIN_PREFIX || !digest.starts_with(version) => {
+            Some(version) if version.len() < MIN_PREFIX || !served.version.starts_with(version) => {
                 let (model, version) = (model.to_owned(), shortened(version));
                 Err(Refused::UnknownVersion { model, version, served: served.info.version.short() })
             }
@@ -223,6 +383,45 @@ impl Models {
     /// All that is served, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<ServedModel>> {
-        self.served.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let served = self.read();
+        let present = served.values().filter_map(|slot| match slot {
+            Slot::Served(model) => Some(Arc::clone(model)),
+            Slot::Unloaded(..) => None,
+        });
+        present.collect()
     }
+
+    /// All models, also those that are unloaded.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |slot: &Slot| match slot {
+            Slot::Served(model) => Listed {
+                model: model.name().clone(),
+                version: model.info.version,
+                reason: model.is_stalled().then_some("a call of it did not end"),
+            },
+            Slot::Unloaded(model, version) => {
+                Listed { model: model.clone(), version: *version, reason: Some("unloaded") }
+            }
+        };
+        self.read().values().map(listed).collect()
+    }
+
+    /// The counters of all that is served.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Slot>> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Slot>> {
+        self.served.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(model: &str) -> Refused {
+    Refused::UnknownModel { model: shortened(model) }
 }

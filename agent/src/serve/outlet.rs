@@ -3,7 +3,7 @@
 use crate::core::{Event, Labelled, Observation};
 use crate::store::{Joined, Label, LateJoins};
 use shoal_proto::id::{Digest, ModelName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +17,7 @@ const MAX_ROWS: usize = 8_192;
 struct Pending {
     rows: Vec<Observation>,
     failed: BTreeMap<(ModelName, Digest), u64>,
+    stalled: BTreeSet<(ModelName, Digest)>,
     bad: u64,
 }
 
@@ -74,6 +75,10 @@ impl Outlet {
         self.with(|pending| *pending.failed.entry((model.clone(), version)).or_default() += 1);
     }
 
+    pub(super) fn stalled(&self, model: &ModelName, version: Digest) {
+        self.with(|pending| pending.stalled.insert((model.clone(), version)));
+    }
+
     pub(super) fn bad_message(&self) {
         self.with(|pending| pending.bad += 1);
     }
@@ -122,6 +127,8 @@ impl Outlet {
                 version,
                 requests,
             }));
+            let stalled = pending.stalled.into_iter();
+            events.extend(stalled.map(|(model, version)| Event::Stalled { model, version }));
             events.extend((0..pending.bad).map(|_| Event::BadMessage));
             for event in events {
                 let sent = if is_last {

@@ -1,6 +1,7 @@
 //! One prediction, whichever way it was asked for.
 
 use super::models::{ServedModel, floats};
+use super::pool::Done;
 use super::refused::Refused;
 use super::{ServeState, tensors};
 use crate::core::Observation;
@@ -9,8 +10,6 @@ use shoal_infer::{InferError, Tensor};
 use shoal_proto::manifest::{OutputKind, Task};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 /// A prediction that is sure to be quicker runs in the task that asked: a change of thread and back
 /// costs about as much.
@@ -57,54 +56,55 @@ impl ServeState {
 
     /// Runs the model, tells the core and offers the rows to the samples.
     pub async fn predict(&self, served: Arc<ServedModel>, inputs: Vec<Tensor>) -> Result<Answer, Refused> {
+        let start = self.clock.mono();
         match self.run(&served, inputs).await {
-            Ok((inputs, outputs)) => Ok(self.observe(served, &inputs, outputs)),
+            Ok((inputs, outputs)) => {
+                let answer = self.observe(served, &inputs, outputs);
+                answer.served.metrics().answered(self.clock.mono().since(start));
+                Ok(answer)
+            }
             Err(refused) => {
-                if refused.is_failure() {
-                    self.outlet.failed(served.name(), served.info().version);
-                    tracing::warn!(model = %served.name(), reason = refused.text(), "a prediction failed");
-                }
+                self.count_refused(&served, &refused);
                 Err(refused)
             }
         }
     }
 
-    async fn run(
-        &self,
-        served: &Arc<ServedModel>,
-        inputs: Vec<Tensor>,
-    ) -> Result<(Vec<Tensor>, Vec<Tensor>), Refused> {
+    fn count_refused(&self, served: &ServedModel, refused: &Refused) {
+        match refused {
+            Refused::Overloaded => {
+                self.models.metrics().overloaded.inc();
+            }
+            refused if refused.is_failure() => {
+                served.metrics().failed.inc();
+                self.outlet.failed(served.name(), served.info().version);
+                tracing::warn!(model = %served.name(), reason = refused.text(), "a prediction failed");
+            }
+            _ => {
+                served.metrics().refused.inc();
+            }
+        }
+    }
+
+    async fn run(&self, served: &Arc<ServedModel>, inputs: Vec<Tensor>) -> Result<Done, Refused> {
+        if served.is_stalled() {
+            return Err(Refused::Stalled { model: served.name().to_string() });
+        }
         let rows = inputs.first().and_then(|tensor| tensor.shape.first()).copied().unwrap_or(1);
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        if served.one_row().saturating_mul(rows) < INLINE {
+        let takes = served.one_row().saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX));
+        if served.is_steady() && takes < INLINE {
+            served.metrics().called(rows);
             let outputs = served.predictor().infer(&inputs)?;
             return Ok((inputs, outputs));
         }
-        let _place = self.waiting.try_acquire().map_err(|_none_left| Refused::Overloaded)?;
-        let workers = Arc::clone(&self.workers);
-        let served = Arc::clone(served);
-        let work = async {
-            let worker = workers.acquire_owned().await.map_err(|_closed| Refused::Interrupted)?;
-            spawn_blocking(move || {
-                // The worker's place is taken until the model is done, also when nobody waits any more.
-                let _worker = worker;
-                let outputs = served.predictor().infer(&inputs)?;
-                Ok((inputs, outputs))
-            })
-            .await
-            .map_err(|_panicked| Refused::Interrupted)?
-        };
-        match timeout(self.limits.timeout, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Refused::Timeout { seconds: self.limits.timeout.as_secs() }),
-        }
+        self.pool.run(Arc::clone(served), inputs, rows, self.limits.timeout).await
     }
 
     fn observe(&self, served: Arc<ServedModel>, inputs: &[Tensor], outputs: Vec<Tensor>) -> Answer {
         let Some(pairs) = rows_of(&served, inputs, &outputs) else {
             return Answer { served, prediction_id: None, outputs, rows: Vec::new() };
         };
-        let id = self.next_id(served.name());
+        let (id, is_captured) = self.next_id(served.name());
         let now = self.clock.now();
         let (model, version) = (served.name(), served.info().version);
         let mut rows = Vec::with_capacity(pairs.len());
@@ -118,18 +118,20 @@ impl ServeState {
                 class,
                 confidence,
             });
-            let captured = self.samples.capture(SampleRow {
-                prediction_id: format!("{id}#{number}"),
-                model: model.clone(),
-                version,
-                at: now.wall,
-                features,
-                class,
-                confidence,
-                values: Arc::clone(&values),
-            });
-            match captured {
-                Captured::Queued | Captured::Dropped => {} // counted by the store
+            if is_captured {
+                let captured = self.samples.capture(SampleRow {
+                    prediction_id: format!("{id}#{number}"),
+                    model: model.clone(),
+                    version,
+                    at: now.wall,
+                    features,
+                    class,
+                    confidence,
+                    values: Arc::clone(&values),
+                });
+                match captured {
+                    Captured::Queued | Captured::Dropped => {} // counted by the store
+                }
             }
             rows.push(AnswerRow { class, confidence, values });
         }
@@ -140,18 +142,30 @@ impl ServeState {
 
 type RowPair = (Arc<[f32]>, Arc<[f32]>);
 
-/// Features and scores, row by row; `None` when the tensors do not hold as many rows of each.
+/// Features and scores, row by row; `None` when the tensors do not hold as many rows of each. A model
+/// that takes tensors has rows of no features.
 fn rows_of(served: &ServedModel, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Vec<RowPair>> {
+    let output = outputs.get(served.output_place())?;
+    let scores = floats(output)?;
     let name = &served.input_spec().name;
-    let features = tensors::to_features(&inputs.iter().find(|tensor| tensor.name == *name)?.data)?;
-    let scores = floats(outputs.get(served.output_place())?)?;
-    let width = served.info().manifest.features.len();
-    let count = features.len() / width;
-    if count == 0 || features.len() % width != 0 || scores.is_empty() || scores.len() % count != 0 {
+    let input = inputs.iter().find(|tensor| tensor.name == *name)?;
+    let (features, width, count) = if served.has_features() {
+        let features = tensors::to_features(&input.data)?;
+        let width = served.info().manifest.features.len();
+        let count = features.len() / width;
+        if features.len() % width != 0 {
+            return None;
+        }
+        (features, width, count)
+    } else {
+        let rows = input.shape.first().copied().filter(|rows| output.shape.first() == Some(rows));
+        (Vec::new(), 0, rows.unwrap_or(1))
+    };
+    if count == 0 || scores.is_empty() || scores.len() % count != 0 {
         return None;
     }
-    let scores = scores.chunks_exact(scores.len() / count);
-    Some(features.chunks_exact(width).zip(scores).map(|(row, score)| (row.into(), score.into())).collect())
+    let rows = scores.chunks_exact(scores.len() / count).enumerate();
+    Some(rows.map(|(row, score)| (features[row * width..][..width].into(), score.into())).collect())
 }
 
 /// The class and its probability.

@@ -12,6 +12,30 @@ pub enum Refused {
     /// No such model.
     #[error("model `{model}` is not served here")]
     UnknownModel { model: String },
+    /// An operator unloaded it.
+    #[error("model `{model}` is unloaded; load it again over the repository")]
+    Unloaded { model: String },
+    /// A call of it did not end; the device goes back to the version before.
+    #[error("model `{model}` stalled and is not called any more; another version will take its place")]
+    Stalled { model: String },
+    /// Loading and unloading were not allowed.
+    #[error("loading and unloading is off here; set serve.model_control = \"explicit\"")]
+    NoControl,
+    /// A model that did not load.
+    #[error("model `{model}` did not load: {reason}")]
+    NotLoaded { model: String, reason: String },
+    /// What Triton lets a caller set at loading.
+    #[error("parameter `{name}` is not taken: a version is what its signed package says")]
+    LoadParameter { name: String },
+    /// No token, or a wrong one.
+    #[error("the request needs the token: `Authorization: Bearer …`")]
+    Unauthorized,
+    /// A body that came too slowly.
+    #[error("the request's body did not come within {seconds} s")]
+    SlowBody { seconds: u64 },
+    /// A label for a row that was not kept.
+    #[error("prediction `{id}` was not captured, so it cannot be labelled (samples.capture)")]
+    NotCaptured { id: String },
     /// The model is served, in another version.
     #[error("model `{model}` has no version `{version}` here, it serves {served}")]
     UnknownVersion { model: String, version: String, served: String },
@@ -76,6 +100,11 @@ impl Refused {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownPath { .. } => {
                 StatusCode::NOT_FOUND
             }
+            Self::Unloaded { .. } | Self::NotLoaded { .. } => StatusCode::BAD_REQUEST,
+            Self::NoControl => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::NotCaptured { .. } => StatusCode::CONFLICT,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::WhichModel { .. }
             | Self::Malformed { .. }
@@ -84,10 +113,11 @@ impl Refused {
             | Self::UnknownOutput { .. }
             | Self::ForeignId { .. }
             | Self::Label { .. }
+            | Self::LoadParameter { .. }
             | Self::UnknownClass { .. } => StatusCode::BAD_REQUEST,
             Self::Encoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Overloaded | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Stalled { .. } | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) | Self::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -1,34 +1,58 @@
 //! The Open Inference Protocol v2 over HTTP.
 
-mod answer;
-mod request;
+pub(super) mod answer;
+pub(super) mod request;
 
 use super::models::ServedModel;
 use super::refused::{Refused, shortened};
+use super::token::Token;
 use super::{ServeState, tensors};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shoal_onnx::TensorSpec;
 use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument as _;
 
 type Shared = State<Arc<ServeState>>;
 
 /// The server's name in its own metadata.
-const NAME: &str = "shoal-agent";
+pub(super) const NAME: &str = "shoal-agent";
 /// What runs the models, in Triton's way of naming it.
-const PLATFORM: &str = "onnx_tract";
+pub(super) const PLATFORM: &str = "onnx_tract";
+/// What the server can beyond the protocol.
+pub(super) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_repository", "shoal_label"];
+/// The caller's name for a request, echoed and logged with what goes wrong.
+const REQUEST_ID: &str = "x-request-id";
+/// What Prometheus is told the metrics are.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Longest time for a body to come.
+const BODY_TIME: Duration = Duration::from_secs(20);
 
-/// All paths of the protocol, and `POST /v2/shoal/label`.
-pub fn router(state: Arc<ServeState>) -> Router {
-    Router::new()
-        .route("/v2", get(server))
+/// All paths of the protocol, Triton's model repository, `POST /v2/shoal/label` and `/metrics`. With a
+/// token, only those who have it are answered, but for the health of the server.
+pub fn router(state: Arc<ServeState>, token: Option<Token>) -> Router {
+    let open = Router::new()
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
+        .with_state(Arc::clone(&state));
+    let guarded = guarded(state);
+    let guarded = match token {
+        None => guarded,
+        Some(token) => guarded.layer(middleware::from_fn_with_state(token, check_token)),
+    };
+    open.merge(guarded)
+}
+
+fn guarded(state: Arc<ServeState>) -> Router {
+    Router::new()
+        .route("/v2", get(server))
         .route("/v2/models", get(models))
         .route("/v2/models/{model}", get(metadata))
         .route("/v2/models/{model}/ready", get(model_ready))
@@ -36,7 +60,11 @@ pub fn router(state: Arc<ServeState>) -> Router {
         .route("/v2/models/{model}/versions/{version}", get(metadata))
         .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(load))
+        .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/shoal/label", post(label))
+        .route("/metrics", get(metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
@@ -44,7 +72,7 @@ pub fn router(state: Arc<ServeState>) -> Router {
 
 async fn server() -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
-    Json(json!({ "name": NAME, "version": version, "extensions": ["binary_tensor_data"] }))
+    Json(json!({ "name": NAME, "version": version, "extensions": EXTENSIONS }))
 }
 
 async fn live() -> Json<Value> {
@@ -84,7 +112,7 @@ async fn metadata(State(state): Shared, Path(named): Path<Named>) -> Result<Json
     let specs = |specs: &[TensorSpec]| specs.iter().map(tensor_metadata).collect::<Vec<_>>();
     Ok(Json(json!({
         "name": served.name(),
-        "versions": [served.info().version],
+        "versions": [served.version()],
         "platform": PLATFORM,
         "inputs": specs(served.predictor().inputs()),
         "outputs": specs(served.predictor().outputs()),
@@ -96,9 +124,13 @@ fn tensor_metadata(spec: &TensorSpec) -> Value {
     json!({ "name": spec.name, "datatype": tensors::name_of(spec.datatype), "shape": shape })
 }
 
-async fn model_ready(State(state): Shared, Path(named): Path<Named>) -> Result<Json<Value>, Refused> {
+async fn model_ready(
+    State(state): Shared,
+    Path(named): Path<Named>,
+) -> Result<(StatusCode, Json<Value>), Refused> {
     let served = named.find(&state)?;
-    Ok(Json(json!({ "name": served.name(), "ready": true })))
+    let ready = !served.is_stalled();
+    Ok((status(ready), Json(json!({ "name": served.name(), "ready": ready }))))
 }
 
 async fn infer(
@@ -111,8 +143,85 @@ async fn infer(
     let body = read_body(&state, &headers, body).await?;
     let request = request::read(&headers, &body)?;
     request.wanted.check(&served)?;
-    let answer = state.predict(served, request.inputs).await?;
-    answer::write(answer, request.id, &request.wanted)
+    let Some(name) = headers.get(REQUEST_ID) else {
+        let answer = state.predict(served, request.inputs).await?;
+        return answer::write(answer, request.id, &request.wanted);
+    };
+    let span = tracing::info_span!("request", id = %shortened(&String::from_utf8_lossy(name.as_bytes())));
+    let answer = state.predict(served, request.inputs).instrument(span).await;
+    let written = answer.and_then(|answer| answer::write(answer, request.id, &request.wanted));
+    let mut response = written.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(REQUEST_ID, name.clone());
+    Ok(response)
+}
+
+async fn check_token(State(token): State<Token>, request: Request, next: Next) -> Response {
+    if token.is_in(request.headers()) {
+        next.run(request).await
+    } else {
+        Refused::Unauthorized.into_response()
+    }
+}
+
+async fn metrics(State(state): Shared) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics_text())
+}
+
+async fn index(State(state): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Refused> {
+    let wish = read_object(&state, &headers, body).await?;
+    let only_ready = wish.get("ready").and_then(Value::as_bool).unwrap_or(false);
+    let models: Vec<_> = state
+        .index(only_ready)
+        .into_iter()
+        .map(|listed| {
+            json!({
+                "name": listed.model,
+                "version": listed.version,
+                "state": listed.state(),
+                "reason": listed.reason.unwrap_or_default(),
+            })
+        })
+        .collect();
+    Ok(Json(Value::Array(models)))
+}
+
+async fn load(
+    State(state): Shared,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let wish = read_object(&state, &headers, body).await?;
+    state.load(&named.model, parameters(&wish)).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn unload(
+    State(state): Shared,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let wish = read_object(&state, &headers, body).await?;
+    state.unload(&named.model, parameters(&wish))?;
+    Ok(StatusCode::OK)
+}
+
+fn parameters(wish: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    wish.get("parameters").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+}
+
+/// A JSON object, or nothing at all.
+async fn read_object(
+    state: &ServeState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Map<String, Value>, Refused> {
+    let body = read_body(state, headers, body).await?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(&body).map_err(|cause| Refused::Malformed { reason: cause.to_string() })
 }
 
 async fn label(State(state): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Refused> {
@@ -133,7 +242,9 @@ async fn read_body(state: &ServeState, headers: &HeaderMap, body: Body) -> Resul
     if length.is_some_and(|length| length > limit as u64) {
         return Err(Refused::TooLarge { limit });
     }
-    axum::body::to_bytes(body, limit).await.map_err(|cause| {
+    let whole = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, limit));
+    let whole = whole.await.map_err(|_late| Refused::SlowBody { seconds: BODY_TIME.as_secs() })?;
+    whole.map_err(|cause| {
         let cause = cause.into_inner();
         match cause.is::<http_body_util::LengthLimitError>() {
             true => Refused::TooLarge { limit },

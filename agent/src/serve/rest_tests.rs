@@ -298,8 +298,7 @@ async fn a_unix_socket_serves_the_same() {
     let path = bench.dir.path().join("agent.sock");
     for _ in 0..2 {
         // The second time finds the file of the first.
-        let router = router(Arc::clone(&bench.state));
-        serve_unix(&bench.tracker, bench.cancel.clone(), &path, router).await.unwrap();
+        bench.doors.unix(&path, router(Arc::clone(&bench.state), None)).unwrap();
     }
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();

@@ -140,7 +140,7 @@ impl Fleet {
         let site = if self.agents.len().is_multiple_of(2) { "lyon" } else { "oslo" };
         let text = format!(
             "[device]\nid = \"{id}\"\ntags = {{ site = \"{site}\" }}\n[state]\ndir = \"state\"\n\
-             [serve]\nhttp = \"127.0.0.1:0\"\n[control]\nsocket = \"c.sock\"\n\
+             [serve]\nhttp = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\n[control]\nsocket = \"c.sock\"\n\
              [hub]\nbroker = \"{}\"\nartifacts = \"{}\"\n{local}\
              [[model]]\npackage = \"{}\"\n\
              [watch]\nwindow_rows = {}\nwindow_s = 60\nheartbeat_s = 2\n\

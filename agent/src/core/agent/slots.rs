@@ -89,6 +89,7 @@ impl Agent {
             run: None,
             last_run_ended: None,
             window_opened: now.mono,
+            failures: 0,
             trial_since: now.mono,
             serving: false,
             answering: false,

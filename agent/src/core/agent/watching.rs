@@ -5,7 +5,7 @@ use super::super::event::{Labelled, Observation};
 use super::{Agent, Turn};
 use shoal_proto::decision::Finding;
 use shoal_proto::fact::{Count, Fact};
-use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::id::ModelName;
 use shoal_proto::summary::DriftLevel;
 use shoal_proto::time::Now;
 
@@ -27,14 +27,6 @@ impl Agent {
             if model.watch.rows() >= self.policy.window_rows {
                 self.close_window(now, &row.model, turn);
             }
-        }
-    }
-
-    pub(super) fn on_failed(&mut self, model: &ModelName, version: Digest, requests: u64) {
-        self.count(Count::Failures, requests);
-        let candidate = self.models.get_mut(model).and_then(|model| model.slot.on_trial_mut());
-        if let Some(candidate) = candidate.filter(|candidate| candidate.version == version) {
-            candidate.trial.failures += requests;
         }
     }
 
@@ -64,6 +56,7 @@ impl Agent {
         let next = self.next_window_id(turn);
         let Some(model) = self.models.get_mut(name) else { return };
         model.window_opened = now.mono;
+        model.failures = 0;
         let (summary, mut findings) = model.watch.close(now.wall, next);
         findings.sort_by(|a, b| {
             let excess = |f: &Finding| f.statistic / f.threshold.max(f64::MIN_POSITIVE);

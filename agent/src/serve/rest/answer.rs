@@ -13,7 +13,7 @@ use shoal_infer::Tensor;
 #[derive(Serialize)]
 struct AnswerJson<'a> {
     model_name: &'a str,
-    model_version: String,
+    model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ pub(super) fn write(answer: Answer, id: Option<String>, wanted: &Wanted) -> Resu
     let parameters = answer.prediction_id.as_deref().map(|prediction_id| AnswerParameters { prediction_id });
     let json = serde_json::to_vec(&AnswerJson {
         model_name: answer.served.name().as_str(),
-        model_version: answer.served.info().version.to_string(),
+        model_version: answer.served.version(),
         id,
         parameters,
         outputs,
@@ -84,7 +84,10 @@ pub(super) fn write(answer: Answer, id: Option<String>, wanted: &Wanted) -> Resu
 }
 
 /// The outputs that were asked for, in the order of the request; all where none was named.
-fn chosen<'a>(outputs: &'a [Tensor], wanted: &'a Wanted) -> impl Iterator<Item = (&'a Tensor, bool)> {
+pub(in crate::serve) fn chosen<'a>(
+    outputs: &'a [Tensor],
+    wanted: &'a Wanted,
+) -> impl Iterator<Item = (&'a Tensor, bool)> {
     let named = wanted.outputs.iter().filter_map(|(name, is_binary)| {
         outputs.iter().find(|tensor| tensor.name == *name).map(|tensor| (tensor, *is_binary))
     });

@@ -43,16 +43,16 @@ pub(super) struct Request {
 }
 
 /// Which outputs, and how each is to be sent.
-pub(super) struct Wanted {
+pub(in crate::serve) struct Wanted {
     /// Names and whether as raw bytes; empty: all.
-    pub(super) outputs: Vec<(String, bool)>,
+    pub(in crate::serve) outputs: Vec<(String, bool)>,
     /// Whether raw bytes where no output is named.
-    pub(super) all_binary: bool,
+    pub(in crate::serve) all_binary: bool,
 }
 
 impl Wanted {
     /// Before the model runs: an output that does not exist costs nothing.
-    pub(super) fn check(&self, served: &ServedModel) -> Result<(), Refused> {
+    pub(in crate::serve) fn check(&self, served: &ServedModel) -> Result<(), Refused> {
         let known = served.predictor().outputs();
         let unknown = |name: &str| known.iter().all(|spec| spec.name != name);
         match self.outputs.iter().find(|(name, _)| unknown(name)) {
