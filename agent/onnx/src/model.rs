@@ -7,6 +7,7 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 
 use crate::census;
 use crate::graph::Graph;
+use crate::inspect::ParameterCount;
 use crate::limits::Limits;
 use crate::ops::{self, UnknownOp};
 use crate::refusal::{Refusal, named};
@@ -79,6 +80,12 @@ impl OnnxModel {
     #[must_use]
     pub fn graph(&self) -> Graph {
         Graph::of(self)
+    }
+
+    /// Counts the stored tensors of floating point numbers, those in `Constant` nodes too.
+    #[must_use]
+    pub fn parameter_count(&self) -> ParameterCount {
+        self.graph().parameter_count()
     }
 
     /// Version of ONNX's own operator set, zero when the file does not say.
