@@ -192,7 +192,8 @@ impl fmt::Display for PackageReport {
             writeln!(f, "{:<12}{}: {}", "features", names.len(), some(&names))?;
         }
         if self.files.contains_key(GOLDEN) {
-            let rows = self.golden_rows.map_or_else(|| "cannot be read".into(), |rows| format!("{rows} rows"));
+            let rows =
+                self.golden_rows.map_or_else(|| "cannot be read".into(), |rows| format!("{rows} rows"));
             writeln!(f, "{:<12}{rows}", "golden")?;
         }
         if !self.manifest.output.classes.is_empty() {

@@ -126,10 +126,7 @@ pub fn admit(
 ///
 /// # Errors
 /// [`Refused`], with the output's name.
-pub fn trial(
-    predictor: &Predictor,
-    golden: Option<(&[Tensor], &[Tensor])>,
-) -> Result<Option<f64>, Refused> {
+pub fn trial(predictor: &Predictor, golden: Option<(&[Tensor], &[Tensor])>) -> Result<Option<f64>, Refused> {
     let Some((inputs, expected)) = golden else {
         for rows in [1, TRIAL_ROWS] {
             let made = predictor.infer(&predictor.samples(rows));

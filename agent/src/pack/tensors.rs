@@ -88,11 +88,8 @@ fn output(
     let float = specs.iter().position(|spec| spec.datatype.is_float()).ok_or(PackError::NoScores)?;
     let tensor = specs[float].name.clone();
     let has_label = specs.iter().any(|spec| !spec.datatype.is_float());
-    let guessed = if has_label || !args.classes.is_empty() {
-        TaskArg::Classification
-    } else {
-        TaskArg::Regression
-    };
+    let guessed =
+        if has_label || !args.classes.is_empty() { TaskArg::Classification } else { TaskArg::Regression };
     if args.task.unwrap_or(guessed) == TaskArg::Regression {
         return Ok(OutputInfo { tensor, kind: OutputKind::Values, classes: Vec::new() });
     }

@@ -177,7 +177,9 @@ fn fits_tensors(manifest: &Manifest, model: &Admission) -> Result<(), AdmitError
     let expected = &manifest.output.tensor;
     match model.outputs.iter().find(|output| output.name == *expected) {
         Some(output) if output.datatype.is_float() => Ok(()),
-        Some(output) => no(format!("output `{expected}` is {}, expected floating point numbers", output.datatype)),
+        Some(output) => {
+            no(format!("output `{expected}` is {}, expected floating point numbers", output.datatype))
+        }
         None => no(format!("the model has no output `{expected}`")),
     }
 }

@@ -56,10 +56,8 @@ impl Golden {
     /// The file of a package.
     pub fn to_npz(&self) -> Result<Vec<u8>, NpzError> {
         let named = |prefix: &'static str, tensors: &[Tensor]| {
-            let name = move |tensor: &Tensor| Tensor {
-                name: format!("{prefix}{}", tensor.name),
-                ..tensor.clone()
-            };
+            let name =
+                move |tensor: &Tensor| Tensor { name: format!("{prefix}{}", tensor.name), ..tensor.clone() };
             tensors.iter().map(name).collect::<Vec<_>>()
         };
         write_npz(&[named(INPUT, &self.inputs), named(OUTPUT, &self.outputs)].concat())

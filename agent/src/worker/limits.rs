@@ -93,10 +93,8 @@ impl Limits {
 /// only a privileged process could lift it.
 pub(super) fn set(what: &'static str, resource: Resource, most: u64, grace: u64) -> Result<(), WorkerError> {
     let before = getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limit = Rlimit {
-        current: Some(most.min(before)),
-        maximum: Some(most.saturating_add(grace).min(before)),
-    };
+    let limit =
+        Rlimit { current: Some(most.min(before)), maximum: Some(most.saturating_add(grace).min(before)) };
     setrlimit(resource, limit).map_err(|cause| WorkerError::Limit { what, source: cause.into() })
 }
 
