@@ -7,6 +7,7 @@
 mod tensor;
 
 mod engine;
+mod kernels;
 mod plans;
 
 mod predictor;

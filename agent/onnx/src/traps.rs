@@ -7,6 +7,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 use crate::constant::Constant;
 use crate::limits::Limits;
+use crate::ml;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, title};
 
@@ -69,6 +70,7 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) ->
         "LRN" => at_least_one(node, "size"),
         "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size"),
         "Split" => at_least_one(node, "num_outputs"),
+        op if shoal_ml::OPS.contains(&op) => ml::trap(node),
         _ => None,
     };
     found.map_or(Ok(()), |reason| Err(bad(node, reason)))
