@@ -10,12 +10,14 @@ mod refusal;
 mod ops;
 mod wire;
 
+mod bounds;
 mod census;
 mod constant;
 mod model;
 mod scope;
 mod spec;
 mod traps;
+mod window;
 
 mod graph;
 mod inspect;

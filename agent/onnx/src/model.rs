@@ -42,9 +42,11 @@ impl OnnxModel {
             graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         for info in &graph.input {
             if !stored.contains(info.name.as_str()) {
-                inputs.push(TensorSpec::of(info)?);
+                inputs.push(input(info, limits)?);
             }
         }
+        few("inputs", inputs.len())?;
+        few("outputs", graph.output.len())?;
         let outputs: Vec<TensorSpec> = graph.output.iter().map(output).collect::<Result<_, _>>()?;
         if outputs.is_empty() {
             return Err(Refusal::NotOnnx { reason: "its graph has no output".into() });
@@ -98,6 +100,26 @@ impl OnnxModel {
     pub(crate) fn raw_graph(&self) -> &GraphProto {
         graph_of(&self.proto)
     }
+}
+
+/// Values that a caller gives or gets at most: each stands in every answer about the model.
+const MAX_VALUES: usize = 256;
+
+fn few(what: &'static str, count: usize) -> Result<(), Refusal> {
+    if count <= MAX_VALUES {
+        return Ok(());
+    }
+    Err(Refusal::BadInterface { value: what.into(), reason: format!("{count}, {MAX_VALUES} are the most") })
+}
+
+/// A row must fit in what a tensor may hold.
+fn input(info: &tract_onnx::pb::ValueInfoProto, limits: &Limits) -> Result<TensorSpec, Refusal> {
+    let spec = TensorSpec::of(info)?;
+    if spec.least_elements().is_some_and(|elements| elements <= limits.max_tensor_elements) {
+        return Ok(spec);
+    }
+    let reason = format!("one row of it is over the limit of {} elements", limits.max_tensor_elements);
+    Err(Refusal::BadInterface { value: named(&spec.name), reason })
 }
 
 /// An output need not say its shape nor, in some exports, its type: float is assumed then.

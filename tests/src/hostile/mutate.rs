@@ -101,12 +101,17 @@ fn change(rng: &mut impl Rng, fields: &mut Vec<Field>, donor: Option<&[Field]>) 
     }
     let mut names = Vec::new();
     collect_names(fields, &mut names);
-    // Weights outnumber all else: settings and sizes are looked for a few times.
+    // Weights and names outnumber all else, and what they break is found early: settings, sizes and
+    // operators are looked for a few times.
     for _ in 0..8 {
         let mut place = rng.random_range(0..all);
         let Some((list, at)) = find(fields, &mut place) else { return };
-        let is_weight = matches!(&list[at].value, Value::Bytes(bytes) if bytes.len() > 256);
-        if !is_weight || rng.random_bool(0.2) {
+        let is_dull = match (&list[at].value, list[at].inside, list[at].number) {
+            (Value::Bytes(_), Kind::Node, 4) => false,
+            (Value::Bytes(_), _, _) => true,
+            _ => false,
+        };
+        if !is_dull || rng.random_bool(0.15) {
             return alter(rng, list, at, &names, donor);
         }
     }

@@ -55,40 +55,106 @@ fn with(change: impl FnOnce(&mut Trees)) -> Vec<u8> {
     file(&graph(&[node], &[], &[value("x", 1, &[-1, 4])], &outputs))
 }
 
-pub(super) fn cases() -> Vec<(&'static str, Expect, Vec<u8>)> {
+/// Another operator of classical learning, on rows of four.
+fn learned(op: &str, settings: &[Message]) -> Vec<u8> {
+    chain(&[-1, 4], &[ml_node(op, &["x"], &["y"], settings)], &[])
+}
+
+fn machine(vectors: &[f32], counts: &[i64], kernel: &str) -> Vec<u8> {
+    let settings = [
+        floats_of("support_vectors", vectors),
+        ints("vectors_per_class", counts),
+        floats_of("coefficients", &[1.0; 4]),
+        floats_of("rho", &[0.0]),
+        ints("classlabels_ints", &[0, 1]),
+        floats_of("kernel_params", &[0.1, 0.0, 3.0]),
+        text("kernel_type", kernel),
+    ];
+    let node = ml_node("SVMClassifier", &["x"], &["label", "y"], &settings);
+    let outputs = [value("label", 7, &[-1]), value("y", 1, &[-1, 2])];
+    file(&graph(&[node], &[], &[value("x", 1, &[-1, 4])], &outputs))
+}
+
+fn others() -> Vec<(&'static str, Expect, Vec<u8>)> {
     vec![
+        ("good vectors", Anything, machine(&[0.1; 16], &[2, 2], "RBF")),
+        ("vectors of another width", NotAdmitted, machine(&[0.1; 15], &[2, 2], "RBF")),
+        ("vectors of no class", NotAdmitted, machine(&[0.1; 16], &[-1, 5], "RBF")),
+        ("2^62 vectors of a class", NotAdmitted, machine(&[0.1; 16], &[1 << 62, 1 << 62], "POLY")),
+        ("a kernel of nobody", NotAdmitted, machine(&[0.1; 16], &[2, 2], "SOFT")),
+        (
+            "a scaler of another width",
+            NotAdmitted,
+            learned("Scaler", &[floats_of("offset", &[0.0; 3]), floats_of("scale", &[1.0; 3])]),
+        ),
+        (
+            "a scaler by no number",
+            NotAdmitted,
+            learned("Scaler", &[floats_of("offset", &[0.0; 4]), floats_of("scale", &[f32::NAN; 4])]),
+        ),
+        ("an imputer of nothing", NotAdmitted, learned("Imputer", &[])),
+        ("a norm of nobody", NotAdmitted, learned("Normalizer", &[text("norm", "L7")])),
+        (
+            "labels without values",
+            NotAdmitted,
+            learned(
+                "LabelEncoder",
+                &[floats_of("keys_floats", &[0.0, 1.0]), floats_of("values_floats", &[1.0])],
+            ),
+        ),
+        (
+            "a vector of 2^40",
+            NotAdmitted,
+            learned("FeatureVectorizer", &[ints("inputdimensions", &[1 << 40])]),
+        ),
+        (
+            "a regression on 2^40 targets",
+            NotAdmitted,
+            learned("LinearRegressor", &[floats_of("coefficients", &[1.0; 4]), int("targets", 1 << 40)]),
+        ),
+    ]
+}
+
+pub(super) fn cases() -> Vec<(&'static str, Expect, Vec<u8>)> {
+    let mut cases = others();
+    cases.extend([
         ("good trees", Anything, with(|_| {})),
-        ("a tree that walks in a circle", PreCheck("circle"), with(|t| t.no = vec![0, 0, 0])),
+        ("a tree that walks in a circle", Anything, with(|t| t.no = vec![0, 0, 0])),
         (
             "a tree that walks in a longer circle",
-            PreCheck("circle"),
+            PreCheck("child of another"),
             with(|t| {
                 t.modes = vec!["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"];
                 t.yes = vec![1, 0, 0];
                 t.no = vec![1, 2, 0];
             }),
         ),
-        ("a tree that walks out of the forest", PreCheck("node"), with(|t| t.yes = vec![1 << 30, 0, 0])),
-        ("a tree that walks before its root", PreCheck("node"), with(|t| t.yes = vec![-1, 0, 0])),
-        ("a class that writes beyond the scores", PreCheck("class"), with(|t| t.classes[0] = 1 << 20)),
-        ("a class far beyond the scores", PreCheck("class"), with(|t| t.classes[5] = (1 << 32) - 1)),
-        ("a negative class", PreCheck("class"), with(|t| t.classes[1] = -1)),
+        (
+            "a tree that walks out of the forest",
+            PreCheck("does not exist"),
+            with(|t| t.yes = vec![1 << 30, 0, 0]),
+        ),
+        ("a tree that walks before its root", PreCheck("does not exist"), with(|t| t.yes = vec![-1, 0, 0])),
+        ("a class that writes beyond the scores", PreCheck("not below"), with(|t| t.classes[0] = 1 << 20)),
+        ("a class far beyond the scores", PreCheck("not below"), with(|t| t.classes[5] = (1 << 32) - 1)),
+        ("a negative class", PreCheck("not below"), with(|t| t.classes[1] = -1)),
         ("a feature that is not there", NotAdmitted, with(|t| t.features[0] = 1 << 20)),
-        ("a negative feature", PreCheck("feature"), with(|t| t.features[0] = -1)),
-        ("nodes with holes", PreCheck("node"), with(|t| t.nodes = vec![0, 7, 9])),
-        ("two nodes of one number", PreCheck("node"), with(|t| t.nodes = vec![0, 1, 1])),
-        ("2^40 trees", PreCheck("tree"), with(|t| t.trees = vec![0, 0, 1 << 40])),
+        ("a negative feature", PreCheck("no feature"), with(|t| t.features[0] = -1)),
+        ("nodes with holes", PreCheck("does not exist"), with(|t| t.nodes = vec![0, 7, 9])),
+        ("two nodes of one number", PreCheck("twice"), with(|t| t.nodes = vec![0, 1, 1])),
+        ("2^40 trees", PreCheck("does not exist"), with(|t| t.trees = vec![0, 0, 1 << 40])),
         ("lists of different lengths", PreCheck("nodes_values"), with(|t| t.values = vec![0.1])),
         (
             "no leaf at all",
-            NotAdmitted,
+            Anything,
             with(|t| {
                 t.class_nodes = vec![];
                 t.class_trees = vec![];
                 t.classes = vec![];
             }),
         ),
-        ("a mode of nobody", NotAdmitted, with(|t| t.modes = vec!["BRANCH_MAYBE", "LEAF", "LEAF"])),
+        ("a mode of nobody", PreCheck("mode"), with(|t| t.modes = vec!["BRANCH_MAYBE", "LEAF", "LEAF"])),
         ("thresholds that are no numbers", Anything, with(|t| t.values = vec![f32::NAN; 3])),
-    ]
+    ]);
+    cases
 }
