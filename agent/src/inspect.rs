@@ -1,11 +1,12 @@
 //! What a model or a package is, before anything is done with it.
 
+use crate::worker::Golden;
 use clap::Args;
 use serde::Serialize;
 use shoal_onnx::{Inspection, Limits, Refusal, Servable, TensorSpec, inspect};
 use shoal_proto::id::Digest;
 use shoal_proto::manifest::Manifest;
-use shoal_proto::package::{MAX_PACKAGE_BYTES, MODEL, Package, PackageError, REFERENCE};
+use shoal_proto::package::{GOLDEN, MAX_PACKAGE_BYTES, MODEL, Package, PackageError, REFERENCE};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -57,6 +58,10 @@ pub struct PackageReport {
     pub baseline_accuracy: Option<f64>,
     /// Whether it has a reference of its own: it was born on a device.
     pub own_reference: bool,
+    /// Rows of golden inputs whose outputs a device must reproduce; absent where there are none, or where
+    /// the file cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub golden_rows: Option<usize>,
     /// `model.toml`.
     pub manifest: Manifest,
 }
@@ -133,6 +138,7 @@ fn describe(package: &Package) -> Result<PackageReport, PackageError> {
         baseline_rows: baseline.rows,
         baseline_accuracy: baseline.predictions.as_ref().map(right),
         own_reference: package.file(REFERENCE).is_some(),
+        golden_rows: package.file(GOLDEN).and_then(|bytes| Some(Golden::from_npz(bytes).ok()?.rows())),
         manifest,
     })
 }
@@ -180,7 +186,16 @@ impl fmt::Display for PackageReport {
         let files: Vec<String> = self.files.iter().map(|(name, size)| format!("{name} {size} B")).collect();
         writeln!(f, "{:<12}{}", "files", files.join(", "))?;
         let names: Vec<String> = self.manifest.features.iter().map(|feature| feature.name.clone()).collect();
-        writeln!(f, "{:<12}{}: {}", "features", names.len(), some(&names))?;
+        if names.is_empty() {
+            writeln!(f, "{:<12}none: it takes tensors", "features")?;
+        } else {
+            writeln!(f, "{:<12}{}: {}", "features", names.len(), some(&names))?;
+        }
+        if self.files.contains_key(GOLDEN) {
+            let rows =
+                self.golden_rows.map_or_else(|| "cannot be read".into(), |rows| format!("{rows} rows"));
+            writeln!(f, "{:<12}{rows}", "golden")?;
+        }
         if !self.manifest.output.classes.is_empty() {
             writeln!(f, "{:<12}{}", "classes", some(&self.manifest.output.classes))?;
         }

@@ -1,5 +1,6 @@
 //! The device: serves models, watches them, trains them again, and can always go back.
 
+pub mod admission;
 pub mod cli;
 pub mod clock;
 pub mod config;

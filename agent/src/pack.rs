@@ -1,7 +1,8 @@
-//! Makes a package from a table and a model, or from a table alone.
+//! Makes a package from a table and a model, from a table alone, or from a model that takes tensors.
 
 mod build;
 mod model;
+mod tensors;
 
 use crate::file::{FileError, write_atomic};
 use crate::keys::{KeyError, read_key};
@@ -15,9 +16,9 @@ use shoal_learn::{DatasetError, LearnError};
 use shoal_onnx::Refusal;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Task;
-use shoal_proto::package::PackageError;
+use shoal_proto::package::{Package, PackageError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Share of the labelled rows that the model is not fitted on: predictions are profiled on them, and the
 /// guard set is drawn from them.
@@ -28,16 +29,24 @@ pub const MIN_ROWS: usize = 20;
 /// What `pack` is asked for.
 #[derive(Debug, Clone, Args)]
 pub struct PackArgs {
-    /// Training data, CSV with a header.
-    #[arg(long, value_name = "CSV")]
-    pub data: PathBuf,
+    /// Training data, CSV with a header. Without it the model takes tensors (images, sequences, several
+    /// inputs): it is served as it is, its inputs are not watched, and it is not trained on a device.
+    #[arg(long, value_name = "CSV", requires = "label")]
+    pub data: Option<PathBuf>,
     /// The column that is to be predicted.
-    #[arg(long, value_name = "COLUMN")]
-    pub label: String,
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub label: Option<String>,
     /// Columns that are no features, by comma.
-    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', requires = "data")]
     pub drop: Vec<String>,
-    /// The model's name; without it, the data's file name.
+    /// Inputs and the outputs that a device must get for them, before it serves the model. Arrays have the
+    /// model's own names, or are x, x1, x2 … and y, y1, y2 … in the model's order.
+    #[arg(long, value_name = "NPZ", conflicts_with = "data")]
+    pub golden: Option<PathBuf>,
+    /// The classes in the order of the scores, by comma; without them 0, 1, 2 …
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',', conflicts_with = "data")]
+    pub classes: Vec<String>,
+    /// The model's name; without it, the data's or the model's file name.
     #[arg(long)]
     pub name: Option<String>,
     /// The version's number.
@@ -50,11 +59,12 @@ pub struct PackArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "fit", conflicts_with = "fit")]
     pub onnx: Option<PathBuf>,
     /// Train a first model here: `mlp:64`, or `mlp:64,32` for two hidden layers.
-    #[arg(long, value_name = "mlp:WIDTHS")]
+    #[arg(long, value_name = "mlp:WIDTHS", requires = "data")]
     pub fit: Option<String>,
-    /// What the model answers.
-    #[arg(long, value_enum, default_value_t = TaskArg::Classification)]
-    pub task: TaskArg,
+    /// What the model answers. Without it: a class where there is data, or where the model gives a label
+    /// beside its scores or classes are named; else numbers.
+    #[arg(long, value_enum)]
+    pub task: Option<TaskArg>,
     /// Where the package goes; without it, `NAME.shoal`.
     #[arg(long, short, value_name = "FILE.shoal")]
     pub output: Option<PathBuf>,
@@ -119,6 +129,8 @@ pub struct PackReport {
     pub guard_rows: usize,
     /// Rows in the replay set.
     pub replay_rows: usize,
+    /// Rows of golden inputs.
+    pub golden_rows: usize,
     /// Whether it is signed.
     pub signed: bool,
 }
@@ -186,6 +198,22 @@ pub enum PackError {
     /// The sets of rows.
     #[error("the guard or replay set cannot be written")]
     Npz(#[from] NpzError),
+    /// The golden inputs and outputs.
+    #[error("`{path}` holds no golden inputs and outputs")]
+    Golden {
+        path: PathBuf,
+        #[source]
+        source: NpzError,
+    },
+    /// An array that is neither the model's nor by the convention.
+    #[error("`{path}` has no array for {wanted}; it has {arrays}")]
+    GoldenLacks { path: PathBuf, wanted: String, arrays: String },
+    /// The model does not run, or gives other outputs than the golden ones.
+    #[error("the model does not pass its trial")]
+    Trial(#[from] shoal_infer::Refused),
+    /// More or fewer names than scores.
+    #[error("--classes names {named} classes, output `{output}` has {scores} scores a row")]
+    Classes { output: String, named: usize, scores: usize },
     /// The package contradicts itself.
     #[error("the package is not consistent")]
     Package(#[from] PackageError),
@@ -208,6 +236,8 @@ impl PackError {
             }
             Self::Scores { .. } => Some("check --label and --task, and which output the model gives first"),
             Self::TooFewRows { .. } => Some("fill missing cells, or collect more rows"),
+            Self::Load(shoal_infer::LoadError::Refused(source)) => source.hint(),
+            Self::GoldenLacks { .. } => Some("write the arrays with numpy.savez(file, x=…, y=…)"),
             _ => None,
         }
     }
@@ -215,24 +245,16 @@ impl PackError {
 
 /// Makes a package and writes it.
 pub fn run(args: &PackArgs) -> Result<PackReport, PackError> {
+    let Some(path) = &args.data else { return tensors::run(args) };
     let name = name(args)?;
-    let (table, rows, classes) = data(args)?;
+    let (table, rows, classes) = data(args, path)?;
     let (train, held_out) = rows.split(HELD_OUT, args.seed);
     let onnx = model::bytes(args, &train, classes.len())?;
     let model = model::Model::check(&onnx, &table, &classes, &held_out)?;
     let parts = build::Parts { name, table: &table, classes: &classes, train: &train, held_out: &held_out };
     let (mut package, guard_rows, replay_rows) = build::package(args, &parts, onnx, &model)?;
-    if let Some(path) = &args.sign_key {
-        package.sign(&read_key(path)?)?;
-    }
-    let archive = package.to_archive()?;
-    let file = args.output.clone().unwrap_or_else(|| format!("{}.shoal", parts.name).into());
-    write_atomic(&file, &archive)?;
+    let made = finish(args, &mut package)?;
     Ok(PackReport {
-        file,
-        name: package.manifest()?.display_name(),
-        version: package.version()?,
-        size_bytes: archive.len() as u64,
         features: table.width(),
         rows: table.rows(),
         complete_rows: rows.len(),
@@ -243,29 +265,62 @@ pub fn run(args: &PackArgs) -> Result<PackReport, PackError> {
         not_trainable: model.not_trainable,
         guard_rows,
         replay_rows,
-        signed: package.signature.is_some(),
         classes,
+        ..made
+    })
+}
+
+/// Signs and writes a package, and says what any package says of itself.
+fn finish(args: &PackArgs, package: &mut Package) -> Result<PackReport, PackError> {
+    if let Some(path) = &args.sign_key {
+        package.sign(&read_key(path)?)?;
+    }
+    let archive = package.to_archive()?;
+    let manifest = package.manifest()?;
+    let file = args.output.clone().unwrap_or_else(|| format!("{}.shoal", manifest.model.name).into());
+    write_atomic(&file, &archive)?;
+    Ok(PackReport {
+        file,
+        name: manifest.display_name(),
+        version: package.version()?,
+        size_bytes: archive.len() as u64,
+        features: 0,
+        classes: manifest.output.classes,
+        rows: 0,
+        complete_rows: 0,
+        held_out_rows: 0,
+        held_out_accuracy: None,
+        held_out_rmse: None,
+        fitted: false,
+        not_trainable: Vec::new(),
+        guard_rows: 0,
+        replay_rows: 0,
+        golden_rows: 0,
+        signed: package.signature.is_some(),
     })
 }
 
 fn name(args: &PackArgs) -> Result<ModelName, PackError> {
-    let stem = || args.data.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = args.name.clone().unwrap_or_else(stem);
+    let file = args.data.as_ref().or(args.onnx.as_ref());
+    let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
+    let name = args.name.clone().or_else(stem).unwrap_or_default();
     ModelName::new(name.clone()).map_err(|source| PackError::Name { name, source })
 }
 
-fn data(args: &PackArgs) -> Result<(Table, Rows, Vec<String>), PackError> {
-    let label = match args.task {
-        TaskArg::Classification => Label::Classes(&args.label),
-        TaskArg::Regression => Label::Values(&args.label),
+fn data(args: &PackArgs, path: &Path) -> Result<(Table, Rows, Vec<String>), PackError> {
+    let (task, column) = (args.task.unwrap_or(TaskArg::Classification), args.label.as_deref());
+    let column = column.unwrap_or_default(); // --data asks for it
+    let label = match task {
+        TaskArg::Classification => Label::Classes(column),
+        TaskArg::Regression => Label::Values(column),
     };
-    let table = Table::read(&args.data, Features::AllBut(&args.drop), Some(label))?;
+    let table = Table::read(path, Features::AllBut(&args.drop), Some(label))?;
     let (rows, classes) = complete(&table);
     if rows.len() < MIN_ROWS {
-        return Err(PackError::TooFewRows { file: args.data.clone(), rows: rows.len() });
+        return Err(PackError::TooFewRows { file: path.to_owned(), rows: rows.len() });
     }
-    if args.task == TaskArg::Classification && classes.len() < 2 {
-        return Err(PackError::OneClass { column: args.label.clone(), classes: classes.len() });
+    if task == TaskArg::Classification && classes.len() < 2 {
+        return Err(PackError::OneClass { column: column.to_owned(), classes: classes.len() });
     }
     Ok((table, rows, classes))
 }

@@ -3,9 +3,11 @@
 //! A folder is there whole or not at all: files → fsync → rename of the folder → fsync of its parent.
 //! Its name is the digest of its content, which is checked whenever it is read.
 
+use crate::admission::AdmissionReport;
 use crate::core::event::VersionInfo;
+use crate::file::{FileError, write_atomic};
 use shoal_proto::id::Digest;
-use shoal_proto::package::{MAX_PACKAGE_BYTES, Package, PackageError};
+use shoal_proto::package::{MAX_PACKAGE_BYTES, MODEL, Package, PackageError};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -18,6 +20,9 @@ const FOLDER: &str = "models";
 const UNFINISHED: &str = ".part-";
 /// Ends the name of a folder whose content was not what its name says: kept for a person to look at.
 const DAMAGED: &str = "damaged";
+/// Ends the name of the file beside a version's folder that holds what its admission found out: it is of
+/// this device and engine, and no part of the version.
+const ADMISSION: &str = "admission.json";
 
 /// The versions on disk.
 #[derive(Debug, Clone)]
@@ -45,6 +50,9 @@ pub enum VaultError {
     /// A package that contradicts itself.
     #[error("the package cannot be kept")]
     Package(#[from] PackageError),
+    /// What an admission found out could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl VaultError {
@@ -69,6 +77,11 @@ impl Vault {
             if name.starts_with(UNFINISHED) {
                 let path = vault.root.join(name);
                 fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            } else if let Some(version) = name.strip_suffix(ADMISSION)
+                && !vault.root.join(version.trim_end_matches('.')).exists()
+            {
+                let path = vault.root.join(name);
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
             }
         }
         Ok(vault)
@@ -146,8 +159,39 @@ impl Vault {
         Ok(versions)
     }
 
+    /// Size of a version's model on disk; zero when there is none.
+    #[must_use]
+    pub fn model_bytes(&self, version: Digest) -> u64 {
+        fs::metadata(self.path(version).join(MODEL)).map_or(0, |file| file.len())
+    }
+
+    /// Keeps what an admission found out about a version, in the place of what an earlier one did.
+    pub fn keep_admission(&self, version: Digest, report: &AdmissionReport) -> Result<(), VaultError> {
+        let path = self.path(version).with_extension(ADMISSION);
+        let bytes = serde_json::to_vec(report).map_err(|cause| failed("write", &path)(cause.into()))?;
+        Ok(write_atomic(&path, &bytes)?)
+    }
+
+    /// What the last admission of a version found out; `None` where there was none, or where another
+    /// build wrote it.
+    pub fn admission(&self, version: Digest) -> Result<Option<AdmissionReport>, VaultError> {
+        let path = self.path(version).with_extension(ADMISSION);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(failed("read", &path)(cause)),
+        }
+    }
+
     /// Removes a version; one that is not here is no error.
     pub fn remove(&self, version: Digest) -> Result<(), VaultError> {
+        let admission = self.path(version).with_extension(ADMISSION);
+        match fs::remove_file(&admission) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                return Err(failed("remove", &admission)(cause));
+            }
+            _ => {}
+        }
         let path = self.path(version);
         let gone = self.root.join(format!("{UNFINISHED}{version}"));
         match fs::rename(&path, &gone) {

@@ -6,6 +6,8 @@
 
 mod admit;
 mod answer;
+mod confine;
+mod golden;
 mod job;
 mod limits;
 mod parent;
@@ -13,9 +15,10 @@ mod samples;
 mod train;
 
 pub use admit::AdmitError;
-pub use job::{AdmitJob, Answer, Born, TrainingJob};
+pub use golden::{Golden, GoldenError};
+pub use job::{AdmitJob, Answer, Born, TrainingJob, Why};
 pub use limits::Limits;
-pub use parent::{Workers, WorkersError};
+pub use parent::{Attempt, ChildError, Workers, WorkersError};
 pub use train::{TrainError, train};
 
 use clap::Subcommand;
@@ -77,12 +80,14 @@ pub enum WorkerError {
 pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     match args {
         WorkerArgs::Admit { job } => {
+            confine::bind_to_parent()?;
             let job: AdmitJob = read(job)?;
-            job.limits.apply()?;
-            say(&Answer::of(admit::admit(&job)))
+            job.limits.apply_but_memory()?;
+            say(&admit::answer(&job)?)
         }
         WorkerArgs::Train { job } => {
             let job: TrainingJob = read(job)?;
+            confine::bind_to_parent()?;
             job.limits.apply()?;
             limits::step_back()?;
             say(&Answer::of(train::run(&job)))

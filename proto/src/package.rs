@@ -24,8 +24,10 @@ pub const SIGNATURE: &str = "signature.json";
 /// The profile of the rows that a version born on a device was trained on: its own triggers are held
 /// against it, or alarms would never clear. The fleet's summaries stay on the inherited baseline.
 pub const REFERENCE: &str = "reference.json";
+/// Inputs and the outputs that the model must give for them, as arrays `input:NAME` and `output:NAME`.
+pub const GOLDEN: &str = "golden.npz";
 /// Every file a package may hold.
-const KNOWN: [&str; 6] = [MODEL, MANIFEST, BASELINE, REFERENCE, GUARD, REPLAY];
+const KNOWN: [&str; 7] = [MODEL, MANIFEST, BASELINE, REFERENCE, GUARD, REPLAY, GOLDEN];
 
 /// Largest archive, and largest sum of the files in it: a board keeps several versions.
 pub const MAX_PACKAGE_BYTES: u64 = 512 * 1024 * 1024;

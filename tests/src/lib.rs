@@ -1,4 +1,6 @@
 //! The proof: the demo and the seeded fleet simulator. The tests themselves are in `it/`.
 
 pub mod demo;
+pub mod hostile;
 pub mod sim;
+pub mod zoo;

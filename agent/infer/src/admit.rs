@@ -1,7 +1,9 @@
 //! Whether a model may be served: it loads, runs, stays finite, and answers what it should.
 
 use serde::{Deserialize, Serialize};
-use shoal_onnx::{Limits, OnnxModel, ParameterCount, TensorSpec};
+use shoal_onnx::{
+    Datatype, DenseLayer, Head, Limits, MlpSpec, OnnxModel, ParameterCount, TensorSpec, build_mlp,
+};
 use thiserror::Error;
 
 use crate::predictor::{Batching, LoadError, Predictor};
@@ -10,6 +12,12 @@ use crate::tensor::{Tensor, TensorData};
 
 /// Largest allowed difference from a golden output: |Δ| ≤ this · max(1, max|y|).
 pub const GOLDEN_TOLERANCE: f64 = 1e-5;
+
+/// The same for outputs of half precision, which has eleven bits.
+const HALF_TOLERANCE: f64 = 1.0 / 1024.0;
+
+/// Golden rows that are run each alone.
+const MAX_ROWS_ALONE: usize = 64;
 
 /// Rows of the trial batch.
 const TRIAL_ROWS: usize = 3;
@@ -80,10 +88,24 @@ impl Refused {
     }
 }
 
+impl Admission {
+    /// What is known of a loaded model; `golden_difference` is from its [`trial`].
+    #[must_use]
+    pub fn of(predictor: &Predictor, parameters: ParameterCount, golden_difference: Option<f64>) -> Self {
+        Self {
+            inputs: predictor.inputs().to_vec(),
+            outputs: predictor.outputs().to_vec(),
+            parameters,
+            batching: predictor.batching(),
+            row_width: predictor.row_width(),
+            golden_difference,
+        }
+    }
+}
+
 /// Loads a model, runs it on one row and on three, and compares it with golden outputs.
 ///
-/// To be called in a child process with limits on memory and time. Trial inputs are made up
-/// (halves and zeros), so their outputs must be finite only when no golden input is given.
+/// To be called in a child process with limits on memory and time.
 ///
 /// # Errors
 /// [`Refused`], with the output's name.
@@ -92,31 +114,74 @@ pub fn admit(
     golden: Option<(&[Tensor], &[Tensor])>,
     limits: &Limits,
 ) -> Result<Admission, Refused> {
+    let parameters = OnnxModel::parse(onnx, limits).map_err(LoadError::from)?.parameter_count();
     let predictor = Predictor::load(onnx, limits)?;
-    for rows in [1, TRIAL_ROWS] {
-        let made =
-            predictor.infer(&predictor.samples(rows)).map_err(|source| Refused::Trial { rows, source })?;
-        if golden.is_none() {
-            finite(&made)?;
+    let golden_difference = trial(&predictor, golden)?;
+    Ok(Admission::of(&predictor, parameters, golden_difference))
+}
+
+/// Runs a model on golden inputs, all rows at once and each alone, and gives the largest difference;
+/// without them it runs made-up inputs (halves and zeros) of one row and of three, whose outputs must be
+/// finite.
+///
+/// # Errors
+/// [`Refused`], with the output's name.
+pub fn trial(predictor: &Predictor, golden: Option<(&[Tensor], &[Tensor])>) -> Result<Option<f64>, Refused> {
+    let Some((inputs, expected)) = golden else {
+        for rows in [1, TRIAL_ROWS] {
+            let made = predictor.infer(&predictor.samples(rows));
+            finite(&made.map_err(|source| Refused::Trial { rows, source })?)?;
         }
-    }
-    let golden_difference = match golden {
-        None => None,
-        Some((inputs, expected)) => {
-            let made = predictor.infer(inputs).map_err(|source| Refused::Golden { source })?;
-            finite(&made)?;
-            Some(compare(&made, expected)?)
-        }
+        return Ok(None);
     };
-    let model = OnnxModel::parse(onnx, limits).map_err(LoadError::from)?;
-    Ok(Admission {
-        inputs: predictor.inputs().to_vec(),
-        outputs: predictor.outputs().to_vec(),
-        parameters: model.graph().parameter_count(),
-        batching: predictor.batching(),
-        row_width: predictor.row_width(),
-        golden_difference,
-    })
+    let run = |inputs: &[Tensor], expected: &[Tensor]| {
+        let made = predictor.infer(inputs).map_err(|source| Refused::Golden { source })?;
+        finite(&made)?;
+        compare(predictor.outputs(), &made, expected)
+    };
+    let mut worst = run(inputs, expected)?;
+    for place in 0..rows_alone(predictor, inputs, expected) {
+        let alone = |tensors: &[Tensor]| tensors.iter().map(|tensor| row(tensor, place)).collect::<Vec<_>>();
+        worst = worst.max(run(&alone(inputs), &alone(expected))?);
+    }
+    Ok(Some(worst))
+}
+
+/// How many golden rows are run alone: none where there is but one, or where they are no rows.
+fn rows_alone(predictor: &Predictor, inputs: &[Tensor], expected: &[Tensor]) -> usize {
+    let rows = |tensor: &Tensor| tensor.shape.first().copied().unwrap_or(0);
+    let several = inputs.first().map_or(0, rows);
+    let batched = inputs.iter().chain(expected).all(|tensor| rows(tensor) == several);
+    let alone = batched && several > 1 && predictor.batching() != Batching::Fixed;
+    if alone { several.min(MAX_ROWS_ALONE) } else { 0 }
+}
+
+fn row(tensor: &Tensor, place: usize) -> Tensor {
+    let rows = tensor.shape.first().copied().unwrap_or(1).max(1);
+    let width = tensor.data.len() / rows;
+    let mut shape = tensor.shape.clone();
+    if let Some(first) = shape.first_mut() {
+        *first = 1;
+    }
+    Tensor { name: tensor.name.clone(), shape, data: tensor.data.slice(place * width..(place + 1) * width) }
+}
+
+/// A made-up row for each input (one as it stands in the file, where that fixes the number of rows).
+#[must_use]
+pub fn sample_row(predictor: &Predictor) -> Vec<Tensor> {
+    predictor.samples(1)
+}
+
+/// Has the engine look at the processor, which it does once: some need a file for it.
+pub fn warm_up() {
+    let spec = MlpSpec {
+        width: 1,
+        normaliser: None,
+        layers: vec![DenseLayer { weight: vec![1.0], bias: vec![0.0] }],
+        head: Head::Values,
+    };
+    let loaded = build_mlp(&spec).map(|onnx| Predictor::load(&onnx, &Limits::default()));
+    drop(loaded); // one that fails says so again for the model itself
 }
 
 fn finite(made: &[Tensor]) -> Result<(), Refused> {
@@ -126,7 +191,7 @@ fn finite(made: &[Tensor]) -> Result<(), Refused> {
     }
 }
 
-fn compare(made: &[Tensor], expected: &[Tensor]) -> Result<f64, Refused> {
+fn compare(specs: &[TensorSpec], made: &[Tensor], expected: &[Tensor]) -> Result<f64, Refused> {
     let mut worst = 0.0f64;
     for wanted in expected {
         let output = || wanted.name.clone();
@@ -139,10 +204,12 @@ fn compare(made: &[Tensor], expected: &[Tensor]) -> Result<f64, Refused> {
         if let (Some(got), Some(wanted)) = (floats(got), floats(wanted)) {
             let scale = wanted.iter().fold(1.0f64, |most, value| most.max(value.abs()));
             let difference = got.iter().zip(&wanted).fold(0.0f64, |most, (a, b)| most.max((a - b).abs()));
+            let spec = specs.iter().find(|spec| spec.name == output());
+            let is_half = spec.is_some_and(|spec| spec.datatype == Datatype::F16);
+            let tolerance = scale * if is_half { HALF_TOLERANCE } else { GOLDEN_TOLERANCE };
             // Written so that a difference that is not a number is refused.
-            let fits = difference <= GOLDEN_TOLERANCE * scale && wanted.iter().all(|v| v.is_finite());
+            let fits = difference <= tolerance && wanted.iter().all(|v| v.is_finite());
             if !fits {
-                let tolerance = GOLDEN_TOLERANCE * scale;
                 return Err(Refused::GoldenValues { output: output(), difference, tolerance });
             }
             worst = worst.max(difference / scale);

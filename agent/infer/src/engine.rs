@@ -13,6 +13,7 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::{Onnx, pb::ModelProto};
 
+use crate::kernels;
 use crate::tensor::{Tensor, TensorData, each};
 
 /// What the engine said, or that it panicked.
@@ -53,7 +54,8 @@ fn text(payload: &(dyn Any + Send)) -> String {
 /// Optimises a model for the given input types and shapes.
 pub(crate) fn compile(proto: &ModelProto, inputs: &[(Datatype, Vec<Size>)]) -> Result<Plan, EngineFailure> {
     guarded(|| {
-        let onnx: Onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let mut onnx: Onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        kernels::register(&mut onnx.op_register);
         let mut model = onnx.model_for_proto_model(proto)?;
         let scope: SymbolScope = model.symbols.clone();
         let batch: TDim = scope.new_with_prefix("N").into();

@@ -7,6 +7,7 @@
 mod tensor;
 
 mod engine;
+mod kernels;
 mod plans;
 
 mod batch;
@@ -18,7 +19,7 @@ mod admit;
 mod npy;
 mod npz;
 
-pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit};
+pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit, sample_row, trial, warm_up};
 pub use batch::{can_join, join, part};
 pub use engine::EngineFailure;
 pub use npy::NpyError;

@@ -4,7 +4,7 @@ use tract_onnx::pb::{TensorProto, tensor_proto::DataLocation};
 
 use crate::limits::Limits;
 use crate::refusal::{Refusal, named};
-use crate::spec::Datatype;
+use crate::spec::{Datatype, MAX_RANK};
 
 /// A stored tensor, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +92,9 @@ pub(crate) fn check(tensor: &TensorProto, total: &mut u128, limits: &Limits) -> 
     }
     let datatype = Datatype::from_onnx(tensor.data_type)
         .ok_or_else(|| bad(format!("element type {} is not served", tensor.data_type)))?;
+    if tensor.dims.len() > MAX_RANK {
+        return Err(bad(format!("it has {} axes, {MAX_RANK} are the most", tensor.dims.len())));
+    }
     let elements = tensor.dims.iter().try_fold(1u128, |product, dim| {
         let dim = u128::try_from(*dim).ok()?;
         product.checked_mul(dim)
@@ -104,6 +107,9 @@ pub(crate) fn check(tensor: &TensorProto, total: &mut u128, limits: &Limits) -> 
             elements: *total,
             limit: limits.max_tensor_elements,
         });
+    }
+    if !tensor.raw_data.is_empty() && stored(tensor, datatype) > 0 {
+        return Err(bad("it is stored twice, as raw bytes and as numbers".into()));
     }
     let (held, wanted, unit) = if tensor.raw_data.is_empty() {
         (stored(tensor, datatype) as u128, elements, "elements")

@@ -4,17 +4,20 @@
 //! Nothing here runs a model; `shoal-infer` does, and `shoal-learn` trains one.
 
 mod limits;
+mod ml;
 mod refusal;
 
 mod ops;
 mod wire;
 
+mod bounds;
 mod census;
 mod constant;
 mod model;
 mod scope;
 mod spec;
 mod traps;
+mod window;
 
 mod graph;
 mod inspect;
@@ -27,6 +30,7 @@ pub use constant::{Constant, ConstantData};
 pub use graph::{Attribute, Graph, Node};
 pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
 pub use limits::Limits;
+pub use ml::ml_settings;
 pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
 pub use model::OnnxModel;
 pub use ops::{SERVED_OPS, UnknownOp};

@@ -7,6 +7,7 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 
 use crate::census;
 use crate::graph::Graph;
+use crate::inspect::ParameterCount;
 use crate::limits::Limits;
 use crate::ops::{self, UnknownOp};
 use crate::refusal::{Refusal, named};
@@ -41,9 +42,11 @@ impl OnnxModel {
             graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         for info in &graph.input {
             if !stored.contains(info.name.as_str()) {
-                inputs.push(TensorSpec::of(info)?);
+                inputs.push(input(info, limits)?);
             }
         }
+        few("inputs", inputs.len())?;
+        few("outputs", graph.output.len())?;
         let outputs: Vec<TensorSpec> = graph.output.iter().map(output).collect::<Result<_, _>>()?;
         if outputs.is_empty() {
             return Err(Refusal::NotOnnx { reason: "its graph has no output".into() });
@@ -81,6 +84,12 @@ impl OnnxModel {
         Graph::of(self)
     }
 
+    /// Counts the stored tensors of floating point numbers, those in `Constant` nodes too.
+    #[must_use]
+    pub fn parameter_count(&self) -> ParameterCount {
+        self.graph().parameter_count()
+    }
+
     /// Version of ONNX's own operator set, zero when the file does not say.
     #[must_use]
     pub fn opset(&self) -> i64 {
@@ -91,6 +100,26 @@ impl OnnxModel {
     pub(crate) fn raw_graph(&self) -> &GraphProto {
         graph_of(&self.proto)
     }
+}
+
+/// Values that a caller gives or gets at most: each stands in every answer about the model.
+const MAX_VALUES: usize = 256;
+
+fn few(what: &'static str, count: usize) -> Result<(), Refusal> {
+    if count <= MAX_VALUES {
+        return Ok(());
+    }
+    Err(Refusal::BadInterface { value: what.into(), reason: format!("{count}, {MAX_VALUES} are the most") })
+}
+
+/// A row must fit in what a tensor may hold.
+fn input(info: &tract_onnx::pb::ValueInfoProto, limits: &Limits) -> Result<TensorSpec, Refusal> {
+    let spec = TensorSpec::of(info)?;
+    if spec.least_elements().is_some_and(|elements| elements <= limits.max_tensor_elements) {
+        return Ok(spec);
+    }
+    let reason = format!("one row of it is over the limit of {} elements", limits.max_tensor_elements);
+    Err(Refusal::BadInterface { value: named(&spec.name), reason })
 }
 
 /// An output need not say its shape nor, in some exports, its type: float is assumed then.

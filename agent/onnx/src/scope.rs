@@ -9,6 +9,11 @@ use crate::limits::Limits;
 use crate::refusal::{Refusal, named};
 use crate::traps;
 
+/// Longest name of a value: exporters write paths of modules, of some hundred.
+const MAX_NAME_BYTES: usize = 4_096;
+/// Settings of a node at most: trees have twenty.
+const MAX_SETTINGS: usize = 64;
+
 /// The names known at a node: of its own graph, then of those around it. A chain and not a copy, or
 /// a million small graphs beside many names would keep the check busy for minutes.
 #[derive(Debug, Default)]
@@ -29,6 +34,10 @@ impl<'a> Scope<'_, 'a> {
     }
 
     fn make(&mut self, name: &'a str) -> Result<(), Refusal> {
+        if name.len() > MAX_NAME_BYTES {
+            let reason = format!("its name has {} bytes, {MAX_NAME_BYTES} are the most", name.len());
+            return Err(Refusal::BadInterface { value: named(name), reason });
+        }
         if self.names.insert(name) {
             return Ok(());
         }
@@ -63,9 +72,18 @@ fn check_graph<'a>(
             return Err(Refusal::Duplicate { value: named(&input.name) });
         }
     }
+    if let Some(long) = inputs.iter().find(|name| name.len() > MAX_NAME_BYTES) {
+        let reason = format!("its name has {} bytes, {MAX_NAME_BYTES} are the most", long.len());
+        return Err(Refusal::BadInterface { value: named(long), reason });
+    }
     scope.names.extend(inputs); // an initialiser may be a default for an input
     for node in &graph.node {
         check_node(node, &mut scope, elements, limits)?;
+    }
+    let mut outputs = BTreeSet::new();
+    let is_whole = outer.is_none(); // a body may give one value as state and as part of a sequence
+    if let Some(made) = graph.output.iter().find(|made| is_whole && !outputs.insert(made.name.as_str())) {
+        return Err(Refusal::Duplicate { value: named(&made.name) });
     }
     match graph.output.iter().find(|made| !scope.knows(&made.name)) {
         None => Ok(()),
@@ -81,6 +99,10 @@ fn check_node<'a>(
 ) -> Result<(), Refusal> {
     if let Some(value) = node.input.iter().find(|value| !value.is_empty() && !scope.knows(value)) {
         return Err(Refusal::Dangling { reader: title(node), value: named(value) });
+    }
+    if node.attribute.len() > MAX_SETTINGS {
+        let reason = format!("it has {} settings, {MAX_SETTINGS} are the most", node.attribute.len());
+        return Err(traps::bad(node, reason));
     }
     for attribute in &node.attribute {
         if !attribute.ref_attr_name.is_empty() {

@@ -7,6 +7,9 @@ use tract_onnx::pb::{self, tensor_proto::DataType};
 
 use crate::refusal::{Refusal, named};
 
+/// Most axes of a tensor: the engine's work grows with their square, and real ones have six.
+pub(crate) const MAX_RANK: usize = 32;
+
 /// The kind of number in a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +128,14 @@ impl TensorSpec {
         self.dims.first() == Some(&None)
     }
 
+    /// Elements that a caller gives at least: open sizes are one.
+    pub(crate) fn least_elements(&self) -> Option<usize> {
+        self.dims
+            .iter()
+            .flatten()
+            .try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
+    }
+
     pub(crate) fn of(info: &pb::ValueInfoProto) -> Result<Self, Refusal> {
         let bad = |reason: String| Refusal::BadInterface { value: named(&info.name), reason };
         let Some(pb::type_proto::Value::TensorType(tensor)) =
@@ -140,6 +151,9 @@ impl TensorSpec {
         };
         if let Some(dim) = dims.iter().flatten().find(|dim| **dim < 0) {
             return Err(bad(format!("a size is {dim}")));
+        }
+        if dims.len() > MAX_RANK {
+            return Err(bad(format!("it has {} axes, {MAX_RANK} are the most", dims.len())));
         }
         Ok(Self { name: info.name.clone(), datatype, dims, ranked: tensor.shape.is_some() })
     }

@@ -5,16 +5,21 @@
 
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
-use crate::constant::Constant;
+use crate::bounds;
+use crate::constant::{Constant, ConstantData};
 use crate::limits::Limits;
+use crate::ml;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, title};
+use crate::window;
 
-/// Largest stride, dilation or kernel side: images served at the edge are smaller.
-const MAX_WINDOW: i64 = 1 << 16;
 /// Largest padding on one side: 2^40 kept the engine busy for more than 40 s; real ones are
 /// smaller than the kernel.
-const MAX_PAD: i64 = 1 << 10;
+pub(crate) const MAX_PAD: i64 = 1 << 10;
+/// Largest depth of a one-hot encoding.
+const MAX_ONE_HOT: i64 = 1 << 16;
+/// Largest step of a slice: those of i64 overflow.
+const MAX_STEP: i64 = 1 << 31;
 /// Largest rank: axes beyond it make no sense.
 const MAX_RANK: i64 = 64;
 /// Largest hidden size of a recurrent layer.
@@ -31,22 +36,33 @@ pub(crate) fn constant_of(node: &NodeProto) -> Option<&TensorProto> {
     (node.op_type == "Constant").then(|| attribute(node, "value"))?.and_then(|a| a.t.as_ref())
 }
 
-fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+pub(crate) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-fn ints<'a>(node: &'a NodeProto, name: &str) -> &'a [i64] {
+pub(crate) fn ints<'a>(node: &'a NodeProto, name: &str) -> &'a [i64] {
     attribute(node, name).map_or(&[], |attribute| &attribute.ints)
 }
 
 /// The whole numbers of a constant operand, `None` when it is computed, large, or of another type.
-fn operand(node: &NodeProto, slot: usize, scope: &Scope<'_, '_>) -> Option<Vec<i64>> {
+pub(crate) fn operand(node: &NodeProto, slot: usize, scope: &Scope<'_, '_>) -> Option<Vec<i64>> {
     let tensor = scope.stored(node.input.get(slot)?)?;
     let elements: i64 = tensor.dims.iter().try_fold(1i64, |p, d| p.checked_mul(*d))?;
     (usize::try_from(elements).ok()? <= MAX_LOOKED_AT).then(|| Constant::read(tensor))??.ints()
 }
 
-fn dims<'a>(node: &NodeProto, slot: usize, scope: &Scope<'_, 'a>) -> Option<&'a [i64]> {
+/// The floating point numbers of a constant operand, as [`operand`].
+pub(crate) fn numbers(node: &NodeProto, slot: usize, scope: &Scope<'_, '_>) -> Option<Vec<f64>> {
+    let tensor = scope.stored(node.input.get(slot)?)?;
+    let elements: i64 = tensor.dims.iter().try_fold(1i64, |p, d| p.checked_mul(*d))?;
+    match (usize::try_from(elements).ok()? <= MAX_LOOKED_AT).then(|| Constant::read(tensor))??.data {
+        ConstantData::F32(values) => Some(values.into_iter().map(f64::from).collect()),
+        ConstantData::F64(values) => Some(values),
+        ConstantData::I64(_) | ConstantData::I32(_) | ConstantData::Other(_) => None,
+    }
+}
+
+pub(crate) fn dims<'a>(node: &NodeProto, slot: usize, scope: &Scope<'_, 'a>) -> Option<&'a [i64]> {
     Some(scope.stored(node.input.get(slot)?)?.dims.as_slice())
 }
 
@@ -55,7 +71,7 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) ->
     axes(node)?;
     let found = match node.op_type.as_str() {
         "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" => {
-            window(node, scope)
+            window::check(node, scope)
         }
         "Transpose" => permutation(node, scope),
         "Gather" | "ArrayFeatureExtractor" => gather(node, scope),
@@ -67,8 +83,18 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) ->
         "Div" | "Mod" => divisor(node, scope),
         "DepthToSpace" | "SpaceToDepth" => at_least_one(node, "blocksize"),
         "LRN" => at_least_one(node, "size"),
-        "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size"),
+        "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size").or_else(|| bounds::direction(node)),
+        "Resize" => bounds::resize(node, scope, limits),
+        "QuantizeLinear" | "DequantizeLinear" => bounds::quantisation(node, scope),
+        "MatMulNBits" | "GatherBlockQuantized" => bounds::blocks(node, limits),
+        "BlackmanWindow" | "HammingWindow" | "HannWindow" => bounds::sizes(node, &[0], scope),
+        "MelWeightMatrix" => bounds::sizes(node, &[0, 1, 2], scope),
+        "STFT" => bounds::sizes(node, &[1, 3], scope),
+        "DFT" => bounds::sizes(node, &[1], scope),
+        "TopK" => bounds::top(node, scope),
+        "GroupNormalization" => at_least_one(node, "num_groups"),
         "Split" => at_least_one(node, "num_outputs"),
+        op if shoal_ml::OPS.contains(&op) => ml::trap(node),
         _ => None,
     };
     found.map_or(Ok(()), |reason| Err(bad(node, reason)))
@@ -81,36 +107,6 @@ fn axes(node: &NodeProto) -> Result<(), Refusal> {
         Some(axis) => Err(bad(node, format!("axis {axis} does not exist"))),
         None => Ok(()),
     }
-}
-
-fn window(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
-    for name in ["strides", "dilations", "kernel_shape"] {
-        if let Some(value) = ints(node, name).iter().find(|v| !(1..=MAX_WINDOW).contains(*v)) {
-            return Some(format!("{name} holds {value}, expected 1 to {MAX_WINDOW}"));
-        }
-    }
-    for name in ["pads", "output_padding"] {
-        if let Some(value) = ints(node, name).iter().find(|v| !(0..=MAX_PAD).contains(*v)) {
-            return Some(format!("{name} holds {value}, expected 0 to {MAX_PAD}"));
-        }
-    }
-    if let Some(group) = attribute(node, "group")
-        && !(1..=MAX_WINDOW).contains(&group.i)
-    {
-        return Some(format!("group is {}, expected 1 to {MAX_WINDOW}", group.i));
-    }
-    let is_pool = node.op_type.ends_with("Pool");
-    if is_pool && ints(node, "kernel_shape").is_empty() {
-        return Some("kernel_shape is missing".into());
-    }
-    let slot = if node.op_type == "QLinearConv" { 3 } else { 1 };
-    let kernel = if is_pool { None } else { dims(node, slot, scope) }?;
-    if kernel.len() < 3 || kernel.contains(&0) {
-        return Some(format!("the kernel's shape is {kernel:?}"));
-    }
-    let declared = ints(node, "kernel_shape");
-    (!declared.is_empty() && declared != &kernel[2..])
-        .then(|| format!("kernel_shape is {declared:?}, the kernel's shape is {kernel:?}"))
 }
 
 fn permutation(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
@@ -171,10 +167,23 @@ fn pad(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
 }
 
 fn step(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
-    operand(node, 4, scope)?.contains(&0).then(|| "a step is 0".into())
+    let steps = operand(node, 4, scope)?;
+    let wrong = steps.iter().find(|step| **step == 0 || !(-MAX_STEP..=MAX_STEP).contains(*step))?;
+    Some(format!("a step is {wrong}"))
 }
 
 fn range(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<String> {
+    if let Some(delta) = numbers(node, 2, scope).and_then(|delta| delta.first().copied()) {
+        if !delta.is_normal() {
+            return Some(format!("the step is {delta}"));
+        }
+        let start = *numbers(node, 0, scope)?.first()?;
+        let end = *numbers(node, 1, scope)?.first()?;
+        let count = (end - start) / delta;
+        // Written so that a count that is not a number is refused.
+        let is_sane = count <= limits.max_tensor_elements as f64;
+        return (!is_sane).then(|| format!("it counts to {count}"));
+    }
     let delta = *operand(node, 2, scope)?.first()?;
     if delta == 0 {
         return Some("the step is 0".into());
@@ -187,7 +196,7 @@ fn range(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<Str
 
 fn depth(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     let depth = *operand(node, 1, scope)?.first()?;
-    (!(1..=MAX_WINDOW).contains(&depth)).then(|| format!("depth is {depth}"))
+    (!(1..=MAX_ONE_HOT).contains(&depth)).then(|| format!("depth is {depth}"))
 }
 
 fn divisor(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {

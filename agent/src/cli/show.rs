@@ -59,15 +59,20 @@ pub(super) fn packed(report: &PackReport) -> String {
     let mut text = String::new();
     line(&mut text, "package", &format!("{} ({} bytes)", report.file.display(), report.size_bytes));
     line(&mut text, "name", &format!("{}  {}", report.name, report.version.short()));
-    line(&mut text, "features", &report.features.to_string());
+    if report.features > 0 {
+        line(&mut text, "features", &report.features.to_string());
+    } else {
+        line(&mut text, "takes", "tensors, which are not watched");
+    }
     if !report.classes.is_empty() {
         line(&mut text, "classes", &report.classes.join(", "));
     }
-    line(
-        &mut text,
-        "rows",
-        &format!("{}, {} complete, {} held out", report.rows, report.complete_rows, report.held_out_rows),
-    );
+    let (rows, complete, held_out) = (report.rows, report.complete_rows, report.held_out_rows);
+    if report.features > 0 {
+        line(&mut text, "rows", &format!("{rows}, {complete} complete, {held_out} held out"));
+    } else {
+        line(&mut text, "golden rows", &report.golden_rows.to_string());
+    }
     if let Some(accuracy) = report.held_out_accuracy {
         let kind = if report.fitted { "" } else { " (the model may have seen these rows)" };
         line(&mut text, "held-out accuracy", &format!("{accuracy:.3}{kind}"));
@@ -75,7 +80,9 @@ pub(super) fn packed(report: &PackReport) -> String {
     if let Some(rmse) = report.held_out_rmse {
         line(&mut text, "held-out RMSE", &format!("{rmse:.4}"));
     }
-    line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
+    if report.features > 0 {
+        line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
+    }
     for reason in &report.not_trainable {
         line(&mut text, "cannot be trained", reason);
     }

@@ -1,7 +1,7 @@
 //! The files of a package.
 
 use super::model::Model;
-use super::{PackArgs, PackError, profile};
+use super::{PackArgs, PackError, TaskArg, profile};
 use crate::rows::Rows;
 use crate::table::Table;
 use shoal_proto::baseline::Baseline;
@@ -56,7 +56,7 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
         model: ModelInfo {
             name: parts.name.clone(),
             version: args.version,
-            task: args.task.into(),
+            task: args.task.unwrap_or(TaskArg::Classification).into(),
             description: args.description.clone(),
         },
         input: InputInfo { tensor: model.input.clone() },

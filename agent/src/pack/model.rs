@@ -129,7 +129,7 @@ impl Model {
 }
 
 /// Whether scores of an unknown last operator are probabilities.
-fn guess<'a>(mut rows: impl Iterator<Item = &'a [f32]>) -> OutputKind {
+pub(super) fn guess<'a>(mut rows: impl Iterator<Item = &'a [f32]>) -> OutputKind {
     let is_share = |scores: &[f32]| {
         let inside = scores.iter().all(|score| (0.0..=1.0).contains(score));
         inside && (scores.len() == 1 || (scores.iter().sum::<f32>() - 1.0).abs() < SUM_TOLERANCE)

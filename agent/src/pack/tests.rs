@@ -103,3 +103,62 @@ fn what_cannot_be_packed_is_said() {
     }
     assert!(Cli::try_parse_from(["pack", "--data", "x", "--label", "y"]).is_err(), "no model at all");
 }
+
+/// A model of the fixtures with what another runtime answers.
+fn fixture(name: &str) -> (PathBuf, PathBuf) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/testdata");
+    (folder.join(format!("{name}.onnx")), folder.join(format!("{name}.io.npz")))
+}
+
+fn tensors(folder: &Path, name: &str, more: &[&str]) -> Result<PackReport, PackError> {
+    let (onnx, golden) = fixture(name);
+    let output = folder.join("out.shoal");
+    let fixed = ["pack", "--onnx", onnx.to_str().unwrap(), "--golden", golden.to_str().unwrap()];
+    let rest = ["--output", output.to_str().unwrap()];
+    run(&Cli::try_parse_from(fixed.iter().chain(&rest).chain(more)).unwrap().pack)
+}
+
+#[test]
+fn a_model_that_takes_tensors_is_packed_with_golden_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = tensors(folder.path(), "ae", &[]).unwrap();
+    assert_eq!((report.name.as_str(), report.features, report.classes.len()), ("ae@1", 0, 0));
+    assert!(report.golden_rows > 1 && !report.not_trainable.is_empty(), "{report:?}");
+    let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+    assert!(package.manifest().unwrap().features.is_empty());
+    let text = look(&InspectArgs { file: report.file }).unwrap().to_string();
+    for word in ["golden.npz", "takes tensors", &format!("{} rows", report.golden_rows)] {
+        assert!(text.contains(word), "{word} is not in:\n{text}");
+    }
+    let report = tensors(folder.path(), "mlp_b", &["--name", "b", "--classes", "a,b,c,d,e,f"]).unwrap();
+    assert_eq!((report.name.as_str(), report.classes.len()), ("b@1", 6));
+    let report = tensors(folder.path(), "mlp_b", &["--name", "b", "--task", "classification"]).unwrap();
+    assert_eq!(report.classes, ["0", "1", "2", "3", "4", "5"]);
+    let error = tensors(folder.path(), "mlp_b", &["--classes", "a,b"]).unwrap_err().to_string();
+    assert!(error.contains("names 2 classes") && error.contains("6 scores"), "{error}");
+}
+
+#[test]
+fn golden_outputs_that_the_model_does_not_give_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (onnx, golden) = fixture("ae");
+    let mut arrays = shoal_infer::read_npz(&fs::read(golden).unwrap()).unwrap();
+    let wrong = folder.path().join("wrong.npz");
+    let pack = |arrays: &[shoal_infer::Tensor]| {
+        File::create(&wrong).unwrap().write_all(&shoal_infer::write_npz(arrays).unwrap()).unwrap();
+        let args = ["pack", "--onnx", onnx.to_str().unwrap(), "--golden", wrong.to_str().unwrap()];
+        let output = folder.path().join("o.shoal");
+        let args = [&args[..], &["--output", output.to_str().unwrap()]].concat();
+        crate::worker::chain(&run(&Cli::try_parse_from(args).unwrap().pack).unwrap_err())
+    };
+    let y = arrays.iter_mut().find(|array| array.name == "y").unwrap();
+    let shoal_infer::TensorData::F32(values) = &mut y.data else { panic!("y is f32") };
+    values[3] += 0.01;
+    let said = pack(&arrays);
+    assert!(said.contains("differs by"), "{said}");
+    arrays.retain(|array| array.name == "x");
+    let said = pack(&arrays);
+    assert!(said.contains("no array for an output") && said.contains("`y`"), "{said}");
+    let alone = ["pack", "--fit", "mlp:8"];
+    assert!(Cli::try_parse_from(alone).is_err(), "nothing to fit on");
+}

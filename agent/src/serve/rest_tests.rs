@@ -35,7 +35,7 @@ async fn server_health_and_metadata_are_as_the_protocol_says() {
     let url = |path: &str| format!("{}{path}", bench.url);
     let (status, server) = get(&client, url("/v2")).await;
     assert_eq!((status, &server["name"]), (StatusCode::OK, &json!("shoal-agent")));
-    assert_eq!(server["extensions"], json!(["binary_tensor_data"]));
+    assert_eq!(server["extensions"], json!(["binary_tensor_data", "model_repository", "shoal_label"]));
     assert_eq!(get(&client, url("/v2/health/live")).await.0, StatusCode::OK);
     assert_eq!(get(&client, url("/v2/health/ready")).await.0, StatusCode::SERVICE_UNAVAILABLE);
     bench.state.set_ready(true);

@@ -30,8 +30,11 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(onnx: &[u8], manifest: &Manifest) -> Result<Self, AnswerError> {
-        let predictor = Predictor::load(onnx, &Limits::default())?;
-        Ok(Self { predictor, kind: manifest.output.kind, scores: manifest.output.classes.len().max(1) })
+        Ok(Self::of(Predictor::load(onnx, &Limits::default())?, manifest))
+    }
+
+    pub(super) fn of(predictor: Predictor, manifest: &Manifest) -> Self {
+        Self { predictor, kind: manifest.output.kind, scores: manifest.output.classes.len().max(1) }
     }
 
     /// The scores of rows, row-major, with their width.

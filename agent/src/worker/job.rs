@@ -71,15 +71,27 @@ pub struct Born {
 pub enum Answer<T> {
     /// Done.
     Yes(T),
-    /// Not done, and why: an error with its causes.
-    No(String),
+    /// Not done, and why.
+    No(Why),
+}
+
+/// Why a child did not do its job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// A word for programs.
+    pub kind: String,
+    /// An error with its causes.
+    pub reason: String,
+    /// Most memory of the child, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
 }
 
 impl<T> Answer<T> {
     pub(super) fn of<E: std::error::Error>(outcome: Result<T, E>) -> Self {
         match outcome {
             Ok(done) => Self::Yes(done),
-            Err(cause) => Self::No(chain(&cause)),
+            Err(cause) => Self::No(Why { kind: String::new(), reason: chain(&cause), peak_bytes: None }),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The parent's side: starts children, waits with patience, and says what became of them.
 
 use super::chain;
-use super::job::{AdmitJob, Answer, Born, TrainingJob};
+use super::job::{AdmitJob, Answer, Born, TrainingJob, Why};
 use super::limits::Limits;
+use crate::admission::AdmissionReport;
 use crate::core::effect::TrainJob;
 use crate::core::event::Trained;
 use crate::vault::Vault;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use shoal_proto::id::Digest;
 use std::collections::VecDeque;
 use std::fs;
@@ -34,6 +35,46 @@ pub struct WorkersError {
     path: PathBuf,
     #[source]
     source: io::Error,
+}
+
+/// A child that did not do its job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChildError {
+    /// The job's file could not be written.
+    #[error("failed to write a job: {reason}")]
+    Job { reason: String },
+    /// It could not be started.
+    #[error("failed to start `{program}`: {reason}")]
+    Start { program: String, reason: String },
+    /// It took too long, and was killed.
+    #[error("the {what} child took longer than {wall_s} s")]
+    Late { what: &'static str, wall_s: u64 },
+    /// A limit or a bug ended it.
+    #[error("the {what} child was killed by signal {signal}{}{words}", guess(*.signal))]
+    Killed { what: &'static str, signal: i32, words: String },
+    /// It gave up.
+    #[error("the {what} child ended with exit code {code}{words}")]
+    Failed { what: &'static str, code: i32, words: String },
+    /// It ended well and said nothing that can be read.
+    #[error("the {what} child gave no answer: {reason}{words}")]
+    Silent { what: &'static str, reason: String, words: String },
+    /// Its output broke.
+    #[error("lost the {what} child: {reason}")]
+    Lost { what: &'static str, reason: String },
+    /// It says no.
+    #[error("{}", .0.reason)]
+    No(Why),
+}
+
+/// One admission.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What was found out, or why the version may not be served.
+    pub outcome: Result<AdmissionReport, ChildError>,
+    /// The last of the child's error output: where the engine panicked.
+    pub said: String,
+    /// What the child was limited to.
+    pub limits: Limits,
 }
 
 /// Starts children of this agent.
@@ -68,12 +109,43 @@ impl Workers {
         Ok(Self { program, prefix, state, admit, train })
     }
 
-    /// Whether the server may parse a version that is in the vault. The error is why not, for people.
+    /// Whether the server may parse a version that is in the vault. The error is why not, for people; what
+    /// was found out is logged and kept beside the version.
     ///
     /// Dropping the future ends the child.
     pub async fn admit(&self, version: Digest) -> Result<(), String> {
-        let job = AdmitJob { state: self.state.clone(), version, limits: self.admit };
-        self.child::<IgnoredAny>("admit", &job, self.admit).await.map(drop)
+        let report = self.attempt(version).await.outcome.map_err(|cause| cause.to_string())?;
+        tracing::info!(
+            version = %version.short(),
+            parameters = report.model.parameters.count,
+            batching = ?report.model.batching,
+            load_ms = report.load_ms,
+            row_us = report.row_us,
+            peak_bytes = report.peak_bytes,
+            model_bytes = report.model_bytes(),
+            golden_difference = report.model.golden_difference,
+            "version admitted"
+        );
+        let vault = Vault::join(&self.state);
+        let kept = tokio::task::spawn_blocking(move || vault.keep_admission(version, &report)).await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => tracing::warn!(%version, error = %chain(&cause), "admission was not kept"),
+            Err(cause) => tracing::warn!(%version, error = %cause, "admission was not kept"),
+        }
+        Ok(())
+    }
+
+    /// One admission of a version that is in the vault, with all that is known of its end. Its limits are
+    /// those for the model's size.
+    ///
+    /// Dropping the future ends the child.
+    pub async fn attempt(&self, version: Digest) -> Attempt {
+        let onnx_bytes = Vault::join(&self.state).model_bytes(version);
+        let limits = self.admit.for_model(onnx_bytes);
+        let job = AdmitJob { state: self.state.clone(), version, limits };
+        let (outcome, said) = self.child("admit", &job, limits).await;
+        Attempt { outcome, said, limits }
     }
 
     /// Trains a candidate into the vault. The error is why there is none, for people.
@@ -81,40 +153,69 @@ impl Workers {
     /// Dropping the future ends the child.
     pub async fn train(&self, job: TrainJob) -> Result<Trained, String> {
         let job = TrainingJob::new(job, self.state.clone(), self.train);
-        let born: Born = self.child("train", &job, self.train).await?;
+        let (born, _) = self.child::<Born>("train", &job, self.train).await;
+        let born = born.map_err(|cause| cause.to_string())?;
         let vault = Vault::join(&self.state);
         let read = tokio::task::spawn_blocking(move || vault.info(born.version));
         let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
         Ok(Trained { candidate, evidence: born.evidence })
     }
 
+    /// Runs a child to its end; the text is the last of what it said on its error output.
     async fn child<T: DeserializeOwned>(
         &self,
         what: &'static str,
         job: &impl Serialize,
         limits: Limits,
-    ) -> Result<T, String> {
-        let file = self.write(job).map_err(|cause| format!("failed to write a job: {cause}"))?;
+    ) -> (Result<T, ChildError>, String) {
+        let ended = match self.start(what, job) {
+            Ok((child, job)) => {
+                let ended = tokio::time::timeout(limits.wall(), end(child)).await;
+                drop(job);
+                ended
+            }
+            Err(cause) => return (Err(cause), String::new()),
+        };
+        let (status, stdout, stderr) = match ended {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(cause)) => {
+                return (Err(ChildError::Lost { what, reason: cause.to_string() }), String::new());
+            }
+            Err(_late) => return (Err(ChildError::Late { what, wall_s: limits.wall_s }), String::new()),
+        };
+        let words = last_lines(&stderr);
+        let said = String::from_utf8_lossy(&stderr).into_owned();
+        let outcome = if let Some(signal) = status.signal() {
+            Err(ChildError::Killed { what, signal, words })
+        } else if !status.success() {
+            Err(ChildError::Failed { what, code: status.code().unwrap_or_default(), words })
+        } else {
+            match serde_json::from_slice(&stdout) {
+                Ok(Answer::Yes(done)) => Ok(done),
+                Ok(Answer::No(why)) => Err(ChildError::No(why)),
+                Err(cause) => Err(ChildError::Silent { what, reason: cause.to_string(), words }),
+            }
+        };
+        (outcome, said)
+    }
+
+    /// The job's file is to be kept until the child has ended.
+    fn start(
+        &self,
+        what: &'static str,
+        job: &impl Serialize,
+    ) -> Result<(Child, tempfile::NamedTempFile), ChildError> {
+        let file = self.write(job).map_err(|cause| ChildError::Job { reason: cause.to_string() })?;
         let mut command = Command::new(&self.program);
         command.args(&self.prefix).args(["worker", what]).arg(file.path());
         command.env("RAYON_NUM_THREADS", "1"); // a trainer leaves the other cores to the server
+        command.env("RUST_BACKTRACE", "0"); // a backtrace reads the whole program, once a panic
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let program = || self.program.display().to_string();
         let child = command
             .spawn()
-            .map_err(|cause| format!("failed to start `{}`: {cause}", self.program.display()))?;
-        let ended = tokio::time::timeout(limits.wall(), end(child)).await;
-        let (status, stdout, stderr) = match ended {
-            Ok(ended) => ended.map_err(|cause| format!("lost the {what} child: {cause}"))?,
-            Err(_late) => return Err(format!("the {what} child took longer than {} s", limits.wall_s)),
-        };
-        if !status.success() {
-            return Err(format!("the {what} child {}{}", fate(status), last_lines(&stderr)));
-        }
-        match serde_json::from_slice(&stdout) {
-            Ok(Answer::Yes(done)) => Ok(done),
-            Ok(Answer::No(reason)) => Err(reason),
-            Err(cause) => Err(format!("the {what} child gave no answer: {cause}{}", last_lines(&stderr))),
-        }
+            .map_err(|cause| ChildError::Start { program: program(), reason: cause.to_string() })?;
+        Ok((child, file))
     }
 
     fn write(&self, job: &impl Serialize) -> io::Result<tempfile::NamedTempFile> {
@@ -160,12 +261,9 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
     }
 }
 
-/// How a child ended, for people.
-fn fate(status: ExitStatus) -> String {
-    let Some(signal) = status.signal() else {
-        return format!("ended with exit code {}", status.code().unwrap_or_default());
-    };
-    let guess = match signal {
+/// What a signal means for a child with limits, for people.
+fn guess(signal: i32) -> &'static str {
+    match signal {
         6 => " (out of memory within its limit?)",
         9 => " (out of memory?)",
         11 => " (stack used up, or a bug)",
@@ -173,8 +271,7 @@ fn fate(status: ExitStatus) -> String {
         25 => " (file too large)",
         31 => " (a system call that the service forbids)",
         _ => "",
-    };
-    format!("was killed by signal {signal}{guess}")
+    }
 }
 
 fn last_lines(stderr: &[u8]) -> String {
@@ -191,11 +288,11 @@ mod tests {
     const SOON: Limits = Limits { wall_s: 20, ..Limits::ADMIT };
 
     /// A shell in the place of the agent: its arguments are those of a child, after the prefix.
-    async fn shell(script: &str, admit: Limits) -> Result<(), String> {
+    async fn shell(script: &str, admit: Limits) -> Result<AdmissionReport, String> {
         let state = tempfile::tempdir().unwrap();
         let program = (PathBuf::from("/bin/sh"), vec!["-c".into(), script.into(), "agent".into()]);
         let workers = Workers::new(program, state.path().to_owned(), admit, SOON).unwrap();
-        let outcome = workers.admit(Digest([1; 32])).await;
+        let outcome = workers.attempt(Digest([1; 32])).await.outcome.map_err(|cause| cause.to_string());
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the job is gone");
         outcome
     }
@@ -207,7 +304,7 @@ mod tests {
             ("kill -9 $$", vec!["killed by signal 9 (out of memory?)"]),
             ("kill -XCPU $$", vec!["processor time"]),
             ("echo hello", vec!["gave no answer"]),
-            (r#"echo '{"no":"not today"}'"#, vec!["not today"]),
+            (r#"echo '{"no":{"kind":"x","reason":"not today"}}'"#, vec!["not today"]),
             (
                 r#"i=0; while [ $i -lt 3000 ]; do echo "line $i" >&2; i=$((i+1)); done; exit 1"#,
                 vec!["line 2999"],
@@ -220,8 +317,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_gets_prefix_command_and_job() {
-        let script = r#"[ "$1 $2" = "worker admit" ] && grep -q '"version":"0101' "$3" && [ "$RAYON_NUM_THREADS" = 1 ] && echo '{"yes":{"any":1}}'"#;
-        assert_eq!(shell(script, SOON).await, Ok(()));
+        let script = r#"[ "$1 $2" = "worker admit" ] && grep -q '"version":"0101' "$3" && [ "$RAYON_NUM_THREADS" = 1 ] && [ "$RUST_BACKTRACE" = 0 ] && echo '{"no":{"kind":"x","reason":"as expected"}}'"#;
+        assert_eq!(shell(script, SOON).await.unwrap_err(), "as expected");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 use super::admit::admit_package;
 use super::*;
-use crate::pack::{HELD_OUT, PackArgs, TaskArg};
+use crate::pack::{HELD_OUT, PackArgs};
 use crate::profile;
 use crate::rows::Rows;
 use crate::store::LabelledRow;
@@ -29,15 +29,17 @@ fn parent(folder: &Path) -> Package {
     let (data, output) = (folder.join("parent.csv"), folder.join("parent.shoal"));
     fs::File::create(&data).unwrap().write_all(csv.as_bytes()).unwrap();
     let args = PackArgs {
-        data,
-        label: "y".into(),
+        data: Some(data),
+        label: Some("y".into()),
         drop: Vec::new(),
+        golden: None,
+        classes: Vec::new(),
         name: None,
         version: 1,
         description: String::new(),
         onnx: None,
         fit: Some("mlp:16".into()),
-        task: TaskArg::Classification,
+        task: None,
         output: Some(output.clone()),
         seed: 0,
         sign_key: None,
@@ -103,7 +105,7 @@ fn a_changed_world_is_learned_and_measured() {
     }
     let reference = candidate.reference().unwrap();
     assert_eq!((reference.rows, reference.predictions.unwrap().labelled), (60, 60));
-    admit_package(&candidate).unwrap();
+    admit_package(&candidate, 0).unwrap();
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn too_few_or_unusable_rows_are_said() {
 fn a_manifest_that_speaks_of_another_graph_is_not_admitted() {
     let folder = tempfile::tempdir().unwrap();
     let parent = parent(folder.path());
-    admit_package(&parent).unwrap();
+    admit_package(&parent, 0).unwrap();
     let text = parent.manifest().unwrap().to_text();
     let third = "\n[[feature]]\nname = \"c\"\nmin = 0.0\nmax = 1.0\n";
     for (changed, word) in [
@@ -158,12 +160,12 @@ fn a_manifest_that_speaks_of_another_graph_is_not_admitted() {
         let mut files = parent.to_files();
         files.insert(MANIFEST.into(), changed.into_bytes());
         files.insert(BASELINE.into(), profile::baseline(width, &vec![0.0; width], None).to_bytes());
-        let error = chain(&admit_package(&Package::new(files).unwrap()).unwrap_err());
+        let error = chain(&admit_package(&Package::new(files).unwrap(), 0).unwrap_err());
         assert!(error.contains(word), "{error}");
     }
     let mut files = parent.to_files();
     files.insert(MODEL.into(), b"junk".to_vec());
-    assert!(admit_package(&Package::new(files).unwrap()).is_err());
+    assert!(admit_package(&Package::new(files).unwrap(), 0).is_err());
 }
 
 #[test]

@@ -1,0 +1,54 @@
+//! `zoo`: what models of all kinds do to an agent. One module a subcommand.
+
+mod hostile;
+mod probe;
+mod stage;
+mod table;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Models of all kinds against a real agent.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "zoo", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Files that were made to hurt: none may end, stall or bloat anything.
+    Hostile(hostile::Args),
+}
+
+/// The command line.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(cause) => {
+            drop(cause.print()); // a closed terminal cannot be told
+            return ExitCode::from(if cause.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(cause) => {
+            drop(writeln!(std::io::stderr(), "error: {cause:#}"));
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match &args.command {
+            Command::Hostile(args) => hostile::run(args).await,
+        }
+    })
+}
