@@ -212,6 +212,10 @@ fn model_of(prediction_id: &str) -> Option<ModelName> {
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod grpc_tests;
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
 mod local_tests;
 #[cfg(test)]
 mod rest_tests;

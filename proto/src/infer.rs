@@ -69,7 +69,8 @@ pub struct InferResponse {
     pub outputs: Vec<TensorJson>,
 }
 
-/// Local topic `in/features`: one row or several.
+/// Local topic `in/features`: one row or several, each a list in the manifest's order or an object by
+/// feature name. Besides this, an [`InferRequest`] with a `model` is taken, for models of tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeaturesIn {
@@ -79,8 +80,22 @@ pub struct FeaturesIn {
     /// Echoed in the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Rows of features in the manifest's order; `null` is a missing value.
-    pub rows: Vec<Vec<Option<f64>>>,
+    /// One row.
+    #[serde(default, alias = "features", skip_serializing_if = "Option::is_none")]
+    pub row: Option<RowIn>,
+    /// Several rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<RowIn>,
+}
+
+/// A row of features; `null` is a missing value, and so is a name left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a row must be a list of numbers or an object of numbers by feature name")]
+pub enum RowIn {
+    /// In the manifest's order.
+    List(Vec<Option<f64>>),
+    /// By feature name, in any order.
+    Named(BTreeMap<String, Option<f64>>),
 }
 
 /// Local topic `in/label`, and `POST /v2/shoal/label`: the truth about an earlier prediction.

@@ -3,13 +3,16 @@
 use super::models::ServedModel;
 use super::predict::Answer;
 use super::refused::{Refused, shortened};
+use super::rest::{answer, request};
 use super::{Outlet, ServeState};
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
-use serde::Serialize;
+use axum::http::HeaderMap;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_infer::InferError;
 use shoal_proto::id::{AppName, ModelName};
-use shoal_proto::infer::{ErrorOut, FeaturesIn, LabelIn, ModelOut, Prediction, PredictionOut};
+use shoal_proto::infer::{ErrorOut, FeaturesIn, LabelIn, ModelOut, Prediction, PredictionOut, RowIn};
 use shoal_proto::topic::{Local as What, Topic};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,6 +123,12 @@ impl Local {
     }
 
     async fn on_features(&self, state: &Arc<ServeState>, payload: &[u8]) {
+        if let Ok(Peek { inputs: Some(_), model, id }) = serde_json::from_slice(payload) {
+            return match predict_tensors(state, model.as_deref(), payload).await {
+                Ok(answer) => self.send(What::Prediction, false, answer),
+                Err(refused) => self.refuse(state.outlet(), id, &refused),
+            };
+        }
         let request = match read::<FeaturesIn>(payload) {
             Ok(request) => request,
             Err(refused) => return self.refuse(state.outlet(), id_in(payload), &refused),
@@ -149,14 +158,16 @@ impl Local {
     }
 
     fn publish<T: Serialize>(&self, what: What, retain: bool, body: &T) {
-        let topic = Topic::Local(self.app.clone(), what).to_string();
         match serde_json::to_vec(body) {
-            Ok(payload) => {
-                if let Err(cause) = self.publisher.publish(Message { topic, payload, retain }) {
-                    tracing::debug!(%cause, "an answer was not sent"); // counted by the publisher
-                }
-            }
+            Ok(payload) => self.send(what, retain, payload),
             Err(cause) => tracing::error!(%cause, "an answer has no JSON form"),
+        }
+    }
+
+    fn send(&self, what: What, retain: bool, payload: Vec<u8>) {
+        let topic = Topic::Local(self.app.clone(), what).to_string();
+        if let Err(cause) = self.publisher.publish(Message { topic, payload, retain }) {
+            tracing::debug!(%cause, "an answer was not sent"); // counted by the publisher
         }
     }
 }
@@ -171,28 +182,79 @@ fn id_in(payload: &[u8]) -> Option<String> {
     Some(shortened(value.get("id")?.as_str()?))
 }
 
-async fn predict(state: &ServeState, request: &FeaturesIn) -> Result<Answer, Refused> {
-    let served = match &request.model {
-        Some(model) => state.models().get(model.as_str(), None)?,
-        None => state.models().only()?,
-    };
-    let features = flatten(&served, &request.rows)?;
-    state.predict_rows(served, request.rows.len(), &features).await
+/// What tells a request with tensors from one with rows.
+#[derive(Deserialize)]
+struct Peek {
+    #[serde(default)]
+    inputs: Option<IgnoredAny>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
 }
 
-fn flatten(served: &ServedModel, rows: &[Vec<Option<f64>>]) -> Result<Vec<f32>, Refused> {
-    let width = served.info().manifest.features.len();
+fn find(state: &ServeState, model: Option<&str>) -> Result<Arc<ServedModel>, Refused> {
+    match model {
+        Some(model) => state.models().get(model, None),
+        None => state.models().only(),
+    }
+}
+
+/// The same JSON as over HTTP, in and out.
+async fn predict_tensors(
+    state: &ServeState,
+    model: Option<&str>,
+    payload: &[u8],
+) -> Result<Vec<u8>, Refused> {
+    let served = find(state, model)?;
+    let request = request::read(&HeaderMap::new(), payload)?;
+    request.wanted.check(&served)?;
+    let answer = state.predict(served, request.inputs).await?;
+    answer::json(&answer, request.id, &request.wanted)
+}
+
+async fn predict(state: &ServeState, request: &FeaturesIn) -> Result<Answer, Refused> {
+    let served = find(state, request.model.as_ref().map(ModelName::as_str))?;
+    let rows: Vec<&RowIn> = request.row.iter().chain(&request.rows).collect();
+    let features = flatten(&served, &rows)?;
+    state.predict_rows(served, rows.len(), &features).await
+}
+
+/// Rows in the manifest's order, one after the other.
+fn flatten(served: &ServedModel, rows: &[&RowIn]) -> Result<Vec<f32>, Refused> {
+    let named = &served.info().manifest.features;
     let input = || served.info().manifest.input.tensor.clone();
     if rows.is_empty() {
         return Err(Refused::Tensor { input: input(), reason: "no rows".into() });
     }
-    if let Some(row) = rows.iter().find(|row| row.len() != width) {
-        let got = row.len();
-        return Err(Refused::Input(InferError::FeatureCount { input: input(), rows: 1, width, got }));
+    let mut features = Vec::with_capacity(rows.len() * named.len());
+    for row in rows {
+        match row {
+            RowIn::List(values) if values.len() != named.len() => {
+                let (width, got) = (named.len(), values.len());
+                return Err(Refused::Input(InferError::FeatureCount { input: input(), rows: 1, width, got }));
+            }
+            RowIn::List(values) => features.extend(values.iter().map(|value| number(*value))),
+            RowIn::Named(values) => {
+                if let Some(stray) = values.keys().find(|name| named.iter().all(|known| known.name != **name))
+                {
+                    let known: Vec<&str> = named.iter().map(|known| known.name.as_str()).collect();
+                    return Err(Refused::UnknownFeature {
+                        feature: shortened(stray),
+                        known: known.join(", "),
+                    });
+                }
+                let value = |name: &str| number(values.get(name).copied().flatten());
+                features.extend(named.iter().map(|feature| value(&feature.name)));
+            }
+        }
     }
-    #[expect(clippy::cast_possible_truncation, reason = "features are served as f32")]
-    let features = rows.iter().flatten().map(|value| value.map_or(f32::NAN, |value| value as f32));
-    Ok(features.collect())
+    Ok(features)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "features are served as f32")]
+fn number(value: Option<f64>) -> f32 {
+    value.map_or(f32::NAN, |value| value as f32)
 }
 
 fn prediction_out(answer: &Answer, id: Option<String>) -> PredictionOut {

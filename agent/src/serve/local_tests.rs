@@ -93,6 +93,44 @@ async fn features_are_predicted_and_labels_reach_disk_and_core() {
 }
 
 #[tokio::test]
+async fn a_row_may_be_a_list_or_an_object_and_tensors_are_taken_too() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let bench = Bench::start(Limits::default()).await;
+    let _local = local(&bench, &broker).await;
+    let mut app = App::start(&bench, &broker).await;
+    for (body, classes) in [
+        (json!({ "row": [3, 0] }), vec!["ethanol"]),
+        (json!({ "features": { "s2": 3.5, "s1": 0 } }), vec!["acetone"]),
+        (json!({ "row": { "s1": 3 }, "id": "half" }), vec![]),
+        (json!({ "rows": [{ "s1": 3, "s2": 0 }, [0, 3]] }), vec!["ethanol", "acetone"]),
+    ] {
+        let (what, answer) = app.asks("features", &body).await;
+        assert_eq!(what, "prediction", "{body}: {answer}");
+        let got = answer["predictions"].as_array().unwrap().iter().filter_map(|p| p["class"].as_str());
+        assert_eq!(got.collect::<Vec<_>>(), classes, "{body}: a missing value gives no class");
+    }
+    let tensors = json!({ "model": "gas", "id": "t", "outputs": [{ "name": "probabilities" }], "inputs": [
+        { "name": "features", "shape": [1, 2], "datatype": "FP32", "data": [3, 0] }
+    ] });
+    let (what, answer) = app.asks("features", &tensors).await;
+    assert_eq!(
+        (what.as_str(), &answer["id"], &answer["model_name"]),
+        ("prediction", &json!("t"), &json!("gas"))
+    );
+    assert!(answer["outputs"][0]["data"][0].as_f64().unwrap() > 0.99, "{answer}");
+    assert!(answer["parameters"]["prediction_id"].as_str().unwrap().starts_with("gas."));
+    for (body, words) in [
+        (json!({ "row": { "s1": 1, "s9": 2 } }), "no feature `s9`, it has s1, s2"),
+        (json!({ "row": { "s1": "warm" } }), "a row must be a list of numbers or an object"),
+        (json!({ "id": "t", "inputs": [] }), "input `features` is missing"),
+    ] {
+        let (what, answer) = app.asks("features", &body).await;
+        assert!(what == "error" && answer["error"].as_str().unwrap().contains(words), "{body}: {answer}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_counted_and_answered() {
     let Some(broker) = Mosquitto::start() else { return };
     let mut bench = Bench::start(Limits::default()).await;

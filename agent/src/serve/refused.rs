@@ -63,6 +63,9 @@ pub enum Refused {
     /// An output that the model does not have.
     #[error("the model has no output `{output}`, it has {known}")]
     UnknownOutput { output: String, known: String },
+    /// A feature that the model does not have.
+    #[error("the model has no feature `{feature}`, it has {known}")]
+    UnknownFeature { feature: String, known: String },
     /// A body over the limit.
     #[error("the request has more than {limit} bytes")]
     TooLarge { limit: usize },
@@ -114,6 +117,7 @@ impl Refused {
             | Self::ForeignId { .. }
             | Self::Label { .. }
             | Self::LoadParameter { .. }
+            | Self::UnknownFeature { .. }
             | Self::UnknownClass { .. } => StatusCode::BAD_REQUEST,
             Self::Encoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shoal_agent::mqtt::{Client, Message, MqttEvent, Options, Publisher};
 use shoal_infer::Predictor;
 use shoal_proto::id::{AppName, ModelName};
-use shoal_proto::infer::{FeaturesIn, LabelIn, PredictionOut};
+use shoal_proto::infer::{FeaturesIn, LabelIn, PredictionOut, RowIn};
 use shoal_proto::topic::{Local, Topic};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,7 +93,12 @@ impl Way {
             Self::Mqtt { publisher, events, app } => {
                 let features: Vec<Option<f64>> =
                     row.features.iter().map(|cell| cell.is_finite().then_some(f64::from(*cell))).collect();
-                let asked = FeaturesIn { model: Some(feeding.model.clone()), id: None, rows: vec![features] };
+                let asked = FeaturesIn {
+                    model: Some(feeding.model.clone()),
+                    id: None,
+                    row: Some(RowIn::List(features)),
+                    rows: Vec::new(),
+                };
                 send(publisher, app, Local::Features, &asked)?;
                 let answer = tokio::time::timeout(ANSWER, prediction(events))
                     .await

@@ -45,6 +45,32 @@ struct BinarySize {
 /// The answer as JSON, or as JSON followed by raw tensors.
 pub(super) fn write(answer: Answer, id: Option<String>, wanted: &Wanted) -> Result<Response, Refused> {
     let mut raw = Vec::new();
+    let json = compose(&answer, id, wanted, Some(&mut raw))?;
+    if raw.is_empty() {
+        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
+    }
+    let length = json.len().to_string();
+    let mut body = json;
+    body.append(&mut raw);
+    let headers = [(header::CONTENT_TYPE.as_str(), "application/octet-stream"), (binary::HEADER, &length)];
+    Ok((headers, body).into_response())
+}
+
+/// The answer as JSON, whatever was wished: where raw bytes have no place.
+pub(in crate::serve) fn json(
+    answer: &Answer,
+    id: Option<String>,
+    wanted: &Wanted,
+) -> Result<Vec<u8>, Refused> {
+    compose(answer, id, wanted, None)
+}
+
+fn compose(
+    answer: &Answer,
+    id: Option<String>,
+    wanted: &Wanted,
+    mut raw: Option<&mut Vec<u8>>,
+) -> Result<Vec<u8>, Refused> {
     let outputs = chosen(&answer.outputs, wanted)
         .map(|(tensor, is_binary)| {
             let mut output = OutputJson {
@@ -54,33 +80,25 @@ pub(super) fn write(answer: Answer, id: Option<String>, wanted: &Wanted) -> Resu
                 parameters: None,
                 data: None,
             };
-            if is_binary {
-                let binary_data_size = binary::write(&tensor.data, &mut raw);
-                output.parameters = Some(BinarySize { binary_data_size });
-            } else {
-                output.data = Some(JsonData(&tensor.data));
+            match raw.as_deref_mut().filter(|_| is_binary) {
+                Some(raw) => {
+                    let binary_data_size = binary::write(&tensor.data, raw);
+                    output.parameters = Some(BinarySize { binary_data_size });
+                }
+                None => output.data = Some(JsonData(&tensor.data)),
             }
             output
         })
         .collect::<Vec<_>>();
-    let has_raw = outputs.iter().any(|output| output.parameters.is_some());
     let parameters = answer.prediction_id.as_deref().map(|prediction_id| AnswerParameters { prediction_id });
-    let json = serde_json::to_vec(&AnswerJson {
+    serde_json::to_vec(&AnswerJson {
         model_name: answer.served.name().as_str(),
         model_version: answer.served.version(),
         id,
         parameters,
         outputs,
     })
-    .map_err(|_cause| Refused::Interrupted)?;
-    if !has_raw {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
-    }
-    let length = json.len().to_string();
-    let mut body = json;
-    body.append(&mut raw);
-    let headers = [(header::CONTENT_TYPE.as_str(), "application/octet-stream"), (binary::HEADER, &length)];
-    Ok((headers, body).into_response())
+    .map_err(|_cause| Refused::Interrupted)
 }
 
 /// The outputs that were asked for, in the order of the request; all where none was named.

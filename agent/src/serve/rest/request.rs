@@ -36,10 +36,10 @@ struct InputJson {
 }
 
 /// A request, its tensors ready for the model.
-pub(super) struct Request {
-    pub(super) id: Option<String>,
-    pub(super) inputs: Vec<Tensor>,
-    pub(super) wanted: Wanted,
+pub(in crate::serve) struct Request {
+    pub(in crate::serve) id: Option<String>,
+    pub(in crate::serve) inputs: Vec<Tensor>,
+    pub(in crate::serve) wanted: Wanted,
 }
 
 /// Which outputs, and how each is to be sent.
@@ -66,7 +66,7 @@ impl Wanted {
 }
 
 /// Reads JSON, or JSON followed by raw tensors.
-pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Request, Refused> {
+pub(in crate::serve) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Request, Refused> {
     let malformed = |reason: String| Refused::Malformed { reason };
     let (json, mut raw) = match headers.get(binary::HEADER) {
         None => (body, &[][..]),
