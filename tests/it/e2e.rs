@@ -8,20 +8,20 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_shoal-demo"))
 }
 
 /// One `shoal-agent` command: exit code, standard output, standard error.
-fn agent(args: &[&str]) -> (i32, String, String) {
+pub(super) fn agent(args: &[&str]) -> (i32, String, String) {
     let done = Command::new(program()).arg("agent").args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (done.status.code().unwrap_or(-1), text(done.stdout), text(done.stderr))
 }
 
-fn write(path: &Path, bytes: &[u8]) {
+pub(super) fn write(path: &Path, bytes: &[u8]) {
     std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), bytes).unwrap();
 }
 
@@ -76,14 +76,14 @@ impl Alone {
     }
 }
 
-async fn get(url: &str) -> Option<Value> {
+pub(super) async fn get(url: &str) -> Option<Value> {
     let response = reqwest::get(url).await.ok()?.error_for_status().ok()?;
     let bytes = response.bytes().await.ok()?;
     Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
 /// Waits for a fact, and not for a time.
-async fn wait<F: Future<Output = bool>>(is: impl Fn() -> F) {
+pub(super) async fn wait<F: Future<Output = bool>>(is: impl Fn() -> F) {
     let held = async {
         while !is().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

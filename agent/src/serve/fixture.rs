@@ -47,6 +47,14 @@ pub(super) fn volume() -> ServedModel {
 }
 
 pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::NotServable> {
+    counted(onnx, manifest, &Metrics::default())
+}
+
+pub(super) fn counted(
+    onnx: &[u8],
+    manifest: &str,
+    metrics: &Metrics,
+) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
     let baseline = Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None });
     let info = VersionInfo {
@@ -63,7 +71,7 @@ pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::
         reference: baseline,
     };
     let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
-    ServedModel::new(info, predictor, true, &Clock::start(), &Metrics::default())
+    ServedModel::new(info, predictor, true, &Clock::start(), metrics)
 }
 
 /// All of serving, on a free port.

@@ -14,6 +14,8 @@ pub(super) enum Flat {
     Bools(Vec<bool>),
     /// Whole numbers.
     Integers(Vec<i64>),
+    /// Whole numbers, at least one of them beyond `i64`.
+    Unsigned(Vec<u64>),
     /// At least one fraction, or a `null`, which is NaN.
     Floats(Vec<f64>),
     /// Texts.
@@ -26,6 +28,7 @@ impl Flat {
             Self::Empty => 0,
             Self::Bools(values) => values.len(),
             Self::Integers(values) => values.len(),
+            Self::Unsigned(values) => values.len(),
             Self::Floats(values) => values.len(),
             Self::Texts(values) => values.len(),
         }
@@ -35,6 +38,11 @@ impl Flat {
         match self {
             Self::Empty => *self = Self::Integers(vec![value]),
             Self::Integers(values) => values.push(value),
+            Self::Unsigned(values) => {
+                let value = u64::try_from(value)
+                    .map_err(|_negative| "a number below zero among numbers beyond 9223372036854775807")?;
+                values.push(value);
+            }
             Self::Floats(values) => {
                 #[expect(clippy::cast_precision_loss, reason = "beside fractions it is a fraction")]
                 values.push(value as f64);
@@ -44,8 +52,30 @@ impl Flat {
         Ok(())
     }
 
+    /// A number beyond `i64`.
+    fn push_unsigned(&mut self, value: u64) -> Result<(), &'static str> {
+        let before: Option<Vec<u64>> = match self {
+            Self::Empty => Some(Vec::new()),
+            Self::Integers(values) => values.iter().map(|value| u64::try_from(*value).ok()).collect(),
+            Self::Unsigned(values) => Some(std::mem::take(values)),
+            Self::Floats(_) | Self::Bools(_) | Self::Texts(_) => None,
+        };
+        let Some(mut values) = before else {
+            #[expect(clippy::cast_precision_loss, reason = "beside fractions it is a fraction")]
+            return self.push_float(value as f64);
+        };
+        values.push(value);
+        *self = Self::Unsigned(values);
+        Ok(())
+    }
+
     fn push_float(&mut self, value: f64) -> Result<(), &'static str> {
         if let Self::Integers(values) = self {
+            #[expect(clippy::cast_precision_loss, reason = "beside fractions they are fractions")]
+            let floats = values.iter().map(|integer| *integer as f64).collect();
+            *self = Self::Floats(floats);
+        }
+        if let Self::Unsigned(values) = self {
             #[expect(clippy::cast_precision_loss, reason = "beside fractions they are fractions")]
             let floats = values.iter().map(|integer| *integer as f64).collect();
             *self = Self::Floats(floats);
@@ -53,7 +83,7 @@ impl Flat {
         match self {
             Self::Empty => *self = Self::Floats(vec![value]),
             Self::Floats(values) => values.push(value),
-            Self::Integers(_) | Self::Bools(_) | Self::Texts(_) => {
+            Self::Integers(_) | Self::Unsigned(_) | Self::Bools(_) | Self::Texts(_) => {
                 return Err("a number among other things");
             }
         }
@@ -64,7 +94,7 @@ impl Flat {
         match self {
             Self::Empty => *self = Self::Bools(vec![value]),
             Self::Bools(values) => values.push(value),
-            Self::Integers(_) | Self::Floats(_) | Self::Texts(_) => {
+            Self::Integers(_) | Self::Unsigned(_) | Self::Floats(_) | Self::Texts(_) => {
                 return Err("`true` or `false` among other things");
             }
         }
@@ -75,7 +105,9 @@ impl Flat {
         match self {
             Self::Empty => *self = Self::Texts(vec![value.to_owned()]),
             Self::Texts(values) => values.push(value.to_owned()),
-            Self::Integers(_) | Self::Floats(_) | Self::Bools(_) => return Err("text among other things"),
+            Self::Integers(_) | Self::Unsigned(_) | Self::Floats(_) | Self::Bools(_) => {
+                return Err("text among other things");
+            }
         }
         Ok(())
     }
@@ -118,8 +150,7 @@ impl<'de> Visitor<'de> for Into<'_> {
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match i64::try_from(value) {
             Ok(value) => self.visit_i64(value),
-            #[expect(clippy::cast_precision_loss, reason = "beyond i64 only a float can hold it")]
-            Err(_) => self.visit_f64(value as f64),
+            Err(_) => self.0.push_unsigned(value).map_err(E::custom),
         }
     }
 
@@ -151,6 +182,8 @@ mod tests {
             ("[[1, 2], [3, 4]]", Flat::Integers(vec![1, 2, 3, 4])),
             ("[[[1.5], [2]]]", Flat::Floats(vec![1.5, 2.0])),
             ("[1, 2.5]", Flat::Floats(vec![1.0, 2.5])),
+            ("[1, 18446744073709551615]", Flat::Unsigned(vec![1, u64::MAX])),
+            ("[18446744073709551615, 1, 0.5]", Flat::Floats(vec![18_446_744_073_709_551_615.0, 1.0, 0.5])),
             ("[[true], [false]]", Flat::Bools(vec![true, false])),
             ("[\"a\", \"b\"]", Flat::Texts(vec!["a".into(), "b".into()])),
             ("7", Flat::Integers(vec![7])),
@@ -169,7 +202,15 @@ mod tests {
 
     #[test]
     fn mixtures_and_objects_are_refused() {
-        for text in ["[1, true]", "[\"a\", 1]", "[{}]", "[1, \"a\"]", "[true, null]", "[NaN]"] {
+        for text in [
+            "[1, true]",
+            "[\"a\", 1]",
+            "[{}]",
+            "[1, \"a\"]",
+            "[true, null]",
+            "[NaN]",
+            "[18446744073709551615, -1]",
+        ] {
             assert!(serde_json::from_str::<Flat>(text).is_err(), "{text}");
         }
     }

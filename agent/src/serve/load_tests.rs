@@ -1,4 +1,4 @@
-use super::fixture::{Bench, gas, served};
+use super::fixture::{Bench, counted, gas};
 use super::*;
 use crate::core::Event;
 use reqwest::{Client, StatusCode};
@@ -11,7 +11,7 @@ use std::time::Duration;
 const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
 
 /// `gas` with a hidden layer that takes seconds on thousands of rows.
-fn slow() -> ServedModel {
+fn slow(metrics: &Metrics) -> ServedModel {
     const WIDE: usize = 3072;
     let layer = |inputs: usize, outputs: usize| DenseLayer {
         weight: vec![0.001; inputs * outputs],
@@ -19,7 +19,7 @@ fn slow() -> ServedModel {
     };
     let layers = vec![layer(2, WIDE), layer(WIDE, WIDE), layer(WIDE, 2)];
     let spec = MlpSpec { width: 2, normaliser: None, layers, head: Head::Classes };
-    served(&build_mlp(&spec).unwrap(), MANIFEST).unwrap()
+    counted(&build_mlp(&spec).unwrap(), MANIFEST, metrics).unwrap()
 }
 
 async fn post(client: &Client, url: &str, rows: usize) -> (StatusCode, Value) {
@@ -70,7 +70,7 @@ async fn a_swap_fails_no_request() {
 async fn waiting_requests_share_a_call_and_each_gets_its_own_rows() {
     let bench =
         Bench::start(Limits { workers: 1, batch_wait: Duration::from_millis(50), ..Limits::default() }).await;
-    let model = slow();
+    let model = slow(bench.state.models().metrics());
     assert!(model.batch_rows() > 1, "a wide layer pays in batches");
     bench.state.models().swap(model);
     let client = Client::new();
@@ -98,7 +98,7 @@ async fn waiting_requests_share_a_call_and_each_gets_its_own_rows() {
 async fn a_call_that_does_not_end_is_given_up_and_the_next_version_serves() {
     let timeout = Duration::from_millis(300);
     let mut bench = Bench::start(Limits { workers: 1, timeout, ..Limits::default() }).await;
-    bench.state.models().swap(slow());
+    bench.state.models().swap(slow(&Metrics::default()));
     bench.tracker.spawn(Arc::clone(&bench.state).watch_stalls(bench.cancel.clone()));
     let client = Client::new();
     let (status, answer) = post(&client, &bench.url, 4_000).await;
@@ -162,11 +162,26 @@ async fn the_doors_keep_their_limits() {
         third.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         assert_eq!(third.read(&mut [0; 1]).unwrap_or(0), 0, "a third connection is closed at once");
         let many: String = (0..100).map(|number| format!("x-{number}: y\r\n")).collect();
-        drop(open.pop());
-        let mut stream = open.pop().unwrap();
+        drop(open);
+        let mut stream = connect_when_free(http);
         assert_eq!(ask(&mut stream, &format!("{live}{many}\r\n")).unwrap(), "HTTP/1.1 431");
     });
     bench.end().await;
+}
+
+/// A place is free again when the server has noticed that a connection is gone.
+fn connect_when_free(http: std::net::SocketAddr) -> TcpStream {
+    loop {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        match stream.read(&mut [0; 1]) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => {
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                return stream;
+            }
+            _closed => {}
+        }
+    }
 }
 
 #[tokio::test]

@@ -310,6 +310,7 @@ impl Models {
     /// Serves a version in the place of the model's present one, which is given back. A model that was
     /// unloaded stays so; it will be loaded in this version.
     pub fn swap(&self, model: ServedModel) -> Option<Arc<ServedModel>> {
+        let version = model.version.clone();
         let mut served = self.write();
         match served.entry(model.name().to_string()) {
             Entry::Vacant(place) => {
@@ -323,7 +324,9 @@ impl Models {
                 }
                 Slot::Served(before) => {
                     let before = std::mem::replace(before, Arc::new(model));
-                    self.metrics.forget(before.name(), before.info.version);
+                    if before.version != version {
+                        self.metrics.forget(before.name(), before.info.version);
+                    }
                     Some(before)
                 }
             },

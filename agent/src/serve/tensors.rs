@@ -108,6 +108,14 @@ fn from_flat(datatype: Datatype, flat: Flat) -> Result<TensorData, String> {
                 .collect::<Result<_, _>>()?,
         ),
         (Datatype::String, Flat::Texts(values)) => TensorData::String(values),
+        (Datatype::U64, Flat::Unsigned(values)) => TensorData::U64(values),
+        (Datatype::F16 | Datatype::F32, Flat::Unsigned(values)) => {
+            TensorData::F32(values.into_iter().map(|value| value as f32).collect())
+        }
+        (Datatype::F64, Flat::Unsigned(values)) => {
+            TensorData::F64(values.into_iter().map(|value| value as f64).collect())
+        }
+        (_, Flat::Unsigned(_)) => return Err("whole numbers beyond 9223372036854775807".into()),
         (datatype, Flat::Integers(values)) => integers(datatype, &values)?,
         (datatype, Flat::Empty) => integers(datatype, &[])?,
         (_, Flat::Floats(values)) if values.iter().any(|value| value.is_nan()) => {
@@ -229,6 +237,7 @@ mod tests {
             read("INT64", &[1], "[-9007199254740993]"),
             Ok(TensorData::I64(vec![-9_007_199_254_740_993]))
         );
+        assert_eq!(read("UINT64", &[2], "[0, 18446744073709551615]"), Ok(TensorData::U64(vec![0, u64::MAX])));
         assert_eq!(read("UINT8", &[2], "[0, 255]"), Ok(TensorData::U8(vec![0, 255])));
         assert_eq!(read("BOOL", &[2], "[true, false]"), Ok(TensorData::Bool(vec![true, false])));
         assert_eq!(read("BOOL", &[2], "[1, 0]"), Ok(TensorData::Bool(vec![true, false])));
