@@ -155,7 +155,9 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
     match command {
         Command::Status => {
             let status = client.status().await?;
-            print(json, &status, || show::status(&status))
+            let serving = client.serving().await?;
+            let whole = show::Whole { status: &status, serving: &serving };
+            print(json, &whole, || show::status(&whole))
         }
         Command::Models => {
             let models = client.status().await?.models;

@@ -4,6 +4,7 @@ use super::args::PredictArgs;
 use super::offline;
 use crate::control::{Done, Promote, Version};
 use crate::core::agent::Status;
+use crate::serve::Doing;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shoal_proto::id::ModelName;
@@ -83,6 +84,10 @@ impl Client {
 
     pub(super) async fn status(&self) -> Result<Status, ClientError> {
         self.get("/control/status").await
+    }
+
+    pub(super) async fn serving(&self) -> Result<Vec<Doing>, ClientError> {
+        self.get("/v2/shoal/serving").await
     }
 
     pub(super) async fn versions(&self) -> Result<Vec<Version>, ClientError> {

@@ -3,11 +3,22 @@
 use crate::control::Version;
 use crate::core::agent::{ModelStatus, Status};
 use crate::pack::PackReport;
+use crate::serve::Doing;
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 
 /// The device at a glance.
-pub(super) fn status(status: &Status) -> String {
+/// What `status` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Whole<'a> {
+    #[serde(flatten)]
+    pub(super) status: &'a Status,
+    pub(super) serving: &'a [Doing],
+}
+
+pub(super) fn status(whole: &Whole<'_>) -> String {
+    let Whole { status, serving } = whole;
     let mut text = String::new();
     let hub = if status.hub { "connected" } else { "not connected" };
     line(&mut text, "device", &format!("{} (boot {})", status.device, status.boot));
@@ -18,7 +29,27 @@ pub(super) fn status(status: &Status) -> String {
     for model in &status.models {
         text.push('\n');
         text.push_str(&one_model(model));
+        for doing in serving.iter().filter(|doing| doing.model == model.model) {
+            text.push_str(&one_doing(doing));
+        }
     }
+    text
+}
+
+fn one_doing(doing: &Doing) -> String {
+    let mut text = String::new();
+    let Doing { requests, refused, failed, one_row_us, .. } = doing;
+    line(&mut text, "  requests", &format!("{requests} answered, {refused} refused, {failed} failed"));
+    let (p50, p99) = (doing.p50_us.unwrap_or_default(), doing.p99_us.unwrap_or_default());
+    let latency =
+        format!("p50 {p50:.0} µs, p99 {p99:.0} µs, of which the model takes {one_row_us:.0} µs a row");
+    line(&mut text, "  latency", &latency);
+    let calls = match (doing.steady, doing.batch_rows) {
+        (false, _) => "in a worker: how long they take depends on the data".to_owned(),
+        (true, 1) => "one request each".to_owned(),
+        (true, rows) => format!("up to {rows} rows share one when requests wait"),
+    };
+    line(&mut text, "  calls", &calls);
     text
 }
 

@@ -1,5 +1,6 @@
 //! What Prometheus reads of serving.
 
+use super::latency::Latencies;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -73,6 +74,7 @@ pub struct ModelMetrics {
     duration: Histogram,
     queued: Histogram,
     rows: Histogram,
+    pub(super) latencies: Latencies,
 }
 
 /// What the rest of the server counts by itself.
@@ -146,6 +148,7 @@ impl Metrics {
             duration: self.duration.get_or_create_owned(&of),
             queued: self.queued.get_or_create_owned(&of),
             rows: self.rows.get_or_create_owned(&of),
+            latencies: Latencies::default(),
         }
     }
 
@@ -185,6 +188,7 @@ impl ModelMetrics {
     pub(super) fn answered(&self, took: Duration) {
         self.requests.inc();
         self.duration.observe(took.as_secs_f64());
+        self.latencies.add(took);
     }
 
     /// The model was called once.

@@ -4,6 +4,7 @@ use super::metrics::{Metrics, ModelMetrics};
 use super::refused::{Refused, shortened};
 use crate::clock::Clock;
 use crate::core::VersionInfo;
+use serde::{Deserialize, Serialize};
 use shoal_infer::{Batching, InferError, Predictor, Tensor, TensorData};
 use shoal_onnx::{Datatype, TensorSpec};
 use shoal_proto::id::{Digest, ModelName};
@@ -258,6 +259,51 @@ impl ServedModel {
         let shape = if spec.dims.is_empty() { Vec::new() } else { shape };
         let data = super::tensors::from_features(spec.datatype, features)?;
         Some(Tensor { name: spec.name.clone(), shape, data })
+    }
+}
+
+/// How a version serves, at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doing {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version.
+    pub version: Digest,
+    /// Requests answered since it serves.
+    pub requests: u64,
+    /// Requests that it does not take.
+    pub refused: u64,
+    /// Requests that failed inside it.
+    pub failed: u64,
+    /// Time in the server that half of the requests stay below.
+    pub p50_us: Option<f64>,
+    /// Time in the server that 99 of 100 requests stay below.
+    pub p99_us: Option<f64>,
+    /// One row in the engine, at best.
+    pub one_row_us: f64,
+    /// Rows that may share a call.
+    pub batch_rows: usize,
+    /// Whether how long a call takes depends on the shapes alone.
+    pub steady: bool,
+}
+
+impl ServedModel {
+    /// How it serves.
+    #[must_use]
+    pub fn doing(&self) -> Doing {
+        let metrics = &self.metrics;
+        Doing {
+            model: self.name().clone(),
+            version: self.info.version,
+            requests: metrics.requests.get(),
+            refused: metrics.refused.get(),
+            failed: metrics.failed.get(),
+            p50_us: metrics.latencies.quantile_us(0.5),
+            p99_us: metrics.latencies.quantile_us(0.99),
+            one_row_us: self.one_row.as_secs_f64() * 1e6,
+            batch_rows: self.batch_rows,
+            steady: self.is_steady,
+        }
     }
 }
 

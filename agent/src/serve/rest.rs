@@ -3,7 +3,7 @@
 pub(super) mod answer;
 pub(super) mod request;
 
-use super::models::ServedModel;
+use super::models::{Doing, ServedModel};
 use super::refused::{Refused, shortened};
 use super::token::Token;
 use super::{ServeState, tensors};
@@ -64,6 +64,7 @@ fn guarded(state: Arc<ServeState>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/shoal/label", post(label))
+        .route("/v2/shoal/serving", get(serving))
         .route("/metrics", get(metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -161,6 +162,10 @@ async fn check_token(State(token): State<Token>, request: Request, next: Next) -
     } else {
         Refused::Unauthorized.into_response()
     }
+}
+
+async fn serving(State(state): Shared) -> Json<Vec<Doing>> {
+    Json(state.models.all().iter().map(|served| served.doing()).collect())
 }
 
 async fn metrics(State(state): Shared) -> impl IntoResponse {
