@@ -18,7 +18,7 @@ mod admit;
 mod npy;
 mod npz;
 
-pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit, sample_row, trial, warm_up};
+pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit, odd_rows, sample_row, trial, warm_up};
 pub use engine::EngineFailure;
 pub use npy::NpyError;
 pub use npz::{NpzError, read_npz, write_npz};
