@@ -308,6 +308,39 @@ mod tests {
     }
 
     #[test]
+    fn what_an_admission_found_out_is_kept_beside_the_version() {
+        let state = tempfile::tempdir().unwrap();
+        let vault = Vault::open(state.path()).unwrap();
+        let version = vault.put(&package(b"one")).unwrap().version;
+        assert_eq!(vault.model_bytes(version), 3);
+        assert_eq!(vault.admission(version).unwrap(), None);
+        let report = AdmissionReport {
+            model: shoal_infer::Admission {
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                parameters: shoal_onnx::ParameterCount { count: 7, size_bytes: 28 },
+                batching: shoal_infer::Batching::Open,
+                row_width: Some(2),
+                golden_difference: None,
+            },
+            load_ms: 1.5,
+            row_us: Some(20.0),
+            start_bytes: 20 << 20,
+            peak_bytes: 30 << 20,
+        };
+        vault.keep_admission(version, &report).unwrap();
+        assert_eq!(vault.admission(version).unwrap(), Some(report.clone()));
+        assert_eq!(report.model_bytes(), 10 << 20);
+        assert_eq!(vault.get(version).unwrap(), package(b"one"), "it is no part of the version");
+        assert_eq!(vault.list().unwrap(), [version]);
+        vault.remove(version).unwrap();
+        assert_eq!(vault.admission(version).unwrap(), None);
+        vault.keep_admission(version, &report).unwrap();
+        Vault::open(state.path()).unwrap();
+        assert_eq!(vault.admission(version).unwrap(), None, "one without its version is cleaned");
+    }
+
+    #[test]
     fn what_a_crash_left_is_cleaned_by_the_owner_only() {
         let state = tempfile::tempdir().unwrap();
         let vault = Vault::open(state.path()).unwrap();

@@ -29,8 +29,9 @@ pub const GOLDEN: &str = "golden.npz";
 /// Every file a package may hold.
 const KNOWN: [&str; 7] = [MODEL, MANIFEST, BASELINE, REFERENCE, GUARD, REPLAY, GOLDEN];
 
-/// Largest archive, and largest sum of the files in it: a board keeps several versions.
-pub const MAX_PACKAGE_BYTES: u64 = 512 * 1024 * 1024;
+/// Largest archive, and largest sum of the files in it: they are unpacked in memory. The largest model
+/// has 128 MiB.
+pub const MAX_PACKAGE_BYTES: u64 = 192 * 1024 * 1024;
 /// zstd level of an archive: made once, read by many.
 const ZSTD_LEVEL: i32 = 12;
 

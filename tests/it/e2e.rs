@@ -147,6 +147,13 @@ async fn bad_packages_are_refused_with_the_reason_and_the_served_model_goes_on()
     let (mut part, url) = alone.start().await;
     let good = std::fs::read(alone.path("nose.shoal")).unwrap();
     let package = shoal_proto::package::Package::from_archive(&good).unwrap();
+    let vault = shoal_agent::vault::Vault::join(&alone.path("state"));
+    let found = vault.admission(package.version().unwrap()).unwrap().expect("the admission is kept");
+    assert_eq!((found.model.row_width, found.model.batching), (Some(16), shoal_infer::Batching::Open));
+    assert!(
+        found.peak_bytes >= found.start_bytes && found.load_ms > 0.0 && found.row_us > Some(0.0),
+        "{found:?}"
+    );
     for (what, onnx, word) in [("garbage", b"this is no model".to_vec(), "not"), ("empty", Vec::new(), "not")]
     {
         let mut files = package.to_files();

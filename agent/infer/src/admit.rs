@@ -19,6 +19,10 @@ const HALF_TOLERANCE: f64 = 1.0 / 1024.0;
 /// Golden rows that are run each alone.
 const MAX_ROWS_ALONE: usize = 64;
 
+/// What odd rows are filled with, by the kind of number.
+const ODD: [(f32, i64); 5] =
+    [(0.0, 0), (-1.0, -1), (f32::MAX, i64::MAX), (f32::NAN, i64::MIN), (1_000.0, 1_000)];
+
 /// Rows of the trial batch.
 const TRIAL_ROWS: usize = 3;
 
@@ -170,6 +174,38 @@ fn row(tensor: &Tensor, place: usize) -> Tensor {
 #[must_use]
 pub fn sample_row(predictor: &Predictor) -> Vec<Tensor> {
     predictor.samples(1)
+}
+
+/// Rows that nobody should send and anybody may: zeros, numbers below zero, the largest, none at all. What
+/// a model answers to them does not matter, as long as it ends.
+pub fn odd_rows(predictor: &Predictor) -> impl Iterator<Item = Vec<Tensor>> {
+    ODD.into_iter().map(|(float, whole)| {
+        let odd = |tensor: Tensor| Tensor { data: filled(tensor.data, float, whole), ..tensor };
+        predictor.samples(1).into_iter().map(odd).collect()
+    })
+}
+
+fn filled(mut data: TensorData, float: f32, whole: i64) -> TensorData {
+    macro_rules! fill {
+        ($values:ident) => {
+            $values.fill(whole.try_into().unwrap_or_default())
+        };
+    }
+    match &mut data {
+        TensorData::F32(values) => values.fill(float),
+        TensorData::F64(values) => values.fill(f64::from(float)),
+        TensorData::Bool(values) => values.fill(whole != 0),
+        TensorData::U8(values) => fill!(values),
+        TensorData::U16(values) => fill!(values),
+        TensorData::U32(values) => fill!(values),
+        TensorData::U64(values) => fill!(values),
+        TensorData::I8(values) => fill!(values),
+        TensorData::I16(values) => fill!(values),
+        TensorData::I32(values) => fill!(values),
+        TensorData::I64(values) => values.fill(whole),
+        TensorData::String(_) => {}
+    }
+    data
 }
 
 /// Has the engine look at the processor, which it does once: some need a file for it.

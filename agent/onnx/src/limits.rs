@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// and optimising hold about four copies of the weights at once.
 const MAX_BYTES: usize = 128 << 20;
 
-/// 20,000 nodes: a chain of 100,000 kept the optimiser busy for more than 40 s, while the largest
-/// exported model seen (gradient boosting excluded, it is one node) has about 2,000.
-const MAX_NODES: usize = 20_000;
+/// 10,000 nodes: the optimiser's work grows with their square (a chain of 20,000 kept it busy for 8 s, one
+/// of 100,000 for more than 40 s), while the largest exported model seen has about 2,000.
+const MAX_NODES: usize = 10_000;
 
 /// 64 Mi elements over all tensors, 256 MiB as f32: follows from [`MAX_BYTES`] for stored tensors,
 /// and bounds those that a constant shape asks for (`Expand`, `Tile`, `ConstantOfShape`).

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 use crate::constant;
 use crate::limits::Limits;
@@ -20,6 +20,7 @@ const MAX_SETTINGS: usize = 64;
 pub(crate) struct Scope<'s, 'a> {
     names: BTreeSet<&'a str>,
     stored: BTreeMap<&'a str, &'a TensorProto>,
+    given: BTreeMap<&'a str, usize>,
     outer: Option<&'s Scope<'s, 'a>>,
 }
 
@@ -27,6 +28,12 @@ impl<'a> Scope<'_, 'a> {
     /// The stored tensor of this name, for the checks that need its values.
     pub(crate) fn stored(&self, name: &str) -> Option<&'a TensorProto> {
         self.stored.get(name).copied().or_else(|| self.outer?.stored(name))
+    }
+
+    /// How many axes a value has, where the file says it: stored tensors and inputs.
+    pub(crate) fn rank(&self, name: &str) -> Option<usize> {
+        let own = self.stored.get(name).map(|tensor| tensor.dims.len());
+        own.or_else(|| self.given.get(name).copied()).or_else(|| self.outer?.rank(name))
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -71,6 +78,7 @@ fn check_graph<'a>(
         if !inputs.insert(input.name.as_str()) {
             return Err(Refusal::Duplicate { value: named(&input.name) });
         }
+        scope.given.extend(rank_of(input).map(|rank| (input.name.as_str(), rank)));
     }
     if let Some(long) = inputs.iter().find(|name| name.len() > MAX_NAME_BYTES) {
         let reason = format!("its name has {} bytes, {MAX_NAME_BYTES} are the most", long.len());
@@ -126,6 +134,12 @@ fn check_node<'a>(
         scope.stored.insert(made, tensor);
     }
     Ok(())
+}
+
+fn rank_of(input: &ValueInfoProto) -> Option<usize> {
+    match input.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(tensor) => Some(tensor.shape.as_ref()?.dim.len()),
+    }
 }
 
 /// A node's name, or that of what it makes.

@@ -69,6 +69,9 @@ pub(crate) fn dims<'a>(node: &NodeProto, slot: usize, scope: &Scope<'_, 'a>) -> 
 /// Refuses a node that is known to bring the engine down.
 pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Result<(), Refusal> {
     axes(node)?;
+    if let Some(reason) = window::rank(node, scope) {
+        return Err(bad(node, reason));
+    }
     let found = match node.op_type.as_str() {
         "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" => {
             window::check(node, scope)

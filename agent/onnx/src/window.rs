@@ -12,6 +12,31 @@ const MAX_PLACES: i64 = 1 << 20;
 /// Largest stride of a transposed convolution: its output is larger than its input by this, in each axis.
 const MAX_TRANSPOSED_STRIDE: i64 = 1 << 8;
 
+/// Operators on channels: the engine looks for the second axis (and for places beyond it) unchecked.
+const ON_CHANNELS: [(&str, usize); 14] = [
+    ("AveragePool", 3),
+    ("BatchNormalization", 2),
+    ("Conv", 3),
+    ("ConvInteger", 3),
+    ("ConvTranspose", 3),
+    ("DepthToSpace", 4),
+    ("GlobalAveragePool", 3),
+    ("GlobalLpPool", 3),
+    ("GlobalMaxPool", 3),
+    ("GroupNormalization", 2),
+    ("InstanceNormalization", 2),
+    ("MaxPool", 3),
+    ("QLinearConv", 3),
+    ("SpaceToDepth", 4),
+];
+
+/// Says that an operand has too few axes, where the file says how many it has.
+pub(crate) fn rank(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
+    let (_, least) = ON_CHANNELS.iter().find(|(op, _)| *op == node.op_type)?;
+    let rank = scope.rank(node.input.first()?)?;
+    (rank < *least).then(|| format!("its operand has {rank} axes, expected at least {least}"))
+}
+
 /// Says what is wrong with a convolution or pool.
 pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     let most = |name| match name {

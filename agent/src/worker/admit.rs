@@ -9,7 +9,7 @@ use crate::admission::AdmissionReport;
 use crate::clock::Clock;
 use crate::rows::{Rows, RowsError};
 use crate::vault::{Vault, VaultError};
-use shoal_infer::{Admission, LoadError, Predictor, Refused, sample_row, trial, warm_up};
+use shoal_infer::{Admission, LoadError, Predictor, Refused, odd_rows, sample_row, trial, warm_up};
 use shoal_onnx::{Limits, OnnxModel};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{GOLDEN, GUARD, MODEL, Package, PackageError};
@@ -104,6 +104,11 @@ pub(super) fn admit_package(package: &Package, start_bytes: u64) -> Result<Admis
     let model = Admission::of(&predictor, parameters, trial(&predictor, pair)?);
     fits(&manifest, &model)?;
     let row_us = row_us(&predictor, &clock);
+    for row in odd_rows(&predictor) {
+        // An error is an answer, and a panic is caught wherever the model runs: only an end of this child
+        // by memory or time counts.
+        drop(predictor.infer(&row));
+    }
     if !manifest.features.is_empty() {
         guard(package, &manifest, predictor)?;
     }

@@ -16,6 +16,9 @@ use std::os::unix::fs::FileExt as _;
 
 /// The program's own pages that are not touched yet when a process is confined: counted as used.
 const UNTOUCHED_BYTES: u64 = 24 << 20;
+/// Stack of the child: half of what the server's threads have, or a model that passes here could use up
+/// theirs.
+const STACK_BYTES: u64 = 1 << 20;
 /// Where `/proc` is not to be had: the address space of the program itself, of which a debug build maps
 /// the most.
 const PROGRAM_BYTES: u64 = 256 << 20;
@@ -56,6 +59,7 @@ impl Confined {
         };
         let start_bytes = read("VmHWM:").unwrap_or_default();
         set("memory", Resource::As, space, 0)?;
+        set("stack", Resource::Stack, STACK_BYTES, 0)?;
         set("processes", Resource::Nproc, 0, 0)?;
         set("open files", Resource::Nofile, 0, 0)?;
         Ok(Self { status, start_bytes, memory_bytes: limits.memory_bytes })

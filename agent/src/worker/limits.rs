@@ -20,8 +20,8 @@ const SMALL_MODEL_BYTES: u64 = 16 << 20;
 /// What a small model may use. Processor time ends before wall time does, so that a model that keeps the
 /// processor busy is told from one that waits.
 const SMALL: (u64, u64, u64) = (256 << 20, 8, 10);
-/// Memory for each byte beyond [`SMALL_MODEL_BYTES`]: the package, the decoded file, and the engine's plans
-/// for one row, for any number of rows and for the trial batch were measured to hold up to twelve copies.
+/// Memory for each byte beyond [`SMALL_MODEL_BYTES`]. A dense model of 48 MiB was measured to take four copies
+/// (package, decoded file, two plans); one that needs a plan for each number of rows keeps up to eight plans.
 const MEMORY_PER_BYTE: u64 = 12;
 /// Bytes beyond [`SMALL_MODEL_BYTES`] that bring a second of processor time; of wall time they bring two.
 const BYTES_PER_CPU_S: u64 = 2 << 20;

@@ -16,11 +16,15 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 /// Begins the name of a job file in the state folder; a crash leaves it behind.
 const JOB: &str = ".job-";
+/// Admissions at once, however many versions come: each may use a quarter of a small board's memory.
+const ADMISSIONS_AT_ONCE: usize = 1;
 /// Bytes of an answer at most: evidence of a model with 10,000 classes has a fifth of that.
 const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of a child's error output that are kept, the last ones.
@@ -85,6 +89,7 @@ pub struct Workers {
     state: PathBuf,
     admit: Limits,
     train: Limits,
+    admissions: Arc<Semaphore>,
 }
 
 impl Workers {
@@ -106,7 +111,8 @@ impl Workers {
             Ok(())
         };
         clean().map_err(|source| WorkersError { path: state.clone(), source })?;
-        Ok(Self { program, prefix, state, admit, train })
+        let admissions = Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE));
+        Ok(Self { program, prefix, state, admit, train, admissions })
     }
 
     /// Whether the server may parse a version that is in the vault. The error is why not, for people; what
@@ -114,7 +120,10 @@ impl Workers {
     ///
     /// Dropping the future ends the child.
     pub async fn admit(&self, version: Digest) -> Result<(), String> {
-        let report = self.attempt(version).await.outcome.map_err(|cause| cause.to_string())?;
+        let slot = self.admissions.acquire().await.map_err(|closed| closed.to_string())?;
+        let attempt = self.attempt(version).await;
+        drop(slot);
+        let report = attempt.outcome.map_err(|cause| cause.to_string())?;
         tracing::info!(
             version = %version.short(),
             parameters = report.model.parameters.count,
@@ -136,7 +145,7 @@ impl Workers {
         Ok(())
     }
 
-    /// One admission of a version that is in the vault, with all that is known of its end. Its limits are
+    /// One admission of a version that is in the vault, whatever others are under way, with all that is known of its end. Its limits are
     /// those for the model's size.
     ///
     /// Dropping the future ends the child.

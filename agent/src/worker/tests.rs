@@ -7,7 +7,7 @@ use crate::store::LabelledRow;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::{Manifest, Recipe};
-use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
+use shoal_proto::package::{BASELINE, GOLDEN, GUARD, MANIFEST, MODEL, Package, REPLAY};
 use shoal_proto::time::WallMs;
 
 /// A row of one of two classes. After a `turn` the second feature stands elsewhere, and there the classes
@@ -166,6 +166,64 @@ fn a_manifest_that_speaks_of_another_graph_is_not_admitted() {
     let mut files = parent.to_files();
     files.insert(MODEL.into(), b"junk".to_vec());
     assert!(admit_package(&Package::new(files).unwrap(), 0).is_err());
+}
+
+/// A package of the autoencoder among the fixtures, with what another runtime answers.
+fn tensors(folder: &Path) -> Package {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/testdata");
+    let output = folder.join("ae.shoal");
+    let args = PackArgs {
+        data: None,
+        label: None,
+        drop: Vec::new(),
+        golden: Some(fixtures.join("ae.io.npz")),
+        classes: Vec::new(),
+        name: None,
+        version: 1,
+        description: String::new(),
+        onnx: Some(fixtures.join("ae.onnx")),
+        fit: None,
+        task: None,
+        output: Some(output.clone()),
+        seed: 0,
+        sign_key: None,
+    };
+    crate::pack::run(&args).unwrap();
+    Package::from_archive(&fs::read(output).unwrap()).unwrap()
+}
+
+#[test]
+fn golden_inputs_are_answered_as_they_should_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = tensors(folder.path());
+    let report = admit_package(&package, 0).unwrap();
+    assert!(report.model.golden_difference.is_some_and(|most| most < 1e-5), "{report:?}");
+    assert!(report.row_us.is_some_and(|us| us > 0.0) && report.model.parameters.count > 0, "{report:?}");
+
+    let golden = Golden::from_npz(package.file(GOLDEN).unwrap()).unwrap();
+    let with = |name: &str, bytes: Vec<u8>| {
+        let mut files = package.to_files();
+        files.insert(name.into(), bytes);
+        admit_package(&Package::new(files).unwrap(), 0).unwrap_err()
+    };
+    let mut wrong = golden.clone();
+    let shoal_infer::TensorData::F32(values) = &mut wrong.outputs[0].data else { panic!("outputs are f32") };
+    values[7] += 1e-3;
+    let mut stranger = golden;
+    stranger.inputs[0].name = "other".into();
+    let text = package.manifest().unwrap().to_text();
+    let renamed = |from: &str, to: &str| text.replace(&format!("\"{from}\""), to).into_bytes();
+    let manifest = package.manifest().unwrap();
+    for (name, bytes, kind, word) in [
+        (GOLDEN, wrong.to_npz().unwrap(), "golden_values", "differs by"),
+        (GOLDEN, stranger.to_npz().unwrap(), "golden_run", "no input `other`"),
+        (GOLDEN, b"no archive".to_vec(), "golden", "cannot be read"),
+        (MANIFEST, renamed(&manifest.input.tensor, "\"zz\""), "manifest", "expected `zz`"),
+        (MANIFEST, renamed(&manifest.output.tensor, "\"zz\""), "manifest", "no output `zz`"),
+    ] {
+        let error = with(name, bytes);
+        assert!(error.kind() == kind && chain(&error).contains(word), "{}", chain(&error));
+    }
 }
 
 #[test]

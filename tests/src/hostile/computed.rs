@@ -76,6 +76,37 @@ fn scan(length: i64) -> Vec<u8> {
     chain(&[-1, 4], &nodes, &[row("s", &[length, 1]), floats("h", &[1], &[0.0])])
 }
 
+/// Rows after rows after rows.
+fn batches(times: usize) -> Vec<u8> {
+    let name = |at: usize| if at == 0 { "x".to_owned() } else { format!("v{at}") };
+    let mut nodes: Vec<Message> =
+        (0..times).map(|at| node("Concat", &[&name(at), "x"], &[&name(at + 1)], &[int("axis", 0)])).collect();
+    nodes.push(node("ReduceSum", &[&name(times)], &["y"], &[]));
+    chain(&[-1, 4], &nodes, &[])
+}
+
+/// The number of rows, added and divided again and again: an expression that grows with each node.
+fn expressions(times: usize) -> Vec<u8> {
+    let name = |at: usize| format!("n{at}");
+    let mut nodes = vec![node("Shape", &["x"], &["s"], &[]), node("Gather", &["s", "zero"], &["n0"], &[])];
+    for at in 0..times {
+        let (op, by) = [("Div", "three"), ("Mul", "two"), ("Add", "n0"), ("Sub", "one")][at % 4];
+        nodes.push(node(op, &[&name(at), by], &[&name(at + 1)], &[]));
+    }
+    nodes.push(node("Concat", &[&name(times), "one"], &["t"], &[int("axis", 0)]));
+    nodes.push(node("Expand", &["e", "t"], &["z"], &[]));
+    nodes.push(node("ReduceSum", &["z"], &["u"], &[]));
+    nodes.push(node("Add", &["x", "u"], &["y"], &[]));
+    let stored = [
+        row("zero", &[0]),
+        row("one", &[1]),
+        row("two", &[2]),
+        row("three", &[3]),
+        floats("e", &[1, 1], &[1.0]),
+    ];
+    chain(&[-1, 4], &nodes, &stored)
+}
+
 fn branches() -> Vec<u8> {
     let branch = |op: &str| graph(&[node(op, &["x"], &["z"], &[])], &[], &[], &[Message::new().text(1, "z")]);
     let both = [inner("then_branch", &branch("Relu")), inner("else_branch", &branch("Sigmoid"))];
@@ -168,6 +199,9 @@ pub(super) fn cases() -> Vec<(&'static str, Expect, Vec<u8>)> {
         ("a scan of 2^20", Anything, scan(1 << 20)),
         ("a scan of 2^40", NotAdmitted, scan(1 << 40)),
         ("two branches", Anything, branches()),
+        ("an expression of 40 steps", Anything, expressions(40)),
+        ("400 batches beside one another", Anything, batches(400)),
+        ("9,000 batches beside one another", Anything, batches(9_000)),
         ("an identity of 2^16", NotAdmitted, chain(&[-1, 4], &eyes, &[row("n", &[1 << 16, 1 << 12])])),
         (
             "a million for each row",

@@ -5,6 +5,7 @@ use super::stage::{FEATURES, Stage, program};
 use super::table::Table;
 use crate::hostile::{Corpus, Gauntlet, Seeds, package};
 use anyhow::Context as _;
+use shoal_agent::clock::Clock;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,6 +98,10 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<bool> {
         done??;
     }
     let served = settle(&stage).await?;
+    let mut asked = Vec::new();
+    for model in &served {
+        asked.push((model, stage.ask(model, &Clock::start()).await?));
+    }
     let answers = probe.stop().await?;
     watched.cancel();
     watching.await?;
@@ -105,6 +110,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<bool> {
     table.installed.2 = served.len();
     let broken = table.broken(&answers, is_running);
     let mut text = format!("{table}{answers}\n");
+    let slowest = asked.iter().map(|(_, answer)| answer.ms).fold(0.0, f64::max);
+    text += &format!("hostile models that are served     asked once each, slowest {slowest:.1} ms\n");
+    for (model, answer) in &asked {
+        if let Some(failure) = &answer.failure {
+            text += &format!("{:<34}{model}: {failure}\n", "");
+        }
+    }
     for what in &broken {
         text += &format!("BROKEN: {what}\n");
     }

@@ -4,7 +4,8 @@ use crate::demo::Part;
 use crate::demo::sensor::train_csv;
 use anyhow::Context as _;
 use clap::Parser as _;
-use serde_json::Value;
+use serde_json::{Value, json};
+use shoal_agent::clock::Clock;
 use shoal_agent::pack::{PackArgs, run as pack};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,6 +93,45 @@ impl Stage {
         let served = served.filter_map(|model| model["model"].as_str().map(str::to_owned)).collect();
         Ok((served, others.len()))
     }
+}
+
+/// What a hostile model that is served answers to a row of zeros: how long it took, and what was wrong.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) ms: f64,
+    pub(super) failure: Option<String>,
+}
+
+impl Stage {
+    /// Asks a model for one row of zeros.
+    pub(super) async fn ask(&self, model: &str, clock: &Clock) -> anyhow::Result<Asked> {
+        let url = format!("{}/v2/models/{model}", self.url);
+        let metadata: Value = self.http.get(&url).send().await?.error_for_status()?.json().await?;
+        let inputs: Vec<Value> = metadata["inputs"].as_array().into_iter().flatten().map(zeros).collect();
+        let start = clock.mono();
+        let asked = self.http.post(format!("{url}/infer")).json(&json!({ "inputs": inputs })).send();
+        let failure = match tokio::time::timeout(READY, asked).await {
+            Ok(Ok(answer)) if answer.status().is_server_error() => Some(answer.text().await?),
+            Ok(Ok(_)) => None,
+            Ok(Err(cause)) => Some(format!("{cause:?}")),
+            Err(_late) => Some(format!("no answer within {} s", READY.as_secs())),
+        };
+        Ok(Asked { ms: clock.mono().since(start).as_secs_f64() * 1e3, failure })
+    }
+}
+
+/// An input of zeros, open sizes being one.
+fn zeros(input: &Value) -> Value {
+    let sizes = input["shape"].as_array().into_iter().flatten().map(|size| size.as_i64().unwrap_or(1).max(1));
+    let shape: Vec<i64> = sizes.collect();
+    let count: i64 = shape.iter().product();
+    let zero = match input["datatype"].as_str() {
+        Some("BOOL") => json!(false),
+        Some("BYTES") => json!(""),
+        _ => json!(0),
+    };
+    let data = vec![zero; usize::try_from(count).unwrap_or(0)];
+    json!({ "name": input["name"], "datatype": input["datatype"], "shape": shape, "data": data })
 }
 
 /// This program, as an agent's children are started.
