@@ -56,6 +56,7 @@ pub struct Predictor {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     batching: Batching,
+    couples_rows: bool,
     /// Output slot for [`Predictor::rows`]: the first of floating point numbers.
     pub(crate) float_output: Option<usize>,
     /// The smallest shapes (one row where that is open), with no open size; the fastest.
@@ -78,12 +79,14 @@ impl Predictor {
             return Err(LoadError::Unranked { input: input.name.clone() });
         }
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        let couples_rows = model.graph().nodes.iter().any(|node| node.op == "DynamicQuantizeLinear");
         let datatypes: Vec<Datatype> = inputs.iter().map(|input| input.datatype).collect();
         let plans = Plans::new(model.into_proto(), datatypes);
         let mut loaded = Self {
             inputs,
             outputs,
             batching: Batching::Fixed,
+            couples_rows,
             float_output: None,
             smallest: None,
             any_rows: None,
@@ -109,6 +112,13 @@ impl Predictor {
     #[must_use]
     pub fn batching(&self) -> Batching {
         self.batching
+    }
+
+    /// Whether a row's answer depends on the rows beside it: scales of `DynamicQuantizeLinear` are
+    /// taken over the whole batch.
+    #[must_use]
+    pub fn couples_rows(&self) -> bool {
+        self.couples_rows
     }
 
     /// Runs the model on named tensors, in any order.
