@@ -110,7 +110,7 @@ def main(z):
             skl(f"{name}.old", m, opset={"": 9, "ai.onnx.ml": 1})
     for name in ("linreg", "rfr", "mlpr", "knnr", "dtr"):
         skl(f"{name}.multi", regressors[name].fit(X, R2))
-    for name, m in {"kmeans": KMeans(3, n_init=2, random_state=0), "pca": PCA(2), "svd": TruncatedSVD(2), "gmm": GaussianMixture(2, random_state=0), "iforest": IsolationForest(8, random_state=0), "ocsvm": OneClassSVM(), "normalizer": Normalizer("l1"), "binarizer": Binarizer(threshold=0.1), "kbest": SelectKBest(k=2)}.items():
+    for name, m in {"kmeans": KMeans(3, n_init=2, random_state=0), "pca": PCA(2), "svd": TruncatedSVD(2), "gmm": GaussianMixture(2, random_state=0), "iforest": IsolationForest(n_estimators=8, random_state=0), "ocsvm": OneClassSVM(), "normalizer": Normalizer(norm="l1"), "binarizer": Binarizer(threshold=0.1), "kbest": SelectKBest(k=2)}.items():
         m.fit(X, Y3) if name == "kbest" else m.fit(X)
         skl(name, m)
         skl(name + ".new", m, opset={"": 21, "ai.onnx.ml": 5})

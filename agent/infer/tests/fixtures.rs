@@ -173,3 +173,8 @@ fn check(archive: &str, least: usize, tolerance: f64) {
 fn operators_of_ai_onnx_ml_answer_as_onnxruntime_does() {
     check("ml", 280, TOLERANCE);
 }
+
+#[test]
+fn exports_of_table_models_answer_as_onnxruntime_does() {
+    check("tables", 150, TOLERANCE);
+}
