@@ -158,6 +158,7 @@ fn compare(made: &[Tensor], expected: &[Tensor]) -> Result<f64, Refused> {
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     match &tensor.data {
         TensorData::F32(values) => Some(values.iter().map(|value| f64::from(*value)).collect()),
+        TensorData::F16(values) => Some(values.iter().map(|value| value.to_f64()).collect()),
         TensorData::F64(values) => Some(values.clone()),
         _ => None,
     }

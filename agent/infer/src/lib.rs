@@ -18,6 +18,7 @@ mod admit;
 mod npy;
 mod npz;
 
+pub use ::half::f16;
 pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit};
 pub use engine::EngineFailure;
 pub use npy::NpyError;

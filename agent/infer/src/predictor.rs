@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use serde::{Deserialize, Serialize};
-use shoal_onnx::{Datatype, Limits, OnnxModel, Refusal, TensorSpec};
+use shoal_onnx::{ClassNames, Datatype, Limits, OnnxModel, Refusal, TensorSpec};
 use thiserror::Error;
 use tract_onnx::prelude::{TValue, TVec};
 
@@ -55,6 +55,7 @@ pub enum LoadError {
 pub struct Predictor {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    class_names: Vec<ClassNames>,
     batching: Batching,
     couples_rows: bool,
     /// Output slot for [`Predictor::rows`]: the first of floating point numbers.
@@ -78,13 +79,15 @@ impl Predictor {
         if let Some(input) = model.inputs().iter().find(|input| !input.ranked) {
             return Err(LoadError::Unranked { input: input.name.clone() });
         }
+        let class_names = model.class_names().to_vec();
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
         let couples_rows = model.graph().nodes.iter().any(|node| node.op == "DynamicQuantizeLinear");
-        let datatypes: Vec<Datatype> = inputs.iter().map(|input| input.datatype).collect();
+        let datatypes: Vec<Datatype> = inputs.iter().map(|input| engine::held_as(input.datatype)).collect();
         let plans = Plans::new(model.into_proto(), datatypes);
         let mut loaded = Self {
             inputs,
             outputs,
+            class_names,
             batching: Batching::Fixed,
             couples_rows,
             float_output: None,
@@ -106,6 +109,12 @@ impl Predictor {
     #[must_use]
     pub fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    /// What the columns of an output are called, where the file zips them with class names.
+    #[must_use]
+    pub fn class_names(&self) -> &[ClassNames] {
+        &self.class_names
     }
 
     /// How several rows are taken.
@@ -157,11 +166,11 @@ impl Predictor {
         let values = arranged
             .iter()
             .zip(&self.inputs)
-            .map(|(tensor, spec)| engine::give(tensor, spec.datatype))
+            .map(|(tensor, spec)| engine::give(tensor, engine::held_as(spec.datatype)))
             .collect::<Result<TVec<TValue>, _>>()?;
         let made = self.run(shapes, values)?;
         let named = self.outputs.iter().zip(&made);
-        Ok(named.map(|(spec, value)| engine::take(&spec.name, value)).collect::<Result<_, _>>()?)
+        Ok(named.map(|(spec, value)| engine::take(spec, value)).collect::<Result<_, _>>()?)
     }
 
     fn in_chunks(&self, arranged: &[&Tensor], rows: usize, most: usize) -> Result<Vec<Tensor>, InferError> {
@@ -273,7 +282,7 @@ impl Predictor {
             .map(|input| {
                 let mut sizes = fixed(&shape(input, 1, 1));
                 sizes[0] = Size::Batch;
-                (input.datatype, sizes)
+                (engine::held_as(input.datatype), sizes)
             })
             .collect();
         match &self.plans {
@@ -297,7 +306,10 @@ impl Predictor {
             .iter()
             .zip(&shapes)
             .map(|(input, shape)| {
-                engine::give(&engine::sample(&input.name, input.datatype, shape), input.datatype)
+                engine::give(
+                    &engine::sample(&input.name, input.datatype, shape),
+                    engine::held_as(input.datatype),
+                )
             })
             .collect::<Result<TVec<TValue>, _>>()?;
         self.run(shapes, values)

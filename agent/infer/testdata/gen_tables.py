@@ -96,7 +96,7 @@ def main(z):
     regressors = {
         "linreg": LinearRegression(), "ridge": make_pipeline(StandardScaler(), Ridge()), "lasso": Lasso(0.01), "bayes": BayesianRidge(), "huber": HuberRegressor(), "poisson": None, "svr": SVR(), "svr_poly": SVR(kernel="poly"), "linsvr": LinearSVR(),
         "knnr": KNeighborsRegressor(4), "knnr_w": KNeighborsRegressor(4, weights="distance"), "dtr": DecisionTreeRegressor(max_depth=5), "rfr": RandomForestRegressor(10, max_depth=5), "etr": ExtraTreesRegressor(8, max_depth=4), "gbr": GradientBoostingRegressor(n_estimators=12), "hgbr": HistGradientBoostingRegressor(max_iter=10), "adar": AdaBoostRegressor(n_estimators=4), "bagr": BaggingRegressor(n_estimators=4),
-        "mlpr": MLPRegressor(hidden_layer_sizes=(8,), max_iter=60), "poly": make_pipeline(PolynomialFeatures(2), LinearRegression()), "gpr": GaussianProcessRegressor(), "voter": VotingRegressor([("a", LinearRegression()), ("b", Ridge())]),
+        "mlpr": MLPRegressor(hidden_layer_sizes=(8,), max_iter=60), "poly": make_pipeline(PolynomialFeatures(2), LinearRegression()), "voter": VotingRegressor([("a", LinearRegression()), ("b", Ridge())]),
         "robust": make_pipeline(RobustScaler(), LinearRegression()), "maxabs": make_pipeline(MaxAbsScaler(), LinearRegression()), "kbins": make_pipeline(KBinsDiscretizer(4), LinearRegression()), "power": make_pipeline(PowerTransformer(), LinearRegression()), "quant": make_pipeline(QuantileTransformer(n_quantiles=20), LinearRegression()),
     }
     for name, m in regressors.items():

@@ -231,7 +231,6 @@ pub(crate) fn refuse(domain: &str, name: &str) -> Option<&'static str> {
         "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Multinomial"
         | "Bernoulli" => "it is random: the same input would give different answers",
         "Loop" => "its number of rounds has no bound",
-        "ZipMap" => "maps are no tensors; export with zipmap=False",
         _ => "not known to this build",
     })
 }

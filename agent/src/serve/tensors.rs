@@ -175,6 +175,7 @@ pub(super) fn to_features(data: &TensorData) -> Option<Vec<f32>> {
         };
     }
     Some(match data {
+        TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
         TensorData::F32(values) => values.clone(),
         TensorData::F64(values) => cast!(values),
         TensorData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
@@ -205,6 +206,7 @@ impl Serialize for JsonData<'_> {
             TensorData::I16(values) => values.serialize(serializer),
             TensorData::I32(values) => values.serialize(serializer),
             TensorData::I64(values) => values.serialize(serializer),
+            TensorData::F16(values) => serializer.collect_seq(values.iter().map(|value| value.to_f32())),
             TensorData::F32(values) => values.serialize(serializer),
             TensorData::F64(values) => values.serialize(serializer),
             TensorData::String(values) => values.serialize(serializer),
