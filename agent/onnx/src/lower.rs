@@ -2,6 +2,7 @@
 
 mod functions;
 mod half;
+mod nodes;
 mod zip_map;
 
 use tract_onnx::pb::{GraphProto, ModelProto};
@@ -10,6 +11,7 @@ use crate::limits::Limits;
 use crate::refusal::Refusal;
 
 pub(crate) use half::widen;
+pub(crate) use nodes::is_reverse;
 pub use zip_map::ClassNames;
 
 /// Rewrites that change what a file is made of: local functions are put in place, `ZipMap` gives
@@ -20,6 +22,11 @@ pub use zip_map::ClassNames;
 /// [`Refusal::BadNode`] for a call that does not fit its function.
 pub(crate) fn lower(proto: &mut ModelProto, limits: &Limits) -> Result<Vec<ClassNames>, Refusal> {
     functions::inline(proto, limits)?;
+    let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    let opset = proto.opset_import.iter().find(|set| own(&set.domain)).map_or(0, |set| set.version);
+    if let Some(graph) = &mut proto.graph {
+        each_graph(graph, &mut |graph| nodes::rewrite(graph, opset));
+    }
     Ok(proto.graph.as_mut().map(zip_map::strip).unwrap_or_default())
 }
 

@@ -7,6 +7,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 use crate::constant::Constant;
 use crate::limits::Limits;
+use crate::lower;
 use crate::ml;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, title};
@@ -68,7 +69,7 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) ->
         "Div" | "Mod" => divisor(node, scope),
         "DepthToSpace" | "SpaceToDepth" => at_least_one(node, "blocksize"),
         "LRN" => at_least_one(node, "size"),
-        "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size"),
+        "LSTM" | "GRU" | "RNN" => backward(node).or_else(|| at_least_one(node, "hidden_size")),
         "Split" => at_least_one(node, "num_outputs"),
         op if shoal_ml::OPS.contains(&op) => ml::trap(node),
         _ => None,
@@ -100,6 +101,9 @@ fn window(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
         && !(1..=MAX_WINDOW).contains(&group.i)
     {
         return Some(format!("group is {}, expected 1 to {MAX_WINDOW}", group.i));
+    }
+    if node.op_type == "ConvTranspose" && !ints(node, "output_shape").is_empty() {
+        return Some("output_shape is not served; export with pads".into());
     }
     let is_pool = node.op_type.ends_with("Pool");
     if is_pool && ints(node, "kernel_shape").is_empty() {
@@ -168,8 +172,11 @@ fn size(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<Stri
 
 fn pad(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     let operand = operand(node, 1, scope).unwrap_or_default();
-    let wrong = ints(node, "pads").iter().chain(&operand).find(|v| !(-MAX_PAD..=MAX_PAD).contains(*v))?;
-    Some(format!("pads hold {wrong}, expected at most {MAX_PAD}"))
+    if attribute(node, "mode").is_some_and(|mode| mode.s == b"wrap") {
+        return Some("mode wrap is not served".into());
+    }
+    let wrong = ints(node, "pads").iter().chain(&operand).find(|v| !(0..=MAX_PAD).contains(*v))?;
+    Some(format!("pads hold {wrong}, expected 0 to {MAX_PAD}"))
 }
 
 fn step(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
@@ -185,6 +192,11 @@ fn range(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<Str
     let end = *operand(node, 1, scope)?.first()?;
     let count = (i128::from(end) - i128::from(start)) / i128::from(delta);
     (count > limits.max_tensor_elements as i128).then(|| format!("it counts to {count}"))
+}
+
+/// What is left of backward layers after the rewriting.
+fn backward(node: &NodeProto) -> Option<String> {
+    lower::is_reverse(node).then(|| "backward layers are served from opset 10 on, without lengths".into())
 }
 
 fn depth(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
