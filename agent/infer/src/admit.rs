@@ -193,6 +193,7 @@ fn filled(mut data: TensorData, float: f32, whole: i64) -> TensorData {
     }
     match &mut data {
         TensorData::F32(values) => values.fill(float),
+        TensorData::F16(values) => values.fill(::half::f16::from_f32(float)),
         TensorData::F64(values) => values.fill(f64::from(float)),
         TensorData::Bool(values) => values.fill(whole != 0),
         TensorData::U8(values) => fill!(values),
@@ -261,6 +262,7 @@ fn compare(specs: &[TensorSpec], made: &[Tensor], expected: &[Tensor]) -> Result
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     match &tensor.data {
         TensorData::F32(values) => Some(values.iter().map(|value| f64::from(*value)).collect()),
+        TensorData::F16(values) => Some(values.iter().map(|value| value.to_f64()).collect()),
         TensorData::F64(values) => Some(values.clone()),
         _ => None,
     }

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use half::f16;
 use ndarray::ArrayD;
-use shoal_onnx::Datatype;
+use shoal_onnx::{Datatype, TensorSpec};
 use thiserror::Error;
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, SymbolScope, TDim,
@@ -97,6 +98,7 @@ fn held(data: &TensorData, shape: &[usize]) -> TractResult<Held> {
         TensorData::I16(v) => Held::from_shape(shape, v),
         TensorData::I32(v) => Held::from_shape(shape, v),
         TensorData::I64(v) => Held::from_shape(shape, v),
+        TensorData::F16(v) => Held::from_shape(shape, v),
         TensorData::F32(v) => Held::from_shape(shape, v),
         TensorData::F64(v) => Held::from_shape(shape, v),
         TensorData::String(v) => Ok(Held::from(ArrayD::from_shape_vec(shape.to_vec(), v.clone())?)),
@@ -116,8 +118,22 @@ fn cast(held: Held, wanted: Datatype) -> TractResult<Held> {
     Ok(held.cast_to_dt(wanted)?.into_owned())
 }
 
-/// Takes a tensor from the engine.
-pub(crate) fn take(name: &str, value: &TValue) -> Result<Tensor, EngineFailure> {
+/// The kind of number the engine holds: half precision is widened.
+pub(crate) fn held_as(datatype: Datatype) -> Datatype {
+    if datatype == Datatype::F16 { Datatype::F32 } else { datatype }
+}
+
+/// Takes an output from the engine, rounded to half precision where the file says so.
+pub(crate) fn take(spec: &TensorSpec, value: &TValue) -> Result<Tensor, EngineFailure> {
+    let mut taken = taken(&spec.name, value)?;
+    if let (Datatype::F16, TensorData::F32(values)) = (spec.datatype, &taken.data) {
+        taken.data = TensorData::F16(values.iter().map(|value| f16::from_f32(*value)).collect());
+    }
+    Ok(taken)
+}
+
+/// Takes a tensor from the engine as it is there.
+pub(crate) fn taken(name: &str, value: &TValue) -> Result<Tensor, EngineFailure> {
     guarded(|| {
         let name = name.to_owned();
         let shape = value.shape().to_vec();

@@ -6,13 +6,51 @@ use ndarray::ArrayD;
 use shoal_ml::{Array, Data, Extent, Kernel, Kind, OPS, Settings, Slice, View};
 use shoal_onnx::ml_settings;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto::AttributeType};
 use tract_onnx::tract_hir::internal::*;
 
 /// Puts our operators in the place of the engine's own.
 pub(crate) fn register(known: &mut OnnxOpRegister) {
     for op in OPS {
         known.insert(op, parse);
+    }
+    known.insert("Upsample", upsample);
+}
+
+/// Version of `Resize` that `Upsample` is read as.
+const RESIZE_VERSION: i64 = 13;
+
+/// `Upsample` is `Resize` as it was before it was called so.
+fn upsample(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let text = |name: &str, value: &str| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::String.into(),
+        s: value.into(),
+        ..AttributeProto::default()
+    };
+    let mode = node.attribute.iter().find(|attribute| attribute.name == "mode");
+    let mode = if mode.is_some_and(|mode| mode.s != b"nearest") { "linear" } else { "nearest" };
+    let [x, scales] = node.input.as_slice() else { bail!("Upsample has {} operands", node.input.len()) };
+    let resize = NodeProto {
+        op_type: "Resize".into(),
+        name: node.name.clone(),
+        input: vec![x.clone(), String::new(), scales.clone()],
+        output: node.output.clone(),
+        attribute: vec![
+            text("mode", mode),
+            text("coordinate_transformation_mode", "asymmetric"),
+            text("nearest_mode", "floor"),
+        ],
+        ..NodeProto::default()
+    };
+    let mut context = context.clone();
+    context.onnx_operator_set_version = RESIZE_VERSION;
+    match context.framework.op_register.0.get("Resize") {
+        Some(build) => build(&context, &resize),
+        None => bail!("the engine has no Resize"),
     }
 }
 
@@ -120,6 +158,7 @@ fn extents(made: &[Extent], shapes: &[&[TDim]]) -> TVec<TDim> {
             Extent::Rows if first.len() < 2 => 1.to_dim(),
             Extent::Rows => first[0].clone(),
             Extent::Axis(axis) => first[*axis].clone(),
+            Extent::OtherRows => shapes.get(1).and_then(|shape| shape.first()).cloned().unwrap_or(1.to_dim()),
             Extent::Indices => shapes.get(1).map_or(1.to_dim(), |shape| shape.iter().product()),
         })
         .collect()

@@ -19,6 +19,7 @@ mod admit;
 mod npy;
 mod npz;
 
+pub use ::half::f16;
 pub use admit::{Admission, GOLDEN_TOLERANCE, Refused, admit, odd_rows, sample_row, trial, warm_up};
 pub use batch::{can_join, join, part};
 pub use engine::EngineFailure;

@@ -1,5 +1,6 @@
 //! One NumPy array: the header is read strictly, by hand, since it may come from elsewhere.
 
+use half::f16;
 use thiserror::Error;
 
 use crate::tensor::{Tensor, TensorData};
@@ -98,6 +99,9 @@ fn numbers(descr: &str, body: &[u8]) -> Option<TensorData> {
         "<i2" => chunks!(I16, i16),
         "<i4" => chunks!(I32, i32),
         "<i8" => chunks!(I64, i64),
+        "<f2" => TensorData::F16(
+            body.as_chunks().0.iter().map(|bytes| f16::from_bits(u16::from_le_bytes(*bytes))).collect(),
+        ),
         "<f4" => chunks!(F32, f32),
         "<f8" => chunks!(F64, f64),
         _ => return None,

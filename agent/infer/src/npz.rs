@@ -120,6 +120,7 @@ fn write_one(writer: &mut Writer<'_>, tensor: &Tensor) -> Result<(), NpzError> {
         TensorData::I16(values) => put(writer, tensor, values),
         TensorData::I32(values) => put(writer, tensor, values),
         TensorData::I64(values) => put(writer, tensor, values),
+        TensorData::F16(values) => put(writer, tensor, values),
         TensorData::F32(values) => put(writer, tensor, values),
         TensorData::F64(values) => put(writer, tensor, values),
         TensorData::String(_) => return Err(NpzError::Text { array: tensor.name.clone() }),

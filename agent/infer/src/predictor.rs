@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use serde::{Deserialize, Serialize};
-use shoal_onnx::{Datatype, Limits, OnnxModel, Refusal, TensorSpec};
+use shoal_onnx::{ClassNames, Datatype, Graph, Limits, OnnxModel, Refusal, TensorSpec};
 use thiserror::Error;
 use tract_onnx::prelude::{TValue, TVec};
 
@@ -16,8 +16,15 @@ const TRIAL_ROWS: usize = 3;
 /// What open inner sizes (a sequence's length, an image's side) are tried with at load.
 const TRIAL_SIZES: [usize; 3] = [8, 32, 224];
 
+/// Most sizes of stored matrices tried as open sizes: each trial compiles the model.
+const MAX_HINTS: usize = 8;
+
 /// Rows run at once when the model needs a plan for each number of rows; a power of two.
 const MAX_CHUNK: usize = 32;
+
+/// Operators that look at all rows at once, as most files use them: a row's answer depends on the
+/// rows beside it, so that the batch must not be cut.
+const COUPLING: [&str; 2] = ["DynamicQuantizeLinear", "MeanVarianceNormalization"];
 
 /// How a model takes several rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +62,11 @@ pub enum LoadError {
 pub struct Predictor {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    class_names: Vec<ClassNames>,
     batching: Batching,
+    couples_rows: bool,
+    /// Sizes of stored matrices: an input that is open all over is as wide as one of them.
+    hints: Vec<usize>,
     /// Output slot for [`Predictor::rows`]: the first of floating point numbers.
     pub(crate) float_output: Option<usize>,
     /// The smallest shapes (one row where that is open), with no open size; the fastest.
@@ -77,13 +88,19 @@ impl Predictor {
         if let Some(input) = model.inputs().iter().find(|input| !input.ranked) {
             return Err(LoadError::Unranked { input: input.name.clone() });
         }
+        let class_names = model.class_names().to_vec();
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
-        let datatypes: Vec<Datatype> = inputs.iter().map(|input| input.datatype).collect();
+        let hints = hints(&model.graph());
+        let couples_rows = model.graph().nodes.iter().any(|node| COUPLING.contains(&node.op.as_str()));
+        let datatypes: Vec<Datatype> = inputs.iter().map(|input| engine::held_as(input.datatype)).collect();
         let plans = Plans::new(model.into_proto(), datatypes);
         let mut loaded = Self {
             inputs,
             outputs,
+            class_names,
             batching: Batching::Fixed,
+            couples_rows,
+            hints,
             float_output: None,
             smallest: None,
             any_rows: None,
@@ -105,10 +122,23 @@ impl Predictor {
         &self.outputs
     }
 
+    /// What the columns of an output are called, where the file zips them with class names.
+    #[must_use]
+    pub fn class_names(&self) -> &[ClassNames] {
+        &self.class_names
+    }
+
     /// How several rows are taken.
     #[must_use]
     pub fn batching(&self) -> Batching {
         self.batching
+    }
+
+    /// Whether a row's answer depends on the rows beside it: scales of `DynamicQuantizeLinear` are
+    /// taken over the whole batch.
+    #[must_use]
+    pub fn couples_rows(&self) -> bool {
+        self.couples_rows
     }
 
     /// Runs the model on named tensors, in any order.
@@ -147,11 +177,11 @@ impl Predictor {
         let values = arranged
             .iter()
             .zip(&self.inputs)
-            .map(|(tensor, spec)| engine::give(tensor, spec.datatype))
+            .map(|(tensor, spec)| engine::give(tensor, engine::held_as(spec.datatype)))
             .collect::<Result<TVec<TValue>, _>>()?;
         let made = self.run(shapes, values)?;
         let named = self.outputs.iter().zip(&made);
-        Ok(named.map(|(spec, value)| engine::take(&spec.name, value)).collect::<Result<_, _>>()?)
+        Ok(named.map(|(spec, value)| engine::take(spec, value)).collect::<Result<_, _>>()?)
     }
 
     fn in_chunks(&self, arranged: &[&Tensor], rows: usize, most: usize) -> Result<Vec<Tensor>, InferError> {
@@ -201,9 +231,12 @@ impl Predictor {
     fn settle(&mut self) -> Result<(), EngineFailure> {
         let is_free = self.inputs.iter().any(|input| input.dims.iter().skip(1).any(Option::is_none));
         let batches = !self.inputs.is_empty() && self.inputs.iter().all(TensorSpec::batches);
-        let sizes: &[usize] = if is_free { &TRIAL_SIZES } else { &TRIAL_SIZES[..1] };
+        let sizes: Vec<usize> = match is_free {
+            true => TRIAL_SIZES.iter().chain(&self.hints).copied().collect(),
+            false => TRIAL_SIZES[..1].to_vec(),
+        };
         let mut failure = None;
-        for free in sizes {
+        for free in &sizes {
             match self.try_rows(1, *free) {
                 Ok(made) => {
                     failure = None;
@@ -263,7 +296,7 @@ impl Predictor {
             .map(|input| {
                 let mut sizes = fixed(&shape(input, 1, 1));
                 sizes[0] = Size::Batch;
-                (input.datatype, sizes)
+                (engine::held_as(input.datatype), sizes)
             })
             .collect();
         match &self.plans {
@@ -287,10 +320,16 @@ impl Predictor {
             .iter()
             .zip(&shapes)
             .map(|(input, shape)| {
-                engine::give(&engine::sample(&input.name, input.datatype, shape), input.datatype)
+                engine::give(
+                    &engine::sample(&input.name, input.datatype, shape),
+                    engine::held_as(input.datatype),
+                )
             })
             .collect::<Result<TVec<TValue>, _>>()?;
-        self.run(shapes, values)
+        let made = self.run(shapes, values)?;
+        // Sizes that the plan left open show only when an output is taken.
+        made.iter().try_for_each(|value| engine::taken("", value).map(drop))?;
+        Ok(made)
     }
 
     /// Sample inputs of a number of rows, for admission.
@@ -301,6 +340,19 @@ impl Predictor {
         };
         self.inputs.iter().map(sample).collect()
     }
+}
+
+/// Sizes of stored matrices, each once, the first few.
+fn hints(graph: &Graph) -> Vec<usize> {
+    let mut sizes: Vec<usize> = Vec::new();
+    for matrix in graph.initializers.values().filter(|constant| constant.dims.len() == 2) {
+        for size in matrix.dims.iter().filter(|size| **size > 0) {
+            if sizes.len() < MAX_HINTS && !sizes.contains(size) && !TRIAL_SIZES.contains(size) {
+                sizes.push(*size);
+            }
+        }
+    }
+    sizes
 }
 
 fn is_float(value: &TValue) -> bool {

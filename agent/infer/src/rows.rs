@@ -78,7 +78,7 @@ impl Predictor {
         features: &[f32],
         slot: usize,
     ) -> Result<Rows, InferError> {
-        let wanted = self.inputs().first().map_or(Datatype::F32, |input| input.datatype);
+        let wanted = self.inputs().first().map_or(Datatype::F32, |input| engine::held_as(input.datatype));
         let value = engine::give_f32(&shape, features, wanted)?;
         let made = self.run(vec![shape], tvec!(value))?;
         let output = made.get(slot).ok_or(InferError::NotRows { reason: "an output is missing" })?;
@@ -112,10 +112,9 @@ impl Predictor {
     }
 
     fn through_tensors(&self, rows: usize, tensor: Tensor, slot: usize) -> Result<Rows, InferError> {
-        let wanted = self.inputs().first().map_or(Datatype::F32, |input| input.datatype);
+        let wanted = self.inputs().first().map_or(Datatype::F32, |input| engine::held_as(input.datatype));
         let value = engine::give(&tensor, wanted)?;
-        let mut fed = engine::take(&tensor.name, &value)?;
-        fed.shape = tensor.shape;
+        let fed = engine::taken(&tensor.name, &value)?;
         let made = self.infer(&[fed])?;
         let output = made.get(slot).ok_or(InferError::NotRows { reason: "an output is missing" })?;
         let values = match &output.data {

@@ -67,11 +67,6 @@ impl InferError {
     }
 }
 
-/// The datatype a caller must give: half precision is fed as f32.
-pub(crate) fn fed_as(datatype: Datatype) -> Datatype {
-    if datatype == Datatype::F16 { Datatype::F32 } else { datatype }
-}
-
 /// Puts tensors into the model's order and checks each.
 pub(crate) fn arrange<'a>(specs: &[TensorSpec], given: &'a [Tensor]) -> Result<Vec<&'a Tensor>, InferError> {
     if let Some(stray) = given.iter().find(|tensor| specs.iter().all(|spec| spec.name != tensor.name)) {
@@ -87,8 +82,10 @@ pub(crate) fn arrange<'a>(specs: &[TensorSpec], given: &'a [Tensor]) -> Result<V
             return Err(InferError::RepeatedInput { input: input() });
         }
         tensor.check()?;
-        let (expected, got) = (fed_as(spec.datatype), tensor.datatype());
-        if expected != got {
+        let (expected, got) = (spec.datatype, tensor.datatype());
+        // Half precision may be fed as f32, which is what the engine computes with.
+        let is_wider = expected == Datatype::F16 && got == Datatype::F32;
+        if expected != got && !is_wider {
             return Err(InferError::Datatype { input: input(), expected, got });
         }
         if !fits(spec, &tensor.shape) {

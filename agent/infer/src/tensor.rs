@@ -1,5 +1,6 @@
 //! Named tensors as callers see them.
 
+use half::f16;
 use shoal_onnx::Datatype;
 use thiserror::Error;
 
@@ -15,8 +16,6 @@ pub struct Tensor {
 }
 
 /// The elements of a tensor.
-///
-/// There is no half precision here: models that want it are fed f32, and give f32.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TensorData {
@@ -29,6 +28,7 @@ pub enum TensorData {
     I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    F16(Vec<f16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
     String(Vec<String>),
@@ -103,6 +103,7 @@ macro_rules! each {
             TensorData::I16($values) => $body,
             TensorData::I32($values) => $body,
             TensorData::I64($values) => $body,
+            TensorData::F16($values) => $body,
             TensorData::F32($values) => $body,
             TensorData::F64($values) => $body,
             TensorData::String($values) => $body,
@@ -125,6 +126,7 @@ impl TensorData {
             Self::I16(_) => Datatype::I16,
             Self::I32(_) => Datatype::I32,
             Self::I64(_) => Datatype::I64,
+            Self::F16(_) => Datatype::F16,
             Self::F32(_) => Datatype::F32,
             Self::F64(_) => Datatype::F64,
             Self::String(_) => Datatype::String,
@@ -147,6 +149,7 @@ impl TensorData {
     #[must_use]
     pub fn is_finite(&self) -> bool {
         match self {
+            Self::F16(values) => values.iter().all(|value| value.is_finite()),
             Self::F32(values) => values.iter().all(|value| value.is_finite()),
             Self::F64(values) => values.iter().all(|value| value.is_finite()),
             _ => true,
@@ -165,6 +168,7 @@ impl TensorData {
             Self::I16(v) => Self::I16(v[range].to_vec()),
             Self::I32(v) => Self::I32(v[range].to_vec()),
             Self::I64(v) => Self::I64(v[range].to_vec()),
+            Self::F16(v) => Self::F16(v[range].to_vec()),
             Self::F32(v) => Self::F32(v[range].to_vec()),
             Self::F64(v) => Self::F64(v[range].to_vec()),
             Self::String(v) => Self::String(v[range].to_vec()),
@@ -183,6 +187,7 @@ impl TensorData {
             (Self::I16(a), Self::I16(b)) => a.extend(b),
             (Self::I32(a), Self::I32(b)) => a.extend(b),
             (Self::I64(a), Self::I64(b)) => a.extend(b),
+            (Self::F16(a), Self::F16(b)) => a.extend(b),
             (Self::F32(a), Self::F32(b)) => a.extend(b),
             (Self::F64(a), Self::F64(b)) => a.extend(b),
             (Self::String(a), Self::String(b)) => a.extend(b),

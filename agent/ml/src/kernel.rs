@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::array::{Array, Kind, View};
+use crate::distance::{Distance, Reverse};
 use crate::encode::OneHot;
 use crate::features::{Vectorizer, extract};
 use crate::labels::Exchange;
@@ -12,10 +13,11 @@ use crate::settings::{Settings, SettingsError};
 use crate::svm::{SvmClassifier, SvmRegressor};
 use crate::trees::{Forest, TreeEnsemble};
 
-/// The operators of `ai.onnx.ml` that are kernels here, sorted.
+/// The operators that are kernels here, sorted: those of `ai.onnx.ml`, and two of other domains.
 pub const OPS: &[&str] = &[
     "ArrayFeatureExtractor",
     "Binarizer",
+    "CDist",
     "CategoryMapper",
     "FeatureVectorizer",
     "Imputer",
@@ -24,6 +26,7 @@ pub const OPS: &[&str] = &[
     "LinearRegressor",
     "Normalizer",
     "OneHotEncoder",
+    "ReverseSequence",
     "SVMClassifier",
     "SVMRegressor",
     "Scaler",
@@ -67,6 +70,8 @@ pub enum Extent {
     Rows,
     /// The same as this axis of the first input.
     Axis(usize),
+    /// The rows of the second input.
+    OtherRows,
     /// As many as the second input has elements.
     Indices,
 }
@@ -98,6 +103,8 @@ enum Form {
     OneHot(OneHot),
     Extract,
     Vectorizer(Vectorizer),
+    Distance(Distance),
+    Reverse(Reverse),
 }
 
 impl Kernel {
@@ -123,6 +130,8 @@ impl Kernel {
             "CategoryMapper" => Form::Exchange(Box::new(Exchange::category_mapper(settings)?)),
             "OneHotEncoder" => Form::OneHot(OneHot::parse(settings)?),
             "ArrayFeatureExtractor" => Form::Extract,
+            "CDist" => Form::Distance(Distance::parse(settings)?),
+            "ReverseSequence" => Form::Reverse(Reverse::parse(settings)?),
             "FeatureVectorizer" => Form::Vectorizer(Vectorizer::parse(settings)?),
             _ => return Err(SettingsError::UnknownOp { op: op.to_owned() }),
         }))
@@ -132,7 +141,7 @@ impl Kernel {
     #[must_use]
     pub fn inputs(&self) -> usize {
         match &self.0 {
-            Form::Extract => 2,
+            Form::Extract | Form::Distance(_) | Form::Reverse(_) => 2,
             Form::Vectorizer(vectorizer) => vectorizer.inputs(),
             _ => 1,
         }
@@ -173,6 +182,11 @@ impl Kernel {
                 let extents = outer.into_iter().chain([Extent::Indices]).collect();
                 vec![OutputShape { kind: first, extents }]
             }
+            Form::Reverse(_) => same(first),
+            Form::Distance(_) => {
+                let kind = if first == Kind::F64 { Kind::F64 } else { Kind::F32 };
+                vec![OutputShape { kind, extents: vec![Extent::Rows, Extent::OtherRows] }]
+            }
             Form::Vectorizer(vectorizer) => {
                 let extents = vec![Extent::Rows, Extent::Known(vectorizer.width())];
                 vec![OutputShape { kind: Kind::F32, extents }]
@@ -201,6 +215,8 @@ impl Kernel {
             Form::Exchange(exchange) => vec![exchange.run(x)?],
             Form::OneHot(one_hot) => vec![one_hot.run(x)?],
             Form::Extract => vec![extract(x, &inputs[1])?],
+            Form::Distance(distance) => vec![distance.run(x, &inputs[1])?],
+            Form::Reverse(reverse) => vec![reverse.run(x, &inputs[1])?],
             Form::Vectorizer(vectorizer) => vec![vectorizer.run(inputs)?],
         })
     }

@@ -11,6 +11,7 @@ mod settings;
 
 mod post;
 
+mod distance;
 mod encode;
 mod features;
 mod labels;

@@ -99,7 +99,8 @@ impl Linear {
                 let score = own[0];
                 scores.truncate(start);
                 scores.extend(pair(self.post, score));
-            } else {
+            } else if targets > 1 || self.post == PostTransform::Probit {
+                // A single score is only taken through Probit, as onnxruntime does it.
                 self.post.apply(own);
             }
         }

@@ -1,10 +1,9 @@
 //! What is done to scores before they come out.
 
-use crate::number::narrow;
 use crate::settings::SettingsError;
 
 /// The constant of Winitzki's approximation to the inverse error function, the one onnxruntime uses.
-const WINITZKI: f64 = 0.147;
+const WINITZKI: f32 = 0.147;
 
 /// Scores this near to zero are left out of [`PostTransform::SoftmaxZero`].
 const NEAR_ZERO: f32 = 1e-7;
@@ -31,11 +30,13 @@ impl PostTransform {
         })
     }
 
+    /// The number of opset 5's `TreeEnsemble`. The standard lists Softmax before Logistic;
+    /// onnxruntime, which all answers are compared with, reads them the other way round.
     pub(crate) fn numbered(code: i64) -> Result<Self, SettingsError> {
         Ok(match code {
             0 => Self::None,
-            1 => Self::Softmax,
-            2 => Self::Logistic,
+            1 => Self::Logistic,
+            2 => Self::Softmax,
             3 => Self::SoftmaxZero,
             4 => Self::Probit,
             _ => return Err(SettingsError::value("post_transform", "it is not known")),
@@ -56,7 +57,7 @@ impl PostTransform {
     /// Makes two scores of the one that a model with two classes gives, and transforms them.
     pub(crate) fn pair(self, score: f32, second: Second) -> [f32; 2] {
         match (self, second) {
-            (Self::Logistic, Second::Mirror) => [logistic(-score), logistic(score)],
+            (Self::Logistic, _) => [logistic(-score), logistic(score)],
             (_, Second::Complement) => [1.0 - score, score],
             (_, Second::Mirror) => [-score, score],
         }
@@ -102,11 +103,12 @@ fn softmax_zero(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score /= sum);
 }
 
-/// The quantile function of the normal distribution, after Winitzki's approximation.
+/// The quantile function of the normal distribution, after Winitzki's approximation; in f32 like
+/// onnxruntime, since near one half the rounding is larger than the tolerance of a comparison.
 pub(crate) fn probit(probability: f32) -> f32 {
-    let x = 2.0 * f64::from(probability) - 1.0;
+    let x = 2.0 * probability - 1.0;
     let log = ((1.0 - x) * (1.0 + x)).ln();
-    let v = 2.0 / (std::f64::consts::PI * WINITZKI) + 0.5 * log;
-    let inverse = ((v * v - log / WINITZKI).sqrt() - v).sqrt();
-    narrow(std::f64::consts::SQRT_2 * inverse.copysign(x))
+    let half = 2.0 / (std::f32::consts::PI * WINITZKI) + 0.5 * log;
+    let inverse = ((half * half - log / WINITZKI).sqrt() - half).sqrt();
+    std::f32::consts::SQRT_2 * if x < 0.0 { -inverse } else { inverse }
 }

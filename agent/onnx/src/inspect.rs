@@ -95,7 +95,7 @@ pub enum OutputKind {
 /// A [`Refusal`] when the file cannot be decoded within the limits; what is against serving it
 /// otherwise stands in [`Inspection::servable`].
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Refusal> {
-    let (proto, _) = decode(bytes, limits)?;
+    let (proto, _, _) = decode(bytes, limits)?;
     let raw = proto.graph.as_ref().ok_or_else(|| Refusal::NotOnnx { reason: "it holds no graph".into() })?;
     let mut ops = BTreeMap::new();
     for node in &raw.node {

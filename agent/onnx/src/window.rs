@@ -58,6 +58,9 @@ pub(crate) fn check(node: &NodeProto, scope: &Scope<'_, '_>) -> Option<String> {
     {
         return Some(format!("group is {}, expected 1 to {MAX_WINDOW}", group.i));
     }
+    if node.op_type == "ConvTranspose" && !ints(node, "output_shape").is_empty() {
+        return Some("output_shape is not served; export with pads".into());
+    }
     if node.op_type.ends_with("Pool") {
         let kernel = ints(node, "kernel_shape");
         if kernel.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::refused::Refused;
 use super::tensors::refused;
-use shoal_infer::TensorData;
+use shoal_infer::{TensorData, f16};
 use shoal_onnx::Datatype;
 
 /// The header that tells where the JSON ends and the tensors begin.
@@ -42,10 +42,10 @@ pub(super) fn read(
         Datatype::I16 => TensorData::I16(numbers!(i16)),
         Datatype::I32 => TensorData::I32(numbers!(i32)),
         Datatype::I64 => TensorData::I64(numbers!(i64)),
+        Datatype::F16 => TensorData::F16(numbers!(f16)),
         Datatype::F32 => TensorData::F32(numbers!(f32)),
         Datatype::F64 => TensorData::F64(numbers!(f64)),
         Datatype::String => TensorData::String(texts(input, elements, bytes)?),
-        Datatype::F16 => return Err(refused(input, "half precision is sent as FP32".into())),
     })
 }
 
@@ -79,6 +79,7 @@ pub(super) fn write(data: &TensorData, out: &mut Vec<u8>) -> usize {
         TensorData::I16(values) => numbers!(values),
         TensorData::I32(values) => numbers!(values),
         TensorData::I64(values) => numbers!(values),
+        TensorData::F16(values) => numbers!(values),
         TensorData::F32(values) => numbers!(values),
         TensorData::F64(values) => numbers!(values),
         TensorData::String(values) => {

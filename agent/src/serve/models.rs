@@ -310,6 +310,7 @@ impl ServedModel {
 /// The elements of a floating point tensor.
 pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
     match &tensor.data {
+        TensorData::F16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
         TensorData::F32(values) => Some(values.clone()),
         #[expect(clippy::cast_possible_truncation, reason = "scores are kept as f32")]
         TensorData::F64(values) => Some(values.iter().map(|value| *value as f32).collect()),

@@ -3,10 +3,10 @@
 use super::flat::Flat;
 use super::refused::{Refused, shortened};
 use serde::ser::{Serialize, Serializer};
-use shoal_infer::{Tensor, TensorData};
+use shoal_infer::{Tensor, TensorData, f16};
 use shoal_onnx::Datatype;
 
-/// The protocol's name of a datatype. Half precision is fed and given as `FP32`.
+/// The protocol's name of a datatype. What takes half precision takes `FP32` too.
 pub(super) const fn name_of(datatype: Datatype) -> &'static str {
     match datatype {
         Datatype::Bool => "BOOL",
@@ -18,13 +18,15 @@ pub(super) const fn name_of(datatype: Datatype) -> &'static str {
         Datatype::I16 => "INT16",
         Datatype::I32 => "INT32",
         Datatype::I64 => "INT64",
-        Datatype::F16 | Datatype::F32 => "FP32",
+        Datatype::F16 => "FP16",
+        Datatype::F32 => "FP32",
         Datatype::F64 => "FP64",
         Datatype::String => "BYTES",
     }
 }
 
-const ALL: [Datatype; 12] = [
+const ALL: [Datatype; 13] = [
+    Datatype::F16,
     Datatype::Bool,
     Datatype::U8,
     Datatype::U16,
@@ -86,10 +88,16 @@ pub(super) fn refused(input: &str, reason: String) -> Refused {
 )]
 fn from_flat(datatype: Datatype, flat: Flat) -> Result<TensorData, String> {
     Ok(match (datatype, flat) {
-        (Datatype::F16 | Datatype::F32, Flat::Floats(values)) => {
+        (Datatype::F16, Flat::Floats(values)) => {
+            TensorData::F16(values.into_iter().map(f16::from_f64).collect())
+        }
+        (Datatype::F16, Flat::Integers(values)) => {
+            TensorData::F16(values.into_iter().map(|value| f16::from_f64(value as f64)).collect())
+        }
+        (Datatype::F32, Flat::Floats(values)) => {
             TensorData::F32(values.into_iter().map(|value| value as f32).collect())
         }
-        (Datatype::F16 | Datatype::F32, Flat::Integers(values)) => {
+        (Datatype::F32, Flat::Integers(values)) => {
             TensorData::F32(values.into_iter().map(|value| value as f32).collect())
         }
         (Datatype::F64, Flat::Floats(values)) => TensorData::F64(values),
@@ -109,7 +117,7 @@ fn from_flat(datatype: Datatype, flat: Flat) -> Result<TensorData, String> {
         ),
         (Datatype::String, Flat::Texts(values)) => TensorData::String(values),
         (Datatype::U64, Flat::Unsigned(values)) => TensorData::U64(values),
-        (Datatype::F16 | Datatype::F32, Flat::Unsigned(values)) => {
+        (Datatype::F32, Flat::Unsigned(values)) => {
             TensorData::F32(values.into_iter().map(|value| value as f32).collect())
         }
         (Datatype::F64, Flat::Unsigned(values)) => {
@@ -141,7 +149,8 @@ fn integers(datatype: Datatype, values: &[i64]) -> Result<TensorData, String> {
         Datatype::I32 => TensorData::I32(all(values)?),
         Datatype::I64 => TensorData::I64(values.to_vec()),
         Datatype::Bool if values.is_empty() => TensorData::Bool(Vec::new()),
-        Datatype::F16 | Datatype::F32 if values.is_empty() => TensorData::F32(Vec::new()),
+        Datatype::F16 if values.is_empty() => TensorData::F16(Vec::new()),
+        Datatype::F32 if values.is_empty() => TensorData::F32(Vec::new()),
         Datatype::F64 if values.is_empty() => TensorData::F64(Vec::new()),
         Datatype::String if values.is_empty() => TensorData::String(Vec::new()),
         Datatype::Bool | Datatype::F16 | Datatype::F32 | Datatype::F64 | Datatype::String => {
@@ -183,6 +192,7 @@ pub(super) fn to_features(data: &TensorData) -> Option<Vec<f32>> {
         };
     }
     Some(match data {
+        TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
         TensorData::F32(values) => values.clone(),
         TensorData::F64(values) => cast!(values),
         TensorData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
@@ -213,6 +223,7 @@ impl Serialize for JsonData<'_> {
             TensorData::I16(values) => values.serialize(serializer),
             TensorData::I32(values) => values.serialize(serializer),
             TensorData::I64(values) => values.serialize(serializer),
+            TensorData::F16(values) => serializer.collect_seq(values.iter().map(|value| value.to_f32())),
             TensorData::F32(values) => values.serialize(serializer),
             TensorData::F64(values) => values.serialize(serializer),
             TensorData::String(values) => values.serialize(serializer),
@@ -232,6 +243,8 @@ mod tests {
     #[test]
     fn every_datatype_is_read() {
         assert_eq!(read("FP32", &[2], "[1, 2.5]"), Ok(TensorData::F32(vec![1.0, 2.5])));
+        let halves = TensorData::F16(vec![f16::from_f32(1.0), f16::from_f32(0.5)]);
+        assert_eq!(read("FP16", &[2], "[1, 0.5]"), Ok(halves));
         assert_eq!(read("FP64", &[1, 1], "[[3]]"), Ok(TensorData::F64(vec![3.0])));
         assert_eq!(
             read("INT64", &[1], "[-9007199254740993]"),

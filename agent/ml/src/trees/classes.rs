@@ -78,6 +78,8 @@ impl Classes {
         }
         if seen_second || self.base.len() == 2 {
             let winner = self.winner_of_two(if seen_second { scores[1] } else { scores[0] });
+            // A class that no leaf spoke for scores nothing, whatever its base value.
+            scores.iter_mut().zip(seen).filter(|(_, seen)| !**seen).for_each(|(score, _)| *score = 0.0);
             post.apply(scores);
             return winner;
         }

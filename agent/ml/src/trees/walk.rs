@@ -24,7 +24,8 @@ impl<T: Number> Forest<T> {
     ) {
         let targets = self.targets;
         let held = rows.min(BLOCK);
-        let needs_seen = wants_seen || matches!(self.aggregate, Aggregate::Min | Aggregate::Max);
+        let has_bases = targets > 1 && !self.base.is_empty();
+        let needs_seen = wants_seen || has_bases || matches!(self.aggregate, Aggregate::Min | Aggregate::Max);
         let mut sums = vec![T::default(); held * targets];
         let mut seen = vec![false; if needs_seen { held * targets } else { 0 }];
         let mut first = 0;
@@ -45,7 +46,7 @@ impl<T: Number> Forest<T> {
                 let own = row * targets..(row + 1) * targets;
                 let (sum, seen) = (&mut sums[own.clone()], seen.get(own).unwrap_or(&[]));
                 if !wants_seen {
-                    self.close(sum);
+                    self.close(sum, seen);
                 }
                 each(first + row, sum, seen);
             }
@@ -203,14 +204,20 @@ impl<T: Number> Forest<T> {
         }
     }
 
-    /// Averages and adds the base values, as regression wants it.
-    fn close(&self, sums: &mut [T]) {
+    /// Averages and adds the base values, as regression wants it: of several targets only those
+    /// that a leaf spoke for get theirs, as onnxruntime does it.
+    fn close(&self, sums: &mut [T], seen: &[bool]) {
         if self.aggregate == Aggregate::Average {
             let trees = T::from_f64(self.roots.len() as f64);
             sums.iter_mut().for_each(|sum| *sum = *sum / trees);
         }
-        if self.base.len() == sums.len() {
-            sums.iter_mut().zip(&self.base).for_each(|(sum, base)| *sum += *base);
+        if self.base.len() != sums.len() {
+            return;
+        }
+        for (target, (sum, base)) in sums.iter_mut().zip(&self.base).enumerate() {
+            if self.targets == 1 || seen.get(target) == Some(&true) {
+                *sum += *base;
+            }
         }
     }
 }

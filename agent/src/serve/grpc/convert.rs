@@ -90,6 +90,9 @@ fn typed(input: &str, datatype: Datatype, contents: InferTensorContents) -> Resu
 
 pub(super) fn write(answer: Answer, id: String, wanted: &Wanted, is_raw: bool) -> ModelInferResponse {
     let mut raw_output_contents = Vec::new();
+    // There is no list for half precision: raw bytes then, and for all, since they go by place.
+    let has_halves = chosen(&answer.outputs, wanted).any(|(output, _)| output.datatype() == Datatype::F16);
+    let is_raw = is_raw || has_halves;
     let outputs = chosen(&answer.outputs, wanted).map(|(output, _)| {
         let contents = if is_raw {
             let mut bytes = Vec::new();
@@ -141,6 +144,7 @@ fn contents(data: &TensorData) -> InferTensorContents {
         TensorData::I64(values) => wide!(int64s, values),
         TensorData::F32(values) => wide!(fp32s, values),
         TensorData::F64(values) => wide!(fp64s, values),
+        TensorData::F16(_) => none, // given raw
         TensorData::String(values) => InferTensorContents {
             bytes: values.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect(),
             ..none
