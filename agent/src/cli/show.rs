@@ -40,9 +40,11 @@ fn one_doing(doing: &Doing) -> String {
     let mut text = String::new();
     let Doing { requests, refused, failed, one_row_us, .. } = doing;
     line(&mut text, "  requests", &format!("{requests} answered, {refused} refused, {failed} failed"));
-    let (p50, p99) = (doing.p50_us.unwrap_or_default(), doing.p99_us.unwrap_or_default());
-    let latency =
-        format!("p50 {p50:.0} µs, p99 {p99:.0} µs, of which the model takes {one_row_us:.0} µs a row");
+    let model = format!("{one_row_us:.0} µs a row in the model");
+    let latency = match (doing.p50_us, doing.p99_us) {
+        (Some(p50), Some(p99)) => format!("p50 {p50:.0} µs, p99 {p99:.0} µs in the server; {model}"),
+        _ => model,
+    };
     line(&mut text, "  latency", &latency);
     let calls = match (doing.steady, doing.batch_rows) {
         (false, _) => "in a worker: how long they take depends on the data".to_owned(),
