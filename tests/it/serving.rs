@@ -2,10 +2,9 @@
 
 use super::e2e::{PATIENCE, agent, get, program, wait, write};
 use serde_json::{Value, json};
-use shoal_onnx::{DenseLayer, Head, MlpSpec, build_mlp};
 use shoal_tests::demo::Part;
 use shoal_tests::demo::sensor::train_csv;
-use shoal_tests::hostile::craft::{file, floats, graph, node, value};
+use shoal_tests::hostile::craft::{file, floats, graph, int, node, value};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -121,15 +120,14 @@ fn table(first: f32) -> Vec<u8> {
     file(&graph(&nodes, &stored, &[value("x", INT64, &[-1, 1])], &[value("y", FLOAT, &[-1, 1])]))
 }
 
-/// Layers so wide that thousands of rows take seconds.
-fn wide(width: usize) -> Vec<u8> {
-    let layer = |inputs: usize, outputs: usize| DenseLayer {
-        weight: vec![0.001; inputs * outputs],
-        bias: vec![0.0; outputs],
-    };
-    let layers = vec![layer(2, width), layer(width, width), layer(width, 1)];
-    build_mlp(&MlpSpec { width: 2, normaliser: None, layers, head: Head::Values }).unwrap()
+/// Gives the number back.
+fn echo() -> Vec<u8> {
+    let nodes = [node("Cast", &["x"], &["y"], &[int("to", FLOAT)])];
+    file(&graph(&nodes, &[], &[value("x", INT64, &[1])], &[value("y", FLOAT, &[1])]))
 }
+
+/// As many terms of a sum as the number says: only the data decides how long it takes.
+const COUNT: &[u8] = include_bytes!("../../agent/src/serve/testdata/count.onnx");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_that_requests_error_and_a_version_that_goes_on_so_gives_way() {
@@ -154,16 +152,16 @@ async fn a_panic_is_that_requests_error_and_a_version_that_goes_on_so_gives_way(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_does_not_end_costs_a_version_its_place() {
     let mut server = Server::new();
-    server.pack("slow", "1", "one.shoal", &wide(4));
-    server.pack("slow", "2", "two.shoal", &wide(3_000));
+    server.pack("slow", "1", "one.shoal", &echo());
+    server.pack("slow", "2", "two.shoal", COUNT);
     server.start(&["one.shoal"], "[trial]\nmin_requests = 1000000\n").await;
-    let rows = |count: usize| json!({ "name": "features", "shape": [count, 2], "datatype": "FP32", "data": vec![1.0; count * 2] });
-    let first = server.infer("slow", &rows(1)).await.1["model_version"].clone();
+    let number = |number: u64| json!({ "name": "x", "shape": [1], "datatype": "INT64", "data": [number] });
+    let first = server.infer("slow", &number(1)).await.1["model_version"].clone();
     server.command(&["install", &server.text("two.shoal")]);
-    wait(|| async { server.infer("slow", &rows(1)).await.1["model_version"] != first }).await;
-    let (status, answer) = server.infer("slow", &rows(8_000)).await;
+    wait(|| async { server.infer("slow", &number(1)).await.1["model_version"] != first }).await;
+    let (status, answer) = server.infer("slow", &number(30_000_000)).await;
     assert_eq!(status, 504, "{answer}");
-    wait(|| async { server.infer("slow", &rows(1)).await.1["model_version"] == first }).await;
+    wait(|| async { server.infer("slow", &number(1)).await.1["model_version"] == first }).await;
     let end = server.slot("slow")["last_end"].to_string();
     assert!(end.contains("failures"), "{end}");
     server.stop().await;

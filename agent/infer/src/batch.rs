@@ -96,7 +96,7 @@ mod tests {
         let doubles = Tensor::new("x", vec![1, 2], TensorData::F64(vec![0.0; 2])).unwrap();
         assert!(!can_join(&a, &[doubles]), "datatype");
         let scalar = Tensor::new("x", vec![], TensorData::F32(vec![0.0])).unwrap();
-        assert!(!can_join(&[scalar.clone()], &[scalar]), "no rows");
+        assert!(!can_join(std::slice::from_ref(&scalar), std::slice::from_ref(&scalar)), "no rows");
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub(super) fn volume() -> ServedModel {
     served(&build_mlp(&spec).unwrap(), &manifest).unwrap()
 }
 
+/// `gas` in another version, for whose work the data decides: as many terms of a sum as its number says.
+pub(super) fn count(metrics: &Metrics) -> ServedModel {
+    let manifest = "format = 1\n[model]\nname = \"gas\"\nversion = 9\ntask = \"regression\"\n\
+                    [input]\ntensor = \"x\"\n[output]\ntensor = \"y\"\nkind = \"values\"\n";
+    made(include_bytes!("testdata/count.onnx"), manifest, false, metrics).unwrap()
+}
+
 pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::NotServable> {
     counted(onnx, manifest, &Metrics::default())
 }
@@ -53,6 +60,15 @@ pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::
 pub(super) fn counted(
     onnx: &[u8],
     manifest: &str,
+    metrics: &Metrics,
+) -> Result<ServedModel, super::NotServable> {
+    made(onnx, manifest, true, metrics)
+}
+
+fn made(
+    onnx: &[u8],
+    manifest: &str,
+    is_steady: bool,
     metrics: &Metrics,
 ) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
@@ -71,7 +87,7 @@ pub(super) fn counted(
         reference: baseline,
     };
     let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
-    ServedModel::new(info, predictor, true, &Clock::start(), metrics)
+    ServedModel::new(info, predictor, is_steady, &Clock::start(), metrics)
 }
 
 /// All of serving, on a free port.

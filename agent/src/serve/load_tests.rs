@@ -1,4 +1,4 @@
-use super::fixture::{Bench, counted, gas};
+use super::fixture::{Bench, count, counted, gas};
 use super::*;
 use crate::core::Event;
 use reqwest::{Client, StatusCode};
@@ -37,7 +37,7 @@ async fn a_swap_fails_no_request() {
     let mut callers = Vec::new();
     for _ in 0..4 {
         let (url, stop) = (bench.url.clone(), stop.clone());
-        callers.push(tokio::spawn(async move {
+        callers.push(bench.tracker.spawn(async move {
             let (client, mut versions, mut answers) = (Client::new(), Vec::new(), 0);
             while !stop.is_cancelled() {
                 let (status, answer) = post(&client, &url, 3).await;
@@ -76,7 +76,7 @@ async fn waiting_requests_share_a_call_and_each_gets_its_own_rows() {
     let client = Client::new();
     let asked = (1..=6).map(|rows| {
         let (client, url) = (client.clone(), bench.url.clone());
-        tokio::spawn(async move { post(&client, &url, rows).await })
+        bench.tracker.spawn(async move { post(&client, &url, rows).await })
     });
     for (rows, answer) in (1..=6).zip(asked.collect::<Vec<_>>()) {
         let (status, answer) = answer.await.unwrap();
@@ -95,19 +95,49 @@ async fn waiting_requests_share_a_call_and_each_gets_its_own_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_does_not_end_is_given_up_and_the_next_version_serves() {
-    let timeout = Duration::from_millis(300);
-    let mut bench = Bench::start(Limits { workers: 1, timeout, ..Limits::default() }).await;
+async fn who_asks_for_much_waits_too_long_and_costs_no_version_its_place() {
+    let timeout = Duration::from_millis(100);
+    let bench = Bench::start(Limits { workers: 1, timeout, ..Limits::default() }).await;
     bench.state.models().swap(slow(&Metrics::default()));
     bench.tracker.spawn(Arc::clone(&bench.state).watch_stalls(bench.cancel.clone()));
     let client = Client::new();
-    let (status, answer) = post(&client, &bench.url, 4_000).await;
+    let (status, answer) = post(&client, &bench.url, 1_500).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{answer}");
+    loop {
+        let (status, answer) = post(&client, &bench.url, 1).await;
+        if status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "it waits its turn: {answer}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_does_not_end_is_given_up_and_the_next_version_serves() {
+    let timeout = Duration::from_millis(300);
+    let mut bench = Bench::start(Limits { workers: 1, timeout, ..Limits::default() }).await;
+    bench.state.models().swap(count(&Metrics::default()));
+    bench.tracker.spawn(Arc::clone(&bench.state).watch_stalls(bench.cancel.clone()));
+    let client = Client::new();
+    let number = |number: u64| json!({ "name": "x", "shape": [1], "datatype": "INT64", "data": [number] });
+    let ask = async |input: Value| {
+        let body = json!({ "inputs": [input] }).to_string();
+        let sent = client.post(format!("{}/v2/models/gas/infer", bench.url)).body(body).send().await.unwrap();
+        (sent.status(), sent.json::<Value>().await.unwrap())
+    };
+    let (status, answer) = ask(number(10)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let (status, answer) = ask(number(30_000_000)).await;
     assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{answer}");
     let mut stalled = false;
     while !stalled {
         stalled = matches!(bench.next_event().await, Event::Stalled { .. });
     }
-    let (status, answer) = post(&client, &bench.url, 1).await;
+    let url = format!("{}/v2/models/gas/infer", bench.url);
+    let body = json!({ "inputs": [number(1)] }).to_string();
+    let sent = client.post(url).body(body).send().await.unwrap();
+    let (status, answer) = (sent.status(), sent.json::<Value>().await.unwrap());
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer["error"].as_str().unwrap().contains("stalled"), "{answer}");
     bench.state.models().swap(gas(4.0));

@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 
 /// Requests that may wait for a worker before more are refused.
 const WAITING: usize = 256;
+/// A call is no stall before it took this many times what its rows should take: a caller must not cost a
+/// version its place by asking for much.
+const PATIENCE: u32 = 20;
 /// Workers that may hang at once: beyond it only a new process helps.
 const MAX_HANGING: usize = 4;
 
@@ -36,8 +39,14 @@ struct Queue {
     closed: bool,
 }
 
+struct Running {
+    since: Mono,
+    served: Arc<ServedModel>,
+    rows: usize,
+}
+
 struct Worker {
-    running: Mutex<Option<(Mono, Arc<ServedModel>)>>,
+    running: Mutex<Option<Running>>,
     hangs: AtomicBool,
 }
 
@@ -115,16 +124,19 @@ impl Pool {
         }
     }
 
-    /// Gives workers that run longer than `limit` up, and starts others in their place.
+    /// Gives workers up that run longer than `limit` and than their rows could explain, and starts others
+    /// in their place.
     pub(super) fn find_stalls(&self, limit: Duration) -> Stalls {
         let now = self.shared.clock.mono();
         let mut versions = Vec::new();
         lock(&self.shared.workers).retain(|worker| {
             let running = lock(&worker.running);
             match running.as_ref() {
-                Some((since, served)) if now.since(*since) > limit => {
+                Some(call)
+                    if now.since(call.since) > limit.max(call.should_take().saturating_mul(PATIENCE)) =>
+                {
                     worker.hangs.store(true, Ordering::Release);
-                    versions.push(Arc::clone(served));
+                    versions.push(Arc::clone(&call.served));
                     false
                 }
                 _ => true,
@@ -137,6 +149,12 @@ impl Pool {
             }
         }
         Stalls { versions, too_many: hanging > MAX_HANGING }
+    }
+}
+
+impl Running {
+    fn should_take(&self) -> Duration {
+        self.served.one_row().saturating_mul(u32::try_from(self.rows).unwrap_or(u32::MAX))
     }
 }
 
@@ -163,7 +181,8 @@ impl Shared {
         while let Some(batch) = self.next() {
             let Some(first) = batch.first() else { continue };
             let now = self.clock.mono();
-            *lock(&worker.running) = Some((now, Arc::clone(&first.served)));
+            let (served, rows) = (Arc::clone(&first.served), batch.iter().map(|job| job.rows).sum());
+            *lock(&worker.running) = Some(Running { since: now, served, rows });
             for job in &batch {
                 job.served.metrics().waited(now.since(job.since));
             }
