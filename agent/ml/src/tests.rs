@@ -60,7 +60,7 @@ fn a_small_tree_answers() {
 #[test]
 fn trees_that_are_none_are_refused() {
     let cases: &[(&str, &[(&str, Setting)])] = &[
-        ("two roots", &[("nodes_truenodeids", ints(&[0, 0, 0]))]),
+        ("not reached", &[("nodes_truenodeids", ints(&[0, 0, 0]))]),
         (
             "every node",
             &[

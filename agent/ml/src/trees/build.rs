@@ -53,6 +53,15 @@ impl<T: Number> Forest<T> {
             }
             depths.push(deepest);
         }
+        let lost = draft
+            .nodes
+            .iter()
+            .zip(&is_laid)
+            .position(|(node, laid)| matches!(node, DraftNode::Question(_)) && !laid);
+        if let Some((tree, node)) = lost.and_then(|at| draft.names.get(at)) {
+            let (tree, node) = (*tree, *node);
+            return Err(SettingsError::Tree { tree, node, reason: "it is not reached from a root" });
+        }
         forest.depths = depths.chunks(LANES).map(|group| group.iter().copied().max().unwrap_or(0)).collect();
         forest.hang(&weights);
         Ok(forest)
