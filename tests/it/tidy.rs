@@ -186,8 +186,14 @@ fn tests_stand_inside_their_module_or_in_the_one_test_binary() {
             let places = ["tests/it/", "tests/sim/", "tests/bench/", "tests/fuzz/"];
             // The engines are libraries in their own right and may be tested from outside.
             // The hub's own binary is only known to its own package.
-            let engines =
-                ["agent/onnx/tests/", "agent/infer/tests/", "agent/learn/tests/", "hub/tests/serve.rs"];
+            let engines = [
+                "agent/ml/examples/",
+                "agent/onnx/tests/",
+                "agent/infer/tests/",
+                "agent/infer/examples/",
+                "agent/learn/tests/",
+                "hub/tests/serve.rs",
+            ];
             let own = engines.iter().any(|place| name.starts_with(place))
                 || places.iter().any(|place| name.starts_with(place));
             !inside_src && !own

@@ -61,6 +61,10 @@ impl Predictor {
             *first = rows;
         }
         match self.batching() {
+            Batching::Open if self.goes_alone && rows > 1 => {
+                shape[0] = 1;
+                self.fixed_rows(rows, width, &shape, features, slot)
+            }
             Batching::Open => self.at_once_rows(rows, shape, features, slot),
             _ if rows == 1 && input.batches() => self.at_once_rows(1, shape, features, slot),
             Batching::Fixed => self.fixed_rows(rows, width, &shape, features, slot),

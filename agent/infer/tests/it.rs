@@ -178,13 +178,18 @@ const KNOWN: &[(&str, Batching)] = &[
     ("cnn1d.folded.qdq", Batching::Open),
     ("cnn2d", Batching::Open),
     ("gru", Batching::Open),
+    ("lgb_r", Batching::Open),
     ("lstm", Batching::Open),
     ("mbv2", Batching::Open),
     ("mlp_a", Batching::Open),
     ("mlp_a.dynamo", Batching::Open),
     ("mlp_a.qdq", Batching::Open),
     ("mlp_b", Batching::Open),
+    ("skl_logreg", Batching::Open),
+    ("skl_mlp", Batching::Open),
     ("skl_rf", Batching::Open),
+    ("skl_rf.zipmap", Batching::Open),
+    ("skl_rfr", Batching::Open),
     ("tfm", Batching::Open),
     ("xgb_c", Batching::Open),
 ];
@@ -209,7 +214,8 @@ fn the_whole_zoo_does_what_it_used_to() {
         let known = KNOWN.iter().find(|(known, _)| *known == name).map(|(_, batching)| *batching);
         let report = match Predictor::load(&std::fs::read(&path).unwrap(), &Limits::default()) {
             Ok(predictor) => {
-                let io = std::fs::read(path.with_file_name(format!("{name}.io.npz")));
+                let base = name.strip_suffix(".zipmap").unwrap_or(name);
+                let io = std::fs::read(path.with_file_name(format!("{base}.io.npz")));
                 let answers = io.map_or("no reference".into(), |io| answers(&predictor, &io));
                 format!("{:?}, {answers}", predictor.batching())
             }

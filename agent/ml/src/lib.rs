@@ -27,3 +27,6 @@ pub use kernel::{Extent, Kernel, OPS, OutputShape, RunError};
 pub use number::Number;
 pub use settings::{Setting, Settings, SettingsError};
 pub use trees::{Forest, Leaf};
+
+#[cfg(test)]
+mod tests;

@@ -302,8 +302,12 @@ fn zoo_is_described() {
 
 #[test]
 fn what_is_against_a_model_is_said() {
-    let found = inspect(&one("Multinomial", &["x"], vec![], vec![]), &Limits::default()).unwrap();
-    assert!(matches!(&found.servable, Servable::No { reasons } if reasons[0].starts_with("Multinomial (")));
+    let found = inspect(&one("Det", &["x"], vec![], vec![]), &Limits::default()).unwrap();
+    assert!(matches!(&found.servable, Servable::No { reasons } if reasons[0].starts_with("Det (")));
+    let found = inspect(&one("Scaler", &["x"], vec![], vec![]), &Limits::default()).unwrap();
+    assert!(
+        matches!(&found.servable, Servable::No { reasons } if reasons[0].contains("setting `offset` is missing"))
+    );
     let found = inspect(
         &one("Conv", &["x", "w"], vec![], vec![tensor("w", &[1, 3, 3, 3], &[0.0; 27])]),
         &Limits::default(),

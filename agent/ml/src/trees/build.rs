@@ -5,6 +5,7 @@ use crate::settings::SettingsError;
 
 use super::draft::{Draft, DraftNode, Mode, Question};
 use super::forest::{Forest, Leaf, Node, Rule, RuleKind};
+use super::walk::LANES;
 
 impl<T: Number> Forest<T> {
     pub(super) fn build(draft: &Draft) -> Result<Self, SettingsError> {
@@ -13,6 +14,7 @@ impl<T: Number> Forest<T> {
             rules: Vec::with_capacity(draft.nodes.len()),
             sets: draft.sets.iter().map(|set| set.iter().map(|v| T::from_f64(*v)).collect()).collect(),
             roots: Vec::with_capacity(draft.roots.len()),
+            depths: Vec::new(),
             spans: Vec::new(),
             leaves: Vec::new(),
             values: Vec::new(),
@@ -22,13 +24,16 @@ impl<T: Number> Forest<T> {
             features: 1,
             is_plain: true,
         };
+        let mut depths = Vec::with_capacity(draft.roots.len());
         let mut is_laid = vec![false; draft.nodes.len()];
         let mut weights: Vec<&[(u32, f64, u32)]> = Vec::with_capacity(draft.nodes.len());
         for root in &draft.roots {
             let place = forest.room(1, &mut weights)?;
             forest.roots.push(place);
-            let mut waiting = vec![(*root, place)];
-            while let Some((at, place)) = waiting.pop() {
+            let mut waiting = vec![(*root, place, 0u32)];
+            let mut deepest = 0;
+            while let Some((at, place, depth)) = waiting.pop() {
+                deepest = deepest.max(depth);
                 let question = match &draft.nodes[at] {
                     DraftNode::Leaf(leaf) => {
                         weights[place as usize] = leaf;
@@ -43,10 +48,21 @@ impl<T: Number> Forest<T> {
                 let next = forest.room(2, &mut weights)?;
                 let (yes, no) = forest.lay(question, place, next);
                 // The "yes" child is laid next: its own children follow close by.
-                waiting.push((question.no, no));
-                waiting.push((question.yes, yes));
+                waiting.push((question.no, no, depth + 1));
+                waiting.push((question.yes, yes, depth + 1));
             }
+            depths.push(deepest);
         }
+        let lost = draft
+            .nodes
+            .iter()
+            .zip(&is_laid)
+            .position(|(node, laid)| matches!(node, DraftNode::Question(_)) && !laid);
+        if let Some((tree, node)) = lost.and_then(|at| draft.names.get(at)) {
+            let (tree, node) = (*tree, *node);
+            return Err(SettingsError::Tree { tree, node, reason: "it is not reached from a root" });
+        }
+        forest.depths = depths.chunks(LANES).map(|group| group.iter().copied().max().unwrap_or(0)).collect();
         forest.hang(&weights);
         Ok(forest)
     }

@@ -201,8 +201,12 @@ fn roots(trees: &[i64], nodes: &[DraftNode]) -> Result<Vec<usize>, SettingsError
             order.push(*tree);
             None
         });
-        if root.is_none() && !is_child[place] {
-            *root = Some(place);
+        if is_child[place] {
+            continue;
+        }
+        if root.replace(place).is_some() {
+            let node = i64::try_from(place).unwrap_or(i64::MAX);
+            return Err(SettingsError::Tree { tree: *tree, node, reason: "its tree has two roots" });
         }
     }
     let root = |tree: i64| {

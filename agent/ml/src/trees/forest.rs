@@ -49,6 +49,8 @@ pub struct Forest<T> {
     pub(super) rules: Vec<Rule>,
     pub(super) sets: Vec<Vec<T>>,
     pub(super) roots: Vec<u32>,
+    /// For each group of trees walked at once the depth of the deepest.
+    pub(super) depths: Vec<u32>,
     /// For each node the first of its weights; one more than there are nodes.
     pub(super) spans: Vec<u32>,
     pub(super) leaves: Vec<Leaf<T>>,
