@@ -36,6 +36,8 @@ const MAX_CPU: f64 = 0.05;
 const MAX_MEMORY: f64 = 0.1;
 /// Clients at which throughput is compared.
 const COMPARED: usize = 16;
+/// Numbers up to which a row is sent as JSON by those who count microseconds.
+const SMALL: usize = 64;
 /// Longest run of bare calls of one model in a round.
 const CALLS_LAST: Duration = Duration::from_millis(500);
 
@@ -145,8 +147,26 @@ fn serve(case: &Case, broker: Option<&Broker>, args: &Args, report: &mut Report)
     if let Some(rival) = &rival {
         report.sizes.push(size("mlserver", case, "after the load", rival.pid())?);
     }
+    report.notes.push(format!("{}: {}", case.name, kept(&agent)?));
     compare(case, report);
     agent.stop()
+}
+
+/// What became of the rows, by the agent's own count.
+fn kept(agent: &Solo) -> anyhow::Result<String> {
+    let mut conn = Conn::tcp(agent.http)?;
+    let reply = conn.ask(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+    let text = std::str::from_utf8(reply.body)?;
+    let count = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or("?", str::trim)
+    };
+    Ok(format!(
+        "rows captured {}, dropped by the samples {}, not seen by the monitors {}",
+        count("shoal_samples_captured_total"),
+        count("shoal_samples_dropped_total"),
+        count("shoal_rows_unobserved_total")
+    ))
 }
 
 fn size(server: &'static str, case: &Case, when: &'static str, pid: u32) -> anyhow::Result<Size> {
@@ -238,8 +258,10 @@ fn compare(case: &Case, report: &mut Report) {
     let mut made = Vec::new();
     {
         let way = |way: &str| report.latencies.iter().find(|one| one.model == *name && one.way == way);
-        if let (Some(http), Some(bare)) = (way("HTTP, JSON"), way("bare call")) {
-            let what = format!("{name}: HTTP p50 over the bare call");
+        let elements: usize = case.row.iter().map(|tensor| tensor.data.len()).sum();
+        let form = if elements <= SMALL { "HTTP, JSON" } else { "HTTP, binary" };
+        if let (Some(http), Some(bare)) = (way(form), way("bare call")) {
+            let what = format!("{name}: {form}, p50 over the bare call");
             made.push(Ratio::difference(what, http.p50_us, bare.p50_us, MAX_HTTP_US));
             let what = format!("{name}: the same, quietest rounds");
             made.push(Ratio::difference(what, http.best_p50_us, bare.best_p50_us, MAX_HTTP_US));
