@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_cannot_be_read_is_an_error() {
-        for parts in [&[&b"HTTP/1.1 200 OK\r\n\r\n"[..]][..], &[&b"HTTP/1.1 200"[..]], &[]] {
+        const BROKEN: [&[&[u8]]; 3] = [&[b"HTTP/1.1 200 OK\r\n\r\n"], &[b"HTTP/1.1 200"], &[]];
+        for parts in BROKEN {
             assert!(answered(parts).is_err(), "{parts:?}");
         }
     }
