@@ -159,8 +159,11 @@ pub async fn run(
     tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), clock, events.clone(), wanted));
 
     let token = config.token_file.as_deref().map(Token::read).transpose()?;
-    let door = |places| Doors::new(tracker.clone(), cancel.child_token(), Arc::clone(&models), places);
-    let doors = door(config.max_connections);
+    let door = |places, lanes| {
+        Doors::new(tracker.clone(), cancel.child_token(), Arc::clone(&models), places, lanes)
+            .map_err(RunError::Pool)
+    };
+    let doors = door(config.max_connections, config.serve.workers)?;
     let http = doors.http(config.http, serve::router(Arc::clone(&serving), token)).await?;
     let grpc = match config.grpc {
         None => None,
@@ -171,7 +174,7 @@ pub async fn run(
         doors.unix(path, routes.clone())?;
     }
     refuse_second_agent(&config.control)?;
-    door(OPERATORS).unix(&config.control, routes.merge(control::router(asks)))?;
+    door(OPERATORS, 1)?.unix(&config.control, routes.merge(control::router(asks)))?;
     let ready = Ready { http, grpc, control: config.control.clone() };
 
     let tasks = tracker.clone();

@@ -2,5 +2,6 @@
 
 pub mod demo;
 pub mod hostile;
+pub mod rig;
 pub mod sim;
 pub mod zoo;

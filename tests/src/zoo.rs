@@ -2,6 +2,8 @@
 
 mod hostile;
 mod probe;
+mod sample;
+mod serve;
 mod stage;
 mod table;
 
@@ -22,6 +24,8 @@ struct Args {
 enum Command {
     /// Files that were made to hurt: none may end, stall or bloat anything.
     Hostile(hostile::Args),
+    /// A folder of models: each must answer over the real server what its `.io.npz` says.
+    Serve(serve::Args),
 }
 
 /// The command line.
@@ -49,6 +53,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     runtime.block_on(async {
         match &args.command {
             Command::Hostile(args) => hostile::run(args).await,
+            Command::Serve(args) => tokio::task::block_in_place(|| serve::run(args)),
         }
     })
 }

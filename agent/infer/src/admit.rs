@@ -14,7 +14,7 @@ use crate::tensor::{Tensor, TensorData};
 pub const GOLDEN_TOLERANCE: f64 = 1e-5;
 
 /// The same for outputs of half precision, which has eleven bits.
-const HALF_TOLERANCE: f64 = 1.0 / 1024.0;
+const HALF_TOLERANCE: f64 = 4.0 / 1024.0;
 
 /// Golden rows that are run each alone.
 const MAX_ROWS_ALONE: usize = 64;

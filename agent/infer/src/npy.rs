@@ -7,6 +7,8 @@ use crate::tensor::{Tensor, TensorData};
 
 /// Largest header, in bytes: NumPy writes 128 for all but records.
 const MAX_HEADER: usize = 4096;
+/// Bytes of a character of NumPy's text.
+const CODE_POINT: usize = 4;
 
 /// Why an array could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,7 +19,7 @@ pub enum NpyError {
     /// It is laid out in columns.
     #[error("it is laid out in columns, only rows are read")]
     Columns,
-    /// It holds records, objects, text or big-endian numbers.
+    /// It holds records, objects or big-endian numbers.
     #[error("type `{descr}` is not read")]
     Datatype { descr: String },
     /// Shape and bytes contradict each other.
@@ -25,7 +27,8 @@ pub enum NpyError {
     Length { shape: Vec<usize>, expected: usize, got: usize },
 }
 
-/// Reads an array of numbers or booleans, row-major and little-endian.
+/// Reads an array of numbers, booleans or Unicode text, row-major and little-endian. Half precision is
+/// handed out as f32.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Tensor, NpyError> {
     let (header, body) = split(bytes).ok_or(NpyError::Damaged)?;
     let descr = text(header, "descr").ok_or(NpyError::Damaged)?;
@@ -78,7 +81,19 @@ fn shape(header: &str) -> Option<Vec<usize>> {
 }
 
 fn unit(descr: &str) -> Option<usize> {
-    descr.get(2..)?.parse().ok()
+    let unit: usize = descr.get(2..)?.parse().ok()?;
+    if descr.starts_with("<U") { unit.checked_mul(CODE_POINT) } else { Some(unit) }
+}
+
+/// Texts of a fixed number of code points, filled up with zeros.
+fn texts(descr: &str, body: &[u8]) -> Option<TensorData> {
+    let unit = unit(descr).filter(|unit| *unit > 0)?;
+    let text = |bytes: &[u8]| {
+        let points = bytes.as_chunks::<CODE_POINT>().0.iter().map(|point| u32::from_le_bytes(*point));
+        let text = points.map(char::from_u32).collect::<Option<String>>()?;
+        Some(text.trim_end_matches('\0').to_owned())
+    };
+    Some(TensorData::String(body.chunks_exact(unit).map(text).collect::<Option<_>>()?))
 }
 
 fn numbers(descr: &str, body: &[u8]) -> Option<TensorData> {
@@ -104,6 +119,37 @@ fn numbers(descr: &str, body: &[u8]) -> Option<TensorData> {
         ),
         "<f4" => chunks!(F32, f32),
         "<f8" => chunks!(F64, f64),
+        text if text.starts_with("<U") => return texts(text, body),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(descr: &str, shape: &str, body: &[u8]) -> Result<TensorData, NpyError> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+        let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+        let bytes = [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), body].concat();
+        read("x", &bytes).map(|tensor| tensor.data)
+    }
+
+    #[test]
+    fn half_precision_and_text_are_read() {
+        assert_eq!(
+            array("<f2", "2,", &[0, 0x3c, 0, 0xc0]),
+            Ok(TensorData::F16(vec![f16::from_f32(1.0), f16::from_f32(-2.0)]))
+        );
+        let text = ['a', 'b', '\0', 'ß', '\0', '\0'].map(|c| u32::from(c).to_le_bytes()).concat();
+        assert_eq!(array("<U3", "2,", &text), Ok(TensorData::String(vec!["ab".into(), "ß".into()])));
+    }
+
+    #[test]
+    fn text_that_is_none_is_refused() {
+        assert!(matches!(array("<U1", "1,", &[0xff; 4]), Err(NpyError::Datatype { .. })));
+        assert!(array("<U0", "1,", &[]).is_err());
+        assert!(array("<U1", "2,", &[0; 4]).is_err());
+        assert!(array("|O", "1,", &[0; 8]).is_err());
+    }
 }

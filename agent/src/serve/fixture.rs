@@ -118,7 +118,7 @@ impl Bench {
             loaded.load(gas(4.0));
             std::future::ready(Ok(()))
         });
-        let doors = Doors::new(tracker.clone(), cancel.clone(), Arc::clone(&models), 64);
+        let doors = Doors::new(tracker.clone(), cancel.clone(), Arc::clone(&models), 64, 2).unwrap();
         let samples_too = Arc::clone(&samples);
         let state = ServeState::new(models, samples_too, outlet, Clock::start(), limits, loader).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();

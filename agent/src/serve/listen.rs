@@ -16,9 +16,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,13 +62,39 @@ pub enum ListenError {
     },
 }
 
-/// Opens doors. Cheap to clone; clones share the places.
+/// Opens doors. Cheap to clone; clones share the places and the lanes.
 #[derive(Debug, Clone)]
 pub struct Doors {
     tracker: TaskTracker,
     cancel: CancellationToken,
     places: Arc<Semaphore>,
     models: Arc<Models>,
+    lanes: Arc<[Lane]>,
+}
+
+/// A thread that serves its connections alone. Where several threads share them, each request wakes a
+/// second thread to look for work that is not there, which costs more than the request.
+#[derive(Debug)]
+struct Lane {
+    runtime: Handle,
+    connections: TaskTracker,
+}
+
+impl Lane {
+    fn start(tracker: &TaskTracker, cancel: &CancellationToken) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let lane = Self { runtime: runtime.handle().clone(), connections: TaskTracker::new() };
+        let (alive, cancel, connections) = (tracker.token(), cancel.clone(), lane.connections.clone());
+        thread::Builder::new().name("lane".into()).spawn(move || {
+            runtime.block_on(async {
+                cancel.cancelled().await;
+                connections.close();
+                connections.wait().await;
+            });
+            drop(alive);
+        })?;
+        Ok(lane)
+    }
 }
 
 /// What speaks on a connection.
@@ -76,37 +104,53 @@ enum Speaker {
     Grpc(Grpc),
 }
 
+/// What lets connections in. They come out bare, since another thread may take them on.
 trait Door: Send + 'static {
+    type Bare: Send + 'static;
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Bare>> + Send;
+    fn take_on(bare: Self::Bare) -> io::Result<Self::Stream>;
 }
 
 impl Door for TcpListener {
+    type Bare = std::net::TcpStream;
     type Stream = TcpStream;
-    async fn accept(&self) -> io::Result<TcpStream> {
+    async fn accept(&self) -> io::Result<Self::Bare> {
         let (stream, _) = Self::accept(self).await?;
         stream.set_nodelay(true)?; // or a small answer waits for more
-        Ok(stream)
+        stream.into_std()
+    }
+    fn take_on(bare: Self::Bare) -> io::Result<TcpStream> {
+        TcpStream::from_std(bare)
     }
 }
 
 impl Door for UnixListener {
+    type Bare = std::os::unix::net::UnixStream;
     type Stream = UnixStream;
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<Self::Bare> {
+        Self::accept(self).await?.0.into_std()
+    }
+    fn take_on(bare: Self::Bare) -> io::Result<UnixStream> {
+        UnixStream::from_std(bare)
     }
 }
 
 impl Doors {
     /// Doors that let so many connections in at once, until `cancel`: then the requests that run end.
-    #[must_use]
+    /// Connections are dealt to so many threads of their own.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
     pub fn new(
         tracker: TaskTracker,
         cancel: CancellationToken,
         models: Arc<Models>,
         max_connections: usize,
-    ) -> Self {
-        Self { tracker, cancel, places: Arc::new(Semaphore::new(max_connections)), models }
+        lanes: usize,
+    ) -> io::Result<Self> {
+        let lanes = (0..lanes.max(1)).map(|_| Lane::start(&tracker, &cancel)).collect::<io::Result<_>>()?;
+        Ok(Self { tracker, cancel, places: Arc::new(Semaphore::new(max_connections)), models, lanes })
     }
 
     /// HTTP on TCP; gives the address, which tells the port where 0 was asked for.
@@ -141,7 +185,7 @@ impl Doors {
     }
 
     async fn keep<D: Door>(self, door: D, speaker: Speaker) {
-        loop {
+        for lane in (0..self.lanes.len()).cycle() {
             let accepted = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return,
@@ -149,9 +193,11 @@ impl Doors {
             };
             let metrics = self.models.metrics();
             match (accepted, Arc::clone(&self.places).try_acquire_owned()) {
-                (Ok(stream), Ok(place)) => {
+                (Ok(bare), Ok(place)) => {
                     metrics.connections.inc();
-                    self.tracker.spawn(self.clone().speak(stream, speaker.clone(), place));
+                    let speech = self.clone().speak::<D>(bare, speaker.clone(), place);
+                    let lane = &self.lanes[lane];
+                    lane.connections.spawn_on(speech, &lane.runtime);
                 }
                 // Closed at once: who waits in a queue nobody empties learns nothing.
                 (Ok(_turned_away), Err(_full)) => drop(metrics.connections_refused.inc()),
@@ -163,12 +209,25 @@ impl Doors {
         }
     }
 
-    async fn speak<S>(self, stream: S, speaker: Speaker, place: OwnedSemaphorePermit)
+    async fn speak<D: Door>(self, bare: D::Bare, speaker: Speaker, place: OwnedSemaphorePermit) {
+        let ended = match D::take_on(bare) {
+            Ok(stream) => {
+                self.converse(TokioIo::new(stream), speaker).await.map_err(|cause| cause.to_string())
+            }
+            Err(cause) => Err(cause.to_string()),
+        };
+        if let Err(cause) = ended {
+            tracing::debug!(cause, "a connection ended early");
+        }
+        self.models.metrics().connections.dec();
+        drop(place);
+    }
+
+    async fn converse<S>(&self, io: TokioIo<S>, speaker: Speaker) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(stream);
-        let ended = match speaker {
+        match speaker {
             Speaker::Http(service) => {
                 let mut speech = std::pin::pin!(http1().serve_connection(io, service));
                 tokio::select! {
@@ -195,12 +254,7 @@ impl Doors {
                     }
                 }
             }
-        };
-        if let Err(cause) = ended {
-            tracing::debug!(%cause, "a connection ended early");
         }
-        self.models.metrics().connections.dec();
-        drop(place);
     }
 }
 

@@ -174,7 +174,7 @@ async fn only_who_has_the_token_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doors_keep_their_limits() {
     let bench = Bench::start(Limits::default()).await;
-    let doors = Doors::new(bench.tracker.clone(), bench.cancel.clone(), Arc::default(), 2);
+    let doors = Doors::new(bench.tracker.clone(), bench.cancel.clone(), Arc::default(), 2, 1).unwrap();
     let address = "127.0.0.1:0".parse().unwrap();
     let http = doors.http(address, router(Arc::clone(&bench.state), None)).await.unwrap();
     tokio::task::block_in_place(|| {

@@ -9,6 +9,7 @@ use shoal_infer::{Batching, InferError, Predictor, Tensor, TensorData};
 use shoal_onnx::{Datatype, TensorSpec};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Task;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -308,10 +309,10 @@ impl ServedModel {
 }
 
 /// The elements of a floating point tensor.
-pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
+pub(super) fn floats(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
     match &tensor.data {
         TensorData::F16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
-        TensorData::F32(values) => Some(values.clone()),
+        TensorData::F32(values) => Some(Cow::Borrowed(values)),
         #[expect(clippy::cast_possible_truncation, reason = "scores are kept as f32")]
         TensorData::F64(values) => Some(values.iter().map(|value| *value as f32).collect()),
         _ => None,

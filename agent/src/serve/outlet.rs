@@ -6,12 +6,16 @@ use shoal_proto::id::{Digest, ModelName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Rows that wait for the core: ten seconds of a busy device. Beyond it rows are not monitored.
 const MAX_ROWS: usize = 8_192;
+/// How long rows gather on their way to the core: a turn of the core, and waking its thread, cost more
+/// than a prediction of a small model.
+const GATHER: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -30,7 +34,7 @@ struct Shared {
 
 /// Hands what happens to the core. Cheap to clone.
 ///
-/// What comes while the core is busy waits together and goes as one event.
+/// What comes within ten milliseconds, or while the core is busy, waits together and goes as one event.
 #[derive(Debug, Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
@@ -112,10 +116,14 @@ impl Outlet {
 
     async fn forward(self, cancel: CancellationToken) {
         loop {
+            let gathered = async {
+                self.shared.more.notified().await;
+                tokio::time::sleep(GATHER).await;
+            };
             let is_last = tokio::select! {
                 biased;
                 () = cancel.cancelled() => true,
-                () = self.shared.more.notified() => false,
+                () = gathered => false,
             };
             let pending = self.with_quietly(std::mem::take);
             let mut events = Vec::new();

@@ -8,6 +8,7 @@ use crate::core::Observation;
 use crate::store::{Captured, SampleRow};
 use shoal_infer::{InferError, Tensor};
 use shoal_proto::manifest::{OutputKind, Task};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,7 +160,7 @@ fn rows_of(served: &ServedModel, inputs: &[Tensor], outputs: &[Tensor]) -> Optio
         (features, width, count)
     } else {
         let rows = input.shape.first().copied().filter(|rows| output.shape.first() == Some(rows));
-        (Vec::new(), 0, rows.unwrap_or(1))
+        (Cow::Borrowed(&[][..]), 0, rows.unwrap_or(1))
     };
     if count == 0 || scores.is_empty() || scores.len() % count != 0 {
         return None;

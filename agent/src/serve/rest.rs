@@ -137,12 +137,13 @@ async fn model_ready(
 async fn infer(
     State(state): Shared,
     Path(named): Path<Named>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refused> {
     let served = named.find(&state)?;
-    let body = read_body(&state, &headers, body).await?;
-    let request = request::read(&headers, &body)?;
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let body = read_body(&state, headers, body).await?;
+    let request = request::read(headers, &body)?;
     request.wanted.check(&served)?;
     let Some(name) = headers.get(REQUEST_ID) else {
         let answer = state.predict(served, request.inputs).await?;

@@ -5,6 +5,7 @@ use super::refused::{Refused, shortened};
 use serde::ser::{Serialize, Serializer};
 use shoal_infer::{Tensor, TensorData, f16};
 use shoal_onnx::Datatype;
+use std::borrow::Cow;
 
 /// The protocol's name of a datatype. What takes half precision takes `FP32` too.
 pub(super) const fn name_of(datatype: Datatype) -> &'static str {
@@ -185,15 +186,15 @@ pub(super) fn from_features(datatype: Datatype, features: &[f32]) -> Option<Tens
 
 /// Numbers as features; `None` for text.
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "features are f32")]
-pub(super) fn to_features(data: &TensorData) -> Option<Vec<f32>> {
+pub(super) fn to_features(data: &TensorData) -> Option<Cow<'_, [f32]>> {
     macro_rules! cast {
         ($values:expr) => {
             $values.iter().map(|value| *value as f32).collect()
         };
     }
-    Some(match data {
+    Some(Cow::Owned(match data {
         TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
-        TensorData::F32(values) => values.clone(),
+        TensorData::F32(values) => return Some(Cow::Borrowed(values)),
         TensorData::F64(values) => cast!(values),
         TensorData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
         TensorData::U16(values) => values.iter().map(|value| f32::from(*value)).collect(),
@@ -205,7 +206,7 @@ pub(super) fn to_features(data: &TensorData) -> Option<Vec<f32>> {
         TensorData::I64(values) => cast!(values),
         TensorData::Bool(values) => values.iter().map(|value| f32::from(u8::from(*value))).collect(),
         TensorData::String(_) => return None,
-    })
+    }))
 }
 
 /// Elements as a flat JSON list; what is not finite becomes `null`.

@@ -332,8 +332,15 @@ impl Writer {
         let evicted = self.quota.evict(&mut self.connection).map_err(fail())?;
         self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail())?;
+        let may_be_parked = !samples.is_empty() && rows::any_parked(&tx).map_err(fail())?;
+        let mut known: Option<(&SampleRow, i64)> = None;
         for row in samples {
-            match rows::insert(&tx, row).map_err(fail())? {
+            let version = match known {
+                Some((of, version)) if of.version == row.version && of.model == row.model => version,
+                _ => rows::version(&tx, row).map_err(fail())?,
+            };
+            known = Some((row, version));
+            match rows::insert(&tx, row, version, may_be_parked).map_err(fail())? {
                 None => done.counts.dropped += 1,
                 Some(late) => {
                     done.counts.captured += 1;

@@ -167,22 +167,36 @@ pub(super) fn floats_from_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
 }
 
-/// Writes a row; `None` when its id is taken. A label that waited for it is joined.
-pub(super) fn insert(tx: &Connection, row: &SampleRow) -> rusqlite::Result<Option<Option<Joined>>> {
-    let model = row.model.as_str();
-    let digest = row.version.to_string();
-    tx.prepare_cached("INSERT OR IGNORE INTO version (model, digest) VALUES (?1, ?2)")?
-        .execute(params![model, digest])?;
+/// The number of a version, written when it is new: to be asked once for all rows of it in a transaction.
+pub(super) fn version(tx: &Connection, row: &SampleRow) -> rusqlite::Result<i64> {
+    let of = params![row.model.as_str(), row.version.to_string()];
+    tx.prepare_cached("INSERT OR IGNORE INTO version (model, digest) VALUES (?1, ?2)")?.execute(of)?;
+    tx.prepare_cached("SELECT id FROM version WHERE model = ?1 AND digest = ?2")?
+        .query_row(of, |found| found.get(0))
+}
+
+/// Whether any label waits for its row.
+pub(super) fn any_parked(tx: &Connection) -> rusqlite::Result<bool> {
+    tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM parked)")?.query_row([], |found| found.get(0))
+}
+
+/// Writes a row of a version; `None` when its id is taken. A label that waited for it is joined, where
+/// `may_be_parked`.
+pub(super) fn insert(
+    tx: &Connection,
+    row: &SampleRow,
+    version: i64,
+    may_be_parked: bool,
+) -> rusqlite::Result<Option<Option<Joined>>> {
     let rows = tx
         .prepare_cached(
             "INSERT OR IGNORE INTO sample
              (prediction_id, version, at_ms, features, class, confidence, outputs) VALUES
-             (?1, (SELECT id FROM version WHERE model = ?2 AND digest = ?3), ?4, ?5, ?6, ?7, ?8)",
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             row.prediction_id,
-            model,
-            digest,
+            version,
             row.at.0.cast_signed(),
             floats_to_bytes(&row.features),
             row.class,
@@ -191,6 +205,9 @@ pub(super) fn insert(tx: &Connection, row: &SampleRow) -> rusqlite::Result<Optio
         ])?;
     if rows == 0 {
         return Ok(None);
+    }
+    if !may_be_parked {
+        return Ok(Some(None));
     }
     let parked = tx
         .prepare_cached(
