@@ -13,7 +13,7 @@ use crate::tensor::{Tensor, TensorData};
 /// Largest allowed difference from a golden output: |Δ| ≤ this · max(1, max|y|).
 pub const GOLDEN_TOLERANCE: f64 = 1e-5;
 
-/// The same for outputs of half precision, which has eleven bits.
+/// The same for outputs of half precision: others round between layers, where this engine computes in f32.
 const HALF_TOLERANCE: f64 = 4.0 / 1024.0;
 
 /// Golden rows that are run each alone.

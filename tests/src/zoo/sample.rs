@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Largest difference of a floating point output, as a share of its largest number or of one.
 const TOLERANCE: f64 = 1e-5;
-/// The same for outputs of half precision: their last bit.
+/// The same for outputs of half precision: others round between layers, where we compute in f32.
 const HALF_TOLERANCE: f64 = 4.0 / 1024.0;
 
 /// Inputs and expected outputs in the model's order, under its own names.
