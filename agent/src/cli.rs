@@ -68,10 +68,12 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::Pack(_) | Self::Offline(_) => 64,
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Run(RunError::Token(_)) => 78,
             Self::Client(ClientError::Unreachable { .. }) => 75,
             Self::Client(ClientError::Refused { .. } | ClientError::Answer { .. }) | Self::Inspect(_) => 1,
-            Self::Run(RunError::Io { attempt: "listen on", .. } | RunError::Listen(_)) => 75,
+            Self::Run(
+                RunError::Io { attempt: "listen on", .. } | RunError::Listen(_) | RunError::Stalled,
+            ) => 75,
             Self::Run(_) | Self::Process(_) | Self::Worker(_) | Self::Output(_) => 70,
         }
     }

@@ -47,7 +47,7 @@ impl Stage {
         pack(&Packing::try_parse_from(args)?.pack)?;
         let config = write(
             "agent.toml",
-            "[device]\nid = \"zoo\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\n\
+            "[device]\nid = \"zoo\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\ngrpc = \"off\"\n\
              [control]\nsocket = \"c.sock\"\n[[model]]\npackage = \"nose.shoal\"\n"
                 .into(),
         )?;
