@@ -105,7 +105,7 @@ fi
 # board's binary without qemu in front.
 step "run, until it is ready, and ask it"
 mkdir "$work/state"
-sed -e "s|^dir = .*|dir = \"$work/state\"|" -e 's|^http = .*|http = "127.0.0.1:0"|' \
+sed -e "s|^dir = .*|dir = \"$work/state\"|" -e 's|^http = .*|http = "127.0.0.1:0"|' -e 's|^grpc = .*|grpc = "off"|' \
     cross/agent.toml >"$work/agent.toml"
 "$qemu" "$binary" run --config "$work/agent.toml" --ready-file "$work/ready.json" >"$work/agent.log" 2>&1 &
 agent_pid=$!

@@ -67,6 +67,16 @@ impl Server {
         assert_eq!(code, 0, "{error}");
     }
 
+    /// Packs `nose`, fitted on sixteen features, as `nose.shoal`.
+    fn pack_nose(&self) {
+        write(&self.path("train.csv"), train_csv(1, 600).as_bytes());
+        let (data, package) = (self.text("train.csv"), self.text("nose.shoal"));
+        let args =
+            ["pack", "--data", &data, "--label", "gas", "--fit", "mlp:16", "--name", "nose", "-o", &package];
+        let (code, _, error) = agent(&args);
+        assert_eq!(code, 0, "{error}");
+    }
+
     async fn start(&mut self, packages: &[&str], extra: &str) {
         let models: String =
             packages.iter().map(|file| format!("[[model]]\npackage = \"{file}\"\n")).collect();
@@ -182,12 +192,7 @@ fn has(program: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_peoples_clients_are_served() {
     let mut server = Server::new();
-    write(&server.path("train.csv"), train_csv(1, 600).as_bytes());
-    let (data, package) = (server.text("train.csv"), server.text("nose.shoal"));
-    let args =
-        ["pack", "--data", &data, "--label", "gas", "--fit", "mlp:16", "--name", "nose", "-o", &package];
-    let (code, _, error) = agent(&args);
-    assert_eq!(code, 0, "{error}");
+    server.pack_nose();
     server.pack("kinds", "1", "kinds.shoal", &kinds());
     server.start(&["nose.shoal", "kinds.shoal"], "").await;
 
@@ -268,12 +273,7 @@ async fn mosquittos_own_clients_get_predictions() {
         return;
     };
     let mut server = Server::new();
-    write(&server.path("train.csv"), train_csv(1, 600).as_bytes());
-    let (data, package) = (server.text("train.csv"), server.text("nose.shoal"));
-    let args =
-        ["pack", "--data", &data, "--label", "gas", "--fit", "mlp:16", "--name", "nose", "-o", &package];
-    let (code, _, error) = agent(&args);
-    assert_eq!(code, 0, "{error}");
+    server.pack_nose();
     let local = format!("[local]\nbroker = \"mqtt://127.0.0.1:{}\"\napp = \"line-2\"\n", broker.port);
     server.start(&["nose.shoal"], &local).await;
 

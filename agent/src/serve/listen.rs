@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -229,31 +230,30 @@ impl Doors {
     {
         match speaker {
             Speaker::Http(service) => {
-                let mut speech = std::pin::pin!(http1().serve_connection(io, service));
-                tokio::select! {
-                    biased;
-                    ended = speech.as_mut() => ended,
-                    () = self.cancel.cancelled() => {
-                        speech.as_mut().graceful_shutdown();
-                        speech.await
-                    }
-                }
+                let speech = http1().serve_connection(io, service);
+                until(&self.cancel, speech, http1::Connection::graceful_shutdown).await
             }
             Speaker::Grpc(grpc) => {
                 let service = service_fn(move |request: Request<Incoming>| {
                     let answer = grpc.clone().call(request);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
-                let mut speech = std::pin::pin!(http2().serve_connection(io, service));
-                tokio::select! {
-                    biased;
-                    ended = speech.as_mut() => ended,
-                    () = self.cancel.cancelled() => {
-                        speech.as_mut().graceful_shutdown();
-                        speech.await
-                    }
-                }
+                let speech = http2().serve_connection(io, service);
+                until(&self.cancel, speech, http2::Connection::graceful_shutdown).await
             }
+        }
+    }
+}
+
+/// A conversation to its end; on `cancel` it is asked to end after what runs.
+async fn until<C: Future>(cancel: &CancellationToken, speech: C, end: fn(Pin<&mut C>)) -> C::Output {
+    let mut speech = pin!(speech);
+    tokio::select! {
+        biased;
+        ended = speech.as_mut() => ended,
+        () = cancel.cancelled() => {
+            end(speech.as_mut());
+            speech.await
         }
     }
 }

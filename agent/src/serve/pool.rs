@@ -120,7 +120,7 @@ impl Pool {
         self.shared.more.notify_one();
         match tokio::time::timeout(patience, answered).await {
             Ok(outcome) => outcome.map_err(|_worker_gone| Refused::Interrupted)?,
-            Err(_late) => Err(Refused::Timeout { seconds: patience.as_secs() }),
+            Err(_late) => Err(Refused::Timeout { after: patience }),
         }
     }
 

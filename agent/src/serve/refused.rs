@@ -82,8 +82,8 @@ pub enum Refused {
     #[error("too many requests wait already")]
     Overloaded,
     /// The model took too long.
-    #[error("the model did not answer in {seconds} s")]
-    Timeout { seconds: u64 },
+    #[error("the model did not answer in {after:?}")]
+    Timeout { after: std::time::Duration },
     /// The model failed on a good request.
     #[error("the model failed")]
     Failed(#[source] InferError),
