@@ -171,6 +171,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("LpPool", "not known"),
     ("Pad.neg", "pads hold -1"),
     ("Pad.wrap.19", "mode wrap"),
+    ("keras.gru", "no bound"),
+    ("keras.rnn", "no bound"),
     ("loop_const", "no bound"),
     ("sequence", "no tensors"),
     ("sequence_concat", "no tensors"),
@@ -206,6 +208,11 @@ fn operators_of_ai_onnx_ml_answer_as_onnxruntime_does() {
 #[test]
 fn exports_of_table_models_answer_as_onnxruntime_does() {
     check("tables", 150, TOLERANCE);
+}
+
+#[test]
+fn exports_of_keras_answer_as_onnxruntime_does() {
+    check("keras", 21, TOLERANCE);
 }
 
 #[test]
