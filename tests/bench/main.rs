@@ -33,32 +33,19 @@ enum Command {
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|part| part.to_str()) {
-        Some("agent") => {
-            let program = std::env::current_exe().unwrap_or_default();
-            return shoal_agent::cli::main(args.into_iter().skip(1), (program, vec!["agent".into()]));
-        }
-        Some(hop::CHILD) => return hop::child(),
-        _ => {}
+        Some("agent") => shoal_tests::program::agent(args),
+        Some(hop::CHILD) => hop::child(),
+        _ => shoal_tests::program::main(args, run),
     }
-    let args = match Args::try_parse_from(args) {
-        Ok(args) => args,
-        Err(cause) => {
-            drop(cause.print()); // a closed terminal cannot be told
-            return ExitCode::from(if cause.use_stderr() { 64 } else { 0 });
-        }
-    };
-    let outcome = match &args.command {
+}
+
+fn run(args: &Args) -> anyhow::Result<bool> {
+    let text = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Hop(args) => hop::run(args),
-    };
-    let written = outcome.and_then(|text| Ok(std::io::stdout().write_all(text.as_bytes())?));
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => {
-            drop(writeln!(std::io::stderr(), "error: {cause:#}"));
-            ExitCode::from(70)
-        }
-    }
+    }?;
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(true)
 }
 
 fn say(text: &str) {

@@ -16,7 +16,6 @@ pub use process::{Part, wait_for_file};
 use anyhow::Context as _;
 use clap::Parser;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,21 +52,7 @@ pub struct Args {
 /// The demo's own command line.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
-        Ok(args) => args,
-        Err(cause) => {
-            drop(cause.print()); // a closed terminal cannot be told
-            return ExitCode::from(if cause.use_stderr() { 64 } else { 0 });
-        }
-    };
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(cause) => {
-            drop(writeln!(std::io::stderr(), "error: {cause:#}"));
-            ExitCode::from(70)
-        }
-    }
+    crate::program::main(args, run)
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {

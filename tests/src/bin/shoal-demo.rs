@@ -10,10 +10,7 @@ fn main() -> ExitCode {
         args.remove(1);
     }
     match args.get(1).and_then(|part| part.to_str()) {
-        Some("agent") => {
-            let program = std::env::current_exe().unwrap_or_default();
-            shoal_agent::cli::main(args.into_iter().skip(1), (program, vec!["agent".into()]))
-        }
+        Some("agent") => shoal_tests::program::agent(args),
         Some("hub") => shoal_hub::cli::run(args.into_iter().skip(1)),
         _ => shoal_tests::demo::main(args),
     }
