@@ -73,6 +73,7 @@ pub struct Predictor {
     class_names: Vec<ClassNames>,
     batching: Batching,
     couples_rows: bool,
+    unsteady_op: Option<String>,
     /// Whether several rows are faster one by one, and the same.
     pub(crate) goes_alone: bool,
     /// Sizes of stored matrices: an input that is open all over is as wide as one of them.
@@ -104,6 +105,7 @@ impl Predictor {
         let hints = hints(&graph);
         let is_slow_together = graph.nodes.iter().any(|node| ONE_BY_ONE.contains(&node.op.as_str()));
         let couples_rows = graph.nodes.iter().any(|node| COUPLING.contains(&node.op.as_str()));
+        let unsteady_op = model.unsteady_op().map(str::to_owned);
         let datatypes: Vec<Datatype> = inputs.iter().map(|input| engine::held_as(input.datatype)).collect();
         let plans = Plans::new(model.into_proto(), datatypes);
         let mut loaded = Self {
@@ -112,6 +114,7 @@ impl Predictor {
             class_names,
             batching: Batching::Fixed,
             couples_rows,
+            unsteady_op,
             goes_alone: false,
             hints,
             float_output: None,
@@ -153,6 +156,13 @@ impl Predictor {
     #[must_use]
     pub fn couples_rows(&self) -> bool {
         self.couples_rows
+    }
+
+    /// The first operator whose work depends on the values fed, `None` when the shapes alone decide how
+    /// long a call takes.
+    #[must_use]
+    pub fn unsteady_op(&self) -> Option<&str> {
+        self.unsteady_op.as_deref()
     }
 
     /// Runs the model on named tensors, in any order.

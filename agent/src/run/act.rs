@@ -12,7 +12,7 @@ use crate::store::StateDb;
 use crate::vault::Vault;
 use crate::worker::Workers;
 use shoal_infer::Predictor;
-use shoal_onnx::{Limits, OnnxModel};
+use shoal_onnx::Limits;
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::package::{MODEL, Package};
@@ -150,10 +150,10 @@ pub(super) async fn swap(
     events: mpsc::Sender<Event>,
     mut wanted: mpsc::Receiver<(ModelName, Digest)>,
 ) {
+    // Requests that hold the version before end on it.
+    let swap = |models: &Models, served| drop(models.swap(served));
     while let Some((model, version)) = wanted.recv().await {
-        let (vault, models) = (vault.clone(), Arc::clone(&models));
-        let loaded = tokio::task::spawn_blocking(move || load(&vault, &models, &clock, version)).await;
-        let outcome = loaded.map_err(|cause| cause.to_string()).and_then(|outcome| outcome);
+        let outcome = load(vault.clone(), Arc::clone(&models), clock, version, swap).await;
         if events.send(Event::Serving { model, version, outcome }).await.is_err() {
             return;
         }
@@ -162,21 +162,22 @@ pub(super) async fn swap(
 
 /// What loads a model again that an operator had unloaded.
 pub(super) fn loader(vault: Vault, models: Arc<Models>, clock: Clock) -> Loader {
-    Loader::new(move |_model, version| {
-        let (vault, models) = (vault.clone(), Arc::clone(&models));
-        async move {
-            let loaded = tokio::task::spawn_blocking(move || {
-                models.load(made_ready(&vault, &models, &clock, version)?);
-                Ok(())
-            });
-            loaded.await.map_err(|cause| cause.to_string()).and_then(|outcome| outcome)
-        }
-    })
+    Loader::new(move |version| load(vault.clone(), Arc::clone(&models), clock, version, Models::load))
 }
 
-fn load(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<(), String> {
-    drop(models.swap(made_ready(vault, models, clock, version)?)); // requests that hold the one before end on it
-    Ok(())
+/// Makes an admitted version ready and gives it its place.
+async fn load(
+    vault: Vault,
+    models: Arc<Models>,
+    clock: Clock,
+    version: Digest,
+    place: fn(&Models, ServedModel),
+) -> Result<(), String> {
+    let loading = tokio::task::spawn_blocking(move || {
+        place(&models, made_ready(&vault, &models, &clock, version)?);
+        Ok(())
+    });
+    loading.await.map_err(|cause| cause.to_string()).and_then(|outcome| outcome)
 }
 
 fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<ServedModel, String> {
@@ -184,11 +185,8 @@ fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) ->
     let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
     let onnx = package.file(MODEL).unwrap_or_default();
     let predictor = Predictor::load(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
-    let graph = OnnxModel::parse(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
-    let unsteady = graph.unsteady_op();
-    if let Some(op) = unsteady {
+    if let Some(op) = predictor.unsteady_op() {
         tracing::info!(%version, op, "the model's work depends on its data: it runs in a worker");
     }
-    ServedModel::new(info, predictor, unsteady.is_none(), clock, models.metrics())
-        .map_err(|cause| chain(&cause))
+    ServedModel::new(info, predictor, clock, models.metrics()).map_err(|cause| chain(&cause))
 }

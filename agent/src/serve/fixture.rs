@@ -50,7 +50,7 @@ pub(super) fn volume() -> ServedModel {
 pub(super) fn count(metrics: &Metrics) -> ServedModel {
     let manifest = "format = 1\n[model]\nname = \"gas\"\nversion = 9\ntask = \"regression\"\n\
                     [input]\ntensor = \"x\"\n[output]\ntensor = \"y\"\nkind = \"values\"\n";
-    made(include_bytes!("testdata/count.onnx"), manifest, false, metrics).unwrap()
+    counted(include_bytes!("testdata/count.onnx"), manifest, metrics).unwrap()
 }
 
 pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::NotServable> {
@@ -60,15 +60,6 @@ pub(super) fn served(onnx: &[u8], manifest: &str) -> Result<ServedModel, super::
 pub(super) fn counted(
     onnx: &[u8],
     manifest: &str,
-    metrics: &Metrics,
-) -> Result<ServedModel, super::NotServable> {
-    made(onnx, manifest, true, metrics)
-}
-
-fn made(
-    onnx: &[u8],
-    manifest: &str,
-    is_steady: bool,
     metrics: &Metrics,
 ) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
@@ -87,7 +78,7 @@ fn made(
         reference: baseline,
     };
     let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
-    ServedModel::new(info, predictor, is_steady, &Clock::start(), metrics)
+    ServedModel::new(info, predictor, &Clock::start(), metrics)
 }
 
 /// All of serving, on a free port.
@@ -114,7 +105,7 @@ impl Bench {
         let models = Arc::new(Models::default());
         models.swap(gas(4.0));
         let loaded = Arc::clone(&models);
-        let loader = Loader::new(move |_, _| {
+        let loader = Loader::new(move |_| {
             loaded.load(gas(4.0));
             std::future::ready(Ok(()))
         });

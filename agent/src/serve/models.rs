@@ -59,19 +59,16 @@ pub struct ServedModel {
     output: usize,
     one_row: Duration,
     batch_rows: usize,
-    is_steady: bool,
     is_stalled: AtomicBool,
     version: String,
     metrics: ModelMetrics,
 }
 
 impl ServedModel {
-    /// Checks that graph and manifest fit, and measures one row and a batch. `is_steady`: the work
-    /// depends on the shapes alone and not on the data.
+    /// Checks that graph and manifest fit, and measures one row and a batch.
     pub fn new(
         info: VersionInfo,
         predictor: Predictor,
-        is_steady: bool,
         clock: &Clock,
         metrics: &Metrics,
     ) -> Result<Self, NotServable> {
@@ -89,7 +86,6 @@ impl ServedModel {
             output,
             one_row: Duration::MAX,
             batch_rows: 1,
-            is_steady,
             is_stalled: AtomicBool::new(false),
             version,
             metrics,
@@ -204,8 +200,8 @@ impl ServedModel {
 
     /// Whether what was measured holds for all data of the same shape: only then may it run in the
     /// thread that asked.
-    pub(super) const fn is_steady(&self) -> bool {
-        self.is_steady
+    pub(super) fn is_steady(&self) -> bool {
+        self.predictor.unsteady_op().is_none()
     }
 
     /// Rows that may be joined into one call; 1 where batches do not pay.
@@ -303,7 +299,7 @@ impl ServedModel {
             p99_us: metrics.latencies.quantile_us(0.99),
             one_row_us: self.one_row.as_secs_f64() * 1e6,
             batch_rows: self.batch_rows,
-            steady: self.is_steady,
+            steady: self.is_steady(),
         }
     }
 }
@@ -397,11 +393,11 @@ impl Models {
     }
 
     /// The version to load for a model that was unloaded; `None` when it serves already.
-    pub fn unloaded(&self, model: &str) -> Result<Option<(ModelName, Digest)>, Refused> {
+    pub fn unloaded(&self, model: &str) -> Result<Option<Digest>, Refused> {
         match self.read().get(model) {
             None => Err(unknown(model)),
             Some(Slot::Served(_)) => Ok(None),
-            Some(Slot::Unloaded(name, version)) => Ok(Some((name.clone(), *version))),
+            Some(Slot::Unloaded(_, version)) => Ok(Some(*version)),
         }
     }
 

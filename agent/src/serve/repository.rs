@@ -6,7 +6,7 @@
 use super::ServeState;
 use super::models::Listed;
 use super::refused::{Refused, shortened};
-use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::id::Digest;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ type Loading = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Loads an admitted version from the disk and serves it.
 #[derive(Clone)]
-pub struct Loader(Arc<dyn Fn(ModelName, Digest) -> Loading + Send + Sync>);
+pub struct Loader(Arc<dyn Fn(Digest) -> Loading + Send + Sync>);
 
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,11 +28,11 @@ impl fmt::Debug for Loader {
 
 impl Loader {
     /// Loads by this function.
-    pub fn new<F>(load: impl Fn(ModelName, Digest) -> F + Send + Sync + 'static) -> Self
+    pub fn new<F>(load: impl Fn(Digest) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self(Arc::new(move |model, version| Box::pin(load(model, version))))
+        Self(Arc::new(move |version| Box::pin(load(version))))
     }
 }
 
@@ -49,8 +49,8 @@ impl ServeState {
         parameters: impl Iterator<Item = &'a str>,
     ) -> Result<(), Refused> {
         self.check_control(parameters)?;
-        let Some((name, version)) = self.models.unloaded(model)? else { return Ok(()) };
-        let loaded = (self.loader.0)(name, version).await;
+        let Some(version) = self.models.unloaded(model)? else { return Ok(()) };
+        let loaded = (self.loader.0)(version).await;
         loaded.map_err(|reason| Refused::NotLoaded { model: shortened(model), reason })
     }
 
