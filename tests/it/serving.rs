@@ -177,6 +177,26 @@ async fn a_call_that_does_not_end_costs_a_version_its_place() {
     server.stop().await;
 }
 
+/// Eight-bit numbers whose scale is taken over all rows of a call.
+fn dynamic() -> Vec<u8> {
+    let nodes = [
+        node("DynamicQuantizeLinear", &["x"], &["q", "scale", "zero"], &[]),
+        node("Cast", &["q"], &["whole"], &[int("to", FLOAT)]),
+        node("Mul", &["whole", "scale"], &["y"], &[]),
+    ];
+    file(&graph(&nodes, &[], &[value("x", FLOAT, &[-1, 4])], &[value("y", FLOAT, &[-1, 4])]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_whose_rows_would_change_each_others_answers_share_no_call() {
+    let mut server = Server::new();
+    server.pack("dynamic", "1", "one.shoal", &dynamic());
+    server.start(&["one.shoal"], "").await;
+    let serving = get(&server.url("/v2/shoal/serving")).await.unwrap();
+    assert_eq!(serving[0]["batch_rows"], 1, "{serving}");
+    server.stop().await;
+}
+
 /// Gives every datatype back as it came.
 fn kinds() -> Vec<u8> {
     let of = |prefix: &str| KINDS.map(|(name, number)| value(&format!("{prefix}_{name}"), number, &[-1, 2]));

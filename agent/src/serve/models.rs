@@ -122,7 +122,8 @@ impl ServedModel {
             self.one_row = self.one_row.min(clock.mono().since(start));
             self.check_output(&made)?;
         }
-        if self.predictor.batching() == Batching::Fixed {
+        // Where rows change each other's answers, a caller's would depend on who else asks.
+        if self.predictor.batching() == Batching::Fixed || self.predictor.couples_rows() {
             return Ok(());
         }
         let several = self.sample(TRIED_ROWS)?;
