@@ -1,0 +1,3 @@
+//! Operators on slices, forward and backward. All tensors are row-major and without gaps.
+
+pub mod gemm;

@@ -1,0 +1,11 @@
+//! Reverse-mode differentiation with everything planned beforehand: kernels on slices, forward and
+//! backward, in 32 and 64 bits, and a program over them whose memory is laid out once.
+//!
+//! It knows no ONNX and no file. All kernels run on the caller's thread, and the same numbers on the
+//! same build and kind of CPU give the same bits.
+
+mod real;
+
+pub mod kernel;
+
+pub use real::{Real, on_this_cpu};
