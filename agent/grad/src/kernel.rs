@@ -1,3 +1,10 @@
 //! Operators on slices, forward and backward. All tensors are row-major and without gaps.
 
 pub mod gemm;
+
+pub mod binary;
+pub mod movement;
+pub mod unary;
+
+pub mod loss;
+pub mod product;

@@ -4,8 +4,20 @@
 //! It knows no ONNX and no file. All kernels run on the caller's thread, and the same numbers on the
 //! same build and kind of CPU give the same bits.
 
+mod error;
 mod real;
 
 pub mod kernel;
 
+mod op;
+mod tape;
+
+mod differentiate;
+mod layout;
+mod program;
+
+pub use error::GradError;
+pub use layout::Layout;
+pub use program::Program;
 pub use real::{Real, on_this_cpu};
+pub use tape::{Id, LayerInputs, Normalised, States, Tape};
