@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{ConvShape, fill_bias};
 use crate::kernel::gemm::{Matrix, MatrixMut, multiply};
-use crate::kernel::window::inside;
+use crate::kernel::window::{inside, read_steps, write_steps};
 use crate::real::{Real, on_this_cpu};
 
 /// Elements of the columns at a time: 256 KiB in 32 bits, which stays in the second cache.
@@ -222,7 +222,7 @@ fn gather<T: Real>(s: &ConvShape, tile: &Tile, x: &[T], columns: &mut [T]) {
                 line[..reads.columns.start].fill(T::ZERO);
                 line[reads.columns.end..].fill(T::ZERO);
                 let from = first + (row - reads.rows.start) * reads.pitch;
-                copy_stepping(&mut line[reads.columns.clone()], &x[from..], s.stride[1]);
+                read_steps(&mut line[reads.columns.clone()], &x[from..], s.stride[1], |_, read| read);
             }
         });
     });
@@ -239,12 +239,14 @@ fn scatter<T: Real>(s: &ConvShape, tile: &Tile, columns: &mut [T], dx: &mut [T])
             if one_run {
                 clear_edges(made, width, &reads);
                 let span = reads.span(width);
-                add_stepping(&mut dx[first..first + span.len()], &made[span], 1);
+                write_steps(&mut dx[first..first + span.len()], &made[span], 1, |sum, made| sum + made);
                 return;
             }
             for (line, row) in made.chunks_exact(width).skip(reads.rows.start).zip(reads.rows.clone()) {
                 let from = first + (row - reads.rows.start) * reads.pitch;
-                add_stepping(&mut dx[from..], &line[reads.columns.clone()], s.stride[1]);
+                write_steps(&mut dx[from..], &line[reads.columns.clone()], s.stride[1], |sum, made| {
+                    sum + made
+                });
             }
         });
     });
@@ -259,39 +261,5 @@ fn clear_edges<T: Real>(made: &mut [T], width: usize, reads: &Reads) {
     for line in made.chunks_exact_mut(width) {
         line[..reads.columns.start].fill(T::ZERO);
         line[reads.columns.end..].fill(T::ZERO);
-    }
-}
-
-/// Every `step`th element, from the first.
-#[inline(always)]
-pub(super) fn copy_stepping<T: Real>(to: &mut [T], from: &[T], step: usize) {
-    match step {
-        1 => to.copy_from_slice(&from[..to.len()]),
-        2 => {
-            let (last, to) = to.split_last_mut().expect("a run is not empty");
-            *last = from[to.len() * 2];
-            for (to, from) in to.iter_mut().zip(from.as_chunks::<2>().0) {
-                *to = from[0];
-            }
-        }
-        _ => {
-            for (to, from) in to.iter_mut().zip(from.chunks(step)) {
-                *to = from[0];
-            }
-        }
-    }
-}
-
-/// Adds to every `step`th element, from the first.
-#[inline(always)]
-pub(super) fn add_stepping<T: Real>(to: &mut [T], from: &[T], step: usize) {
-    if step == 1 {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to += from;
-        }
-    } else {
-        for (to, &from) in to.chunks_mut(step).zip(from) {
-            to[0] += from;
-        }
     }
 }

@@ -4,9 +4,8 @@
 //! the stride. Then all windows of an output follow each other as one run with gaps at the ends of
 //! rows, and every tap reads one run that is as long.
 
-use super::columns::copy_stepping;
 use super::{ConvShape, LANES, fold};
-use crate::kernel::window::inside;
+use crate::kernel::window::{inside, read_steps, write_steps};
 use crate::real::{Real, on_this_cpu};
 
 /// Taps at most: more are better as a matrix.
@@ -245,7 +244,12 @@ fn pad<T: Real>(s: &ConvShape, layout: &Layout, taps: &Taps, x: &[T], padded: &m
         for row in rows {
             let to = phase * layout.phase() + row * layout.width;
             let from = (row * s.stride[0] + down - s.pads[0]) * s.size[1] + first;
-            copy_stepping(&mut padded[to + columns.start..to + columns.end], &x[from..], s.stride[1]);
+            read_steps(
+                &mut padded[to + columns.start..to + columns.end],
+                &x[from..],
+                s.stride[1],
+                |_, read| read,
+            );
         }
     }
 }
@@ -271,6 +275,6 @@ fn add_phase<T: Real>(s: &ConvShape, layout: &Layout, phase: usize, made: &[T], 
     for row in rows {
         let from = &made[row * layout.width..][columns.clone()];
         let to = &mut dx[(row * s.stride[0] + down - s.pads[0]) * s.size[1] + first..];
-        super::columns::add_stepping(to, from, s.stride[1]);
+        write_steps(to, from, s.stride[1], |sum, made| sum + made);
     }
 }
