@@ -6,5 +6,9 @@ pub mod binary;
 pub mod movement;
 pub mod unary;
 
+pub mod conv;
+pub mod pool;
+mod window;
+
 pub mod loss;
 pub mod product;

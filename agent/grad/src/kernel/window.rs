@@ -1,0 +1,61 @@
+//! Where windows that step over an axis reach into it.
+
+use std::ops::Range;
+
+/// The windows of `0..count` whose tap is inside an axis of `size` elements.
+///
+/// The tap of window i is at `i * stride + offset - pad`.
+#[inline(always)]
+pub(crate) fn inside(count: usize, stride: usize, offset: usize, pad: usize, size: usize) -> Range<usize> {
+    let end = (size + pad).saturating_sub(offset).div_ceil(stride).min(count);
+    let start = pad.saturating_sub(offset).div_ceil(stride).min(end);
+    start..end
+}
+
+/// Makes each element of `to` from itself and the next of every `step`th of `from`.
+#[inline(always)]
+pub(crate) fn read_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: impl Fn(T, T) -> T) {
+    match step {
+        1 => {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = make(*to, from);
+            }
+        }
+        2 => {
+            let Some((last, to)) = to.split_last_mut() else { return };
+            *last = make(*last, from[to.len() * 2]);
+            for (to, from) in to.iter_mut().zip(from.as_chunks::<2>().0) {
+                *to = make(*to, from[0]);
+            }
+        }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.chunks(step)) {
+                *to = make(*to, from[0]);
+            }
+        }
+    }
+}
+
+/// Makes every `step`th element of `to` from itself and the next of `from`.
+#[inline(always)]
+pub(crate) fn write_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: impl Fn(T, T) -> T) {
+    match step {
+        1 => {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = make(*to, from);
+            }
+        }
+        2 => {
+            let Some((&last, from)) = from.split_last() else { return };
+            to[from.len() * 2] = make(to[from.len() * 2], last);
+            for (to, &from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+                to[0] = make(to[0], from);
+            }
+        }
+        _ => {
+            for (to, &from) in to.chunks_mut(step).zip(from) {
+                to[0] = make(to[0], from);
+            }
+        }
+    }
+}
