@@ -1,3 +1,5 @@
 //! Operators on slices, forward and backward. All tensors are row-major and without gaps.
 
 pub mod gemm;
+pub mod packed;
+pub mod recurrent;
