@@ -1,6 +1,7 @@
 //! Operators on slices, forward and backward. All tensors are row-major and without gaps.
 
 pub mod gemm;
+pub mod packed;
 
 pub mod binary;
 pub mod movement;
@@ -9,6 +10,9 @@ pub mod unary;
 pub mod conv;
 pub mod pool;
 mod window;
+
+pub mod recurrent;
+pub mod rows;
 
 pub mod loss;
 pub mod product;

@@ -73,6 +73,10 @@ pub trait Real:
     /// Multiplies matrices; [`crate::kernel::gemm`] checks the bounds.
     #[doc(hidden)]
     fn gemm(call: crate::kernel::gemm::Checked<'_, Self>);
+
+    /// Multiplies by a packed matrix; see [`crate::kernel::packed`].
+    #[doc(hidden)]
+    fn packed(call: crate::kernel::packed::Product<'_, Self>);
 }
 
 /// Runs loops in the widest vectors of this CPU. What the closure calls must be inlined into it
@@ -121,6 +125,9 @@ impl Real for f64 {
     }
     fn gemm(call: crate::kernel::gemm::Checked<'_, Self>) {
         call.run();
+    }
+    fn packed(call: crate::kernel::packed::Product<'_, Self>) {
+        crate::kernel::packed::run(call);
     }
 }
 
@@ -221,6 +228,9 @@ impl Real for f32 {
     }
     fn gemm(call: crate::kernel::gemm::Checked<'_, Self>) {
         call.run();
+    }
+    fn packed(call: crate::kernel::packed::Product<'_, Self>) {
+        crate::kernel::packed::run(call);
     }
 }
 
