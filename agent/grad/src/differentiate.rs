@@ -164,10 +164,10 @@ impl Tape {
             }
             Op::Normalise(groups, _) if incoming[2].is_none() && incoming[3].is_none() => {
                 let inputs = [step.outputs[0], step.outputs[1], dy];
-                only(self.one(Op::NormaliseGradient(groups.clone()), &inputs, of_x)?)
+                only(self.one(Op::NormaliseGradient(*groups), &inputs, of_x)?)
             }
             Op::Softmax(s, is_log) => {
-                only(self.one(Op::SoftmaxGradient(s.clone(), *is_log), &[step.outputs[0], dy], of_x)?)
+                only(self.one(Op::SoftmaxGradient(*s, *is_log), &[step.outputs[0], dy], of_x)?)
             }
             Op::Take(places) => only(self.one(Op::GiveBack(places.clone()), &[dy], of_x)?),
             Op::Join(widths) => {

@@ -7,7 +7,7 @@ use crate::kernel::movement::{self, LookUp, Places};
 use crate::kernel::pool::{self, PoolShape};
 use crate::kernel::product::{self, Product};
 use crate::kernel::recurrent::{self, Gradients, Inputs, OutputGradients, Outputs, RecurrentShape, Weights};
-use crate::kernel::rows::{self, Groups, SoftmaxShape};
+use crate::kernel::rows::{self, Normalised};
 use crate::kernel::unary::{self, CHUNK, Unary};
 use crate::real::Real;
 use std::sync::Arc;
@@ -52,13 +52,13 @@ pub(crate) enum Op {
     /// x, dy → dscale, dshift.
     ChannelsGradient(usize),
     /// x → normalised, inverse deviation, mean, variance.
-    Normalise(Groups, f64),
+    Normalise([usize; 3], f64),
     /// normalised, inverse deviation, d normalised → dx.
-    NormaliseGradient(Groups),
+    NormaliseGradient([usize; 3]),
     /// x → y; logarithms or not.
-    Softmax(SoftmaxShape, bool),
+    Softmax([usize; 3], bool),
     /// y, dy → dx.
-    SoftmaxGradient(SoftmaxShape, bool),
+    SoftmaxGradient([usize; 3], bool),
     /// x → y.
     Take(Arc<Places>),
     /// dy → dx.
@@ -178,16 +178,17 @@ impl Op {
             (Self::ChannelsGradient(inner), [dscale, dshift]) => {
                 movement::channels_gradient(*inner, x.at(0), x.at(1), dscale, dshift);
             }
-            (Self::Normalise(g, epsilon), [y, inverse, mean, variance]) => {
-                rows::normalise_forward(g, x.at(0), T::of(*epsilon), y, inverse, Some((mean, variance)));
+            (Self::Normalise(sizes, epsilon), [xhat, inverse, mean, variance]) => {
+                let (mean, variance) = (Some(&mut **mean), Some(&mut **variance));
+                rows::normalise_forward(*sizes, T::of(*epsilon), x.at(0), Normalised { xhat, inverse, mean, variance });
             }
-            (Self::NormaliseGradient(g), [dx]) => {
-                rows::normalise_backward(g, x.at(2), x.at(0), x.at(1), dx);
+            (Self::NormaliseGradient(sizes), [dx]) => {
+                rows::normalise_backward(*sizes, x.at(2), x.at(0), x.at(1), dx);
             }
-            (Self::Softmax(s, false), [y]) => rows::softmax_forward(s, x.at(0), y),
-            (Self::Softmax(s, true), [y]) => rows::log_softmax_forward(s, x.at(0), y),
-            (Self::SoftmaxGradient(s, false), [dx]) => rows::softmax_backward(s, x.at(0), x.at(1), dx),
-            (Self::SoftmaxGradient(s, true), [dx]) => rows::log_softmax_backward(s, x.at(0), x.at(1), dx),
+            (Self::Softmax(s, false), [y]) => rows::softmax_forward(*s, x.at(0), y),
+            (Self::Softmax(s, true), [y]) => rows::log_softmax_forward(*s, x.at(0), y),
+            (Self::SoftmaxGradient(s, false), [dx]) => rows::softmax_backward(*s, x.at(0), x.at(1), dx),
+            (Self::SoftmaxGradient(s, true), [dx]) => rows::log_softmax_backward(*s, x.at(0), x.at(1), dx),
             (Self::Take(places), [y]) => movement::take(places, x.at(0), y),
             (Self::GiveBack(places), [dx]) => movement::give_back(places, x.at(0), dx),
             (Self::Join(widths), [y]) => movement::join(widths, |slot| x.at(slot), y),

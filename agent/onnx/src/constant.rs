@@ -23,6 +23,8 @@ pub enum ConstantData {
     F64(Vec<f64>),
     I64(Vec<i64>),
     I32(Vec<i32>),
+    /// Truths, and whole numbers of eight bits, signed or not.
+    Bytes(Datatype, Vec<i16>),
     /// A type that is served and never computed with here.
     Other(Datatype),
 }
@@ -36,7 +38,7 @@ impl Constant {
             ConstantData::F64(_) => Datatype::F64,
             ConstantData::I64(_) => Datatype::I64,
             ConstantData::I32(_) => Datatype::I32,
-            ConstantData::Other(datatype) => *datatype,
+            ConstantData::Bytes(datatype, _) | ConstantData::Other(datatype) => *datatype,
         }
     }
 
@@ -46,6 +48,7 @@ impl Constant {
         match &self.data {
             ConstantData::I64(values) => Some(values.clone()),
             ConstantData::I32(values) => Some(values.iter().map(|v| i64::from(*v)).collect()),
+            ConstantData::Bytes(_, values) => Some(values.iter().map(|v| i64::from(*v)).collect()),
             ConstantData::F32(_) | ConstantData::F64(_) | ConstantData::Other(_) => None,
         }
     }
@@ -70,6 +73,15 @@ impl Constant {
             Datatype::I32 if raw.is_empty() => ConstantData::I32(tensor.int32_data.clone()),
             Datatype::I32 => {
                 ConstantData::I32(raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+            }
+            kind @ (Datatype::Bool | Datatype::U8 | Datatype::I8) => {
+                let of_byte = |byte: u8| if kind == Datatype::I8 { i16::from(byte.cast_signed()) } else { byte.into() };
+                let of_wide = |wide: &i32| i16::try_from(*wide).unwrap_or_default();
+                let values = match raw.as_slice() {
+                    [] => tensor.int32_data.iter().map(of_wide).collect(),
+                    raw => raw.iter().copied().map(of_byte).collect(),
+                };
+                ConstantData::Bytes(kind, values)
             }
             other => ConstantData::Other(other),
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 
 use crate::constant::{Constant, ConstantData};
+use crate::lower::widen;
 use crate::model::OnnxModel;
 use crate::spec::{Datatype, TensorSpec};
 
@@ -47,14 +48,33 @@ pub enum Attribute {
     Text(String),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
+    Texts(Vec<String>),
     Tensor(Constant),
-    /// Graphs, types and lists of text, which training does not use.
+    /// Graphs and types, which training does not use.
     Other,
 }
 
 impl Graph {
     pub(crate) fn of(model: &OnnxModel) -> Self {
-        let raw: &GraphProto = model.raw_graph();
+        Self::read(model, model.raw_graph())
+    }
+
+    /// With half precision widened to single, and floating point numbers in `Constant` nodes among the
+    /// stored tensors, by the names of what the nodes make.
+    pub(crate) fn of_training(model: &OnnxModel) -> Self {
+        let mut proto = model.proto().clone();
+        widen(&mut proto);
+        let mut graph = Self::read(model, proto.graph.as_ref().unwrap_or(model.raw_graph()));
+        for node in &graph.nodes {
+            let floats = |constant: &Constant| constant.datatype().is_float();
+            if let (Some(constant), Some(name)) = (node.constant().filter(floats), node.outputs.first()) {
+                graph.initializers.entry(name.clone()).or_insert(constant);
+            }
+        }
+        graph
+    }
+
+    fn read(model: &OnnxModel, raw: &GraphProto) -> Self {
         Self {
             opset: model.opset(),
             inputs: model.inputs().to_vec(),
@@ -171,6 +191,9 @@ impl Attribute {
                 Some(tensor) => Constant::read(tensor).map_or(Self::Other, Self::Tensor),
                 None => Self::Other,
             },
+            Ok(AttributeType::Strings) => {
+                Self::Texts(raw.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+            }
             _ => Self::Other,
         }
     }

@@ -94,6 +94,13 @@ impl OnnxModel {
         Graph::of(self)
     }
 
+    /// [`OnnxModel::graph`] as training takes it: half precision is widened to single, and floating point
+    /// numbers in `Constant` nodes stand among the stored tensors.
+    #[must_use]
+    pub fn training_graph(&self) -> Graph {
+        Graph::of_training(self)
+    }
+
     /// Counts the stored tensors of floating point numbers, those in `Constant` nodes too.
     #[must_use]
     pub fn parameter_count(&self) -> ParameterCount {

@@ -196,7 +196,7 @@ macro_rules! each {
 fn pairs<T: Real>(function: Binary, y: &mut [T], b: &[T]) {
     macro_rules! map {
         (|$a:ident, $b:ident| $made:expr) => {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for (place, b) in y.iter_mut().zip(b) {
                     let ($a, $b) = (*place, *b);
                     *place = $made;
@@ -210,7 +210,7 @@ fn pairs<T: Real>(function: Binary, y: &mut [T], b: &[T]) {
 fn one<T: Real>(function: Binary, y: &mut [T], b: T) {
     macro_rules! map {
         (|$a:ident, $b:ident| $made:expr) => {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for place in y.iter_mut() {
                     let ($a, $b) = (*place, b);
                     *place = $made;
@@ -253,7 +253,7 @@ fn slow<T: Real>(function: Binary, a: T, b: T) -> T {
 
 /// Takes `a` where the condition is not nought, else `b`; all of one shape.
 pub fn select<T: Real>(condition: &[T], a: &[T], b: &[T], y: &mut [T]) {
-    on_this_cpu(|| {
+    on_this_cpu(#[inline(always)] || {
         for (((y, c), a), b) in y.iter_mut().zip(condition).zip(a).zip(b) {
             *y = if *c == T::ZERO { *b } else { *a };
         }
@@ -308,7 +308,7 @@ pub fn reduce<T: Real>(fold: Fold, how: &Reduction, x: &[T], y: &mut [T]) {
                 if how.is_inner {
                     y[to] = lanes(start, y[to], x, |$sum: T, $x: T| $made);
                 } else {
-                    on_this_cpu(|| {
+                    on_this_cpu(#[inline(always)] || {
                         for (place, x) in y[to..to + length].iter_mut().zip(x) {
                             let ($sum, $x) = (*place, *x);
                             *place = $made;
@@ -338,7 +338,7 @@ const LANES: usize = 16;
 /// Folds a run in [`LANES`] parts, which is both quick and nearer to the truth than one sum.
 #[inline(always)]
 pub(crate) fn lanes<T: Real>(start: T, before: T, x: &[T], fold: impl Fn(T, T) -> T) -> T {
-    on_this_cpu(|| {
+    on_this_cpu(#[inline(always)] || {
         let mut sums = [start; LANES];
         let whole = x.chunks_exact(LANES);
         let rest = whole.remainder();

@@ -113,7 +113,7 @@ pub fn give_back<T: Real>(places: &Places, dy: &[T], dx: &mut [T]) {
 }
 
 fn add<T: Real>(to: &mut [T], from: &[T]) {
-    on_this_cpu(|| {
+    on_this_cpu(#[inline(always)] || {
         for (to, from) in to.iter_mut().zip(from) {
             *to += *from;
         }
@@ -230,7 +230,7 @@ pub fn channels<T: Real>(inner: usize, x: Option<&[T]>, scale: &[T], shift: &[T]
     let count = scale.len();
     if inner == 1 {
         for y in y.chunks_exact_mut(count.max(1)) {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for ((y, scale), shift) in y.iter_mut().zip(scale).zip(shift) {
                     *y = *y * *scale + *shift;
                 }
@@ -240,7 +240,7 @@ pub fn channels<T: Real>(inner: usize, x: Option<&[T]>, scale: &[T], shift: &[T]
     }
     for (place, y) in y.chunks_exact_mut(inner.max(1)).enumerate() {
         let (scale, shift) = (scale[place % count], shift[place % count]);
-        on_this_cpu(|| {
+        on_this_cpu(#[inline(always)] || {
             for y in y {
                 *y = *y * scale + shift;
             }
@@ -255,7 +255,7 @@ pub fn channels_gradient<T: Real>(inner: usize, x: &[T], dy: &[T], dscale: &mut 
     let count = dscale.len().max(1);
     if inner == 1 {
         for (x, dy) in x.chunks_exact(count).zip(dy.chunks_exact(count)) {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for (((dscale, dshift), x), dy) in dscale.iter_mut().zip(dshift.iter_mut()).zip(x).zip(dy) {
                     *dscale += *x * *dy;
                     *dshift += *dy;
@@ -274,7 +274,7 @@ pub fn channels_gradient<T: Real>(inner: usize, x: &[T], dy: &[T], dscale: &mut 
 #[inline(always)]
 fn products_and_sum<T: Real>(x: &[T], dy: &[T]) -> (T, T) {
     const LANES: usize = 16;
-    on_this_cpu(|| {
+    on_this_cpu(#[inline(always)] || {
         let (mut products, mut sums) = ([T::ZERO; LANES], [T::ZERO; LANES]);
         let whole = x.len() / LANES * LANES;
         for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {

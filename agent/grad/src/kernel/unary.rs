@@ -112,7 +112,7 @@ fn when<T: Real>(condition: bool) -> T {
 pub fn forward<T: Real>(function: Unary, y: &mut [T]) {
     macro_rules! map {
         (|$x:ident| $made:expr) => {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for place in y.iter_mut() {
                     let $x = *place;
                     *place = $made;
@@ -203,7 +203,7 @@ pub fn forward<T: Real>(function: Unary, y: &mut [T]) {
 
 fn power<T: Real>(exponent: T, y: &mut [T]) {
     if exponent == T::of(2.0) {
-        on_this_cpu(|| y.iter_mut().for_each(|place| *place = *place * *place));
+        on_this_cpu(#[inline(always)] || y.iter_mut().for_each(|place| *place = *place * *place));
     } else {
         y.iter_mut().for_each(|place| *place = place.pow(exponent));
     }
@@ -214,7 +214,7 @@ fn power<T: Real>(exponent: T, y: &mut [T]) {
 pub fn gradient<T: Real>(function: Unary, saved: &[T], dx: &mut [T]) {
     macro_rules! scale {
         (|$s:ident| $slope:expr) => {
-            on_this_cpu(|| {
+            on_this_cpu(#[inline(always)] || {
                 for (place, saved) in dx.iter_mut().zip(saved) {
                     let $s = *saved;
                     *place = *place * $slope;

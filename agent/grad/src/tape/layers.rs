@@ -6,7 +6,6 @@ use crate::kernel::conv::ConvShape;
 use crate::kernel::loss::Loss;
 use crate::kernel::pool::PoolShape;
 use crate::kernel::recurrent::{Cell, RecurrentShape};
-use crate::kernel::rows::{Groups, SoftmaxShape};
 use crate::op::Op;
 
 /// What a recurrent layer gives, for one direction.
@@ -150,7 +149,7 @@ impl Tape {
         if a * b * c != self.len(x) || a * c == 0 {
             return Err(GradError::shape(format!("groups {:?} of sizes {shape:?}", [a, b, c])));
         }
-        let op = Op::Normalise(Groups { a, b, c }, epsilon);
+        let op = Op::Normalise([a, b, c], epsilon);
         let made = self.step(op, vec![Some(x)], vec![shape, vec![b], vec![b], vec![b]])?;
         Ok(Normalised { y: made[0], mean: made[2], variance: made[3] })
     }
@@ -169,7 +168,7 @@ impl Tape {
         if outer * axis * inner != self.len(x) {
             return Err(GradError::shape(format!("{:?} of sizes {shape:?}", [outer, axis, inner])));
         }
-        self.one(Op::Softmax(SoftmaxShape { outer, axis, inner }, is_logarithm), &[x], shape)
+        self.one(Op::Softmax([outer, axis, inner], is_logarithm), &[x], shape)
     }
 
     /// Runs a recurrent layer in one direction.
