@@ -61,7 +61,7 @@ def gradients(model, feeds, c=None, nudge=0.0, nudged=()):
         p.data += nudge * torch.from_numpy(np.asarray(r.choice([-1.0, 1.0], size=tuple(p.shape)))) * p.data.abs()
     x = {k: torch.from_numpy(v).to(torch.float64).requires_grad_(True) if v.dtype.kind == "f" else torch.from_numpy(v.astype(np.int64) if v.dtype.kind == "i" else v) for k, v in feeds.items()}
     y = g(x)[g.outputs[0]]
-    c = torch.from_numpy(np.asarray(np.ceil(rng.normal(size=tuple(y.shape)) * 8) / 8)) if c is None else c
+    c = torch.from_numpy(np.asarray((np.floor(rng.normal(size=tuple(y.shape)) * 8) + 0.5) / 8)) if c is None else c
     loss = (y * c).sum()
     loss.backward()
     grads = {k: p.grad for k, p in g.parameters.items() if p.grad is not None}
