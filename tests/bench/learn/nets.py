@@ -1,4 +1,4 @@
-"""The nine networks that /tests/bench/learn/gen_models.py exports, as PyTorch modules: name -> (module, input shape, loss)."""
+"""The nine networks that gen_models.py exports, as PyTorch modules: name -> (module, input shape, loss)."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

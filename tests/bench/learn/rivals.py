@@ -50,6 +50,16 @@ def rows(folder, name, batch):
     return z["x"][at], z["t"][at]
 
 
+def about(o, model):
+    """What tells whether the engine computes what the file says."""
+    import numpy as np
+    z = np.load(f"{o.folder}/{o.name}.grad.npz")
+    told = {"file_loss": float(np.ravel(z["loss"])[0])} if o.batch % len(z["x"]) == 0 else {}
+    if any(n.op_type == "BatchNormalization" for n in model.graph.node):
+        told["batch_norm"] = "of the batch" if o.engine == "ort" else "frozen"
+    return told
+
+
 def run_torch(o):
     import onnx
     import torch
@@ -87,7 +97,7 @@ def run_torch(o):
         return loss.item()
 
     first = step()
-    return {**measured(step, o.seconds), "first_loss": first, "parameters": sum(p.numel() for p in parameters), "network": network, "version": torch.__version__}
+    return {**measured(step, o.seconds), "first_loss": first, "parameters": sum(p.numel() for p in parameters), "network": network, "version": torch.__version__, **about(o, model)}
 
 
 def import_ort():
@@ -129,6 +139,7 @@ def run_ort(o):
     onnxruntime = import_ort()
     from onnxruntime.training.api import CheckpointState, Module, Optimizer
     import numpy as np
+    import onnx
     x, t = rows(o.folder, o.name, o.batch)
     x, t = np.ascontiguousarray(x), np.ascontiguousarray(t)
     options = onnxruntime.SessionOptions()
@@ -146,7 +157,8 @@ def run_ort(o):
         return loss
 
     first = float(step())
-    return {**measured(step, o.seconds), "first_loss": first, "parameters": module.get_parameters_size(True), "network": "onnx", "version": onnxruntime.__version__}
+    return {**measured(step, o.seconds), "first_loss": first, "parameters": module.get_parameters_size(True), "network": "onnx", "version": onnxruntime.__version__,
+            **about(o, onnx.load(f"{o.folder}/{o.name}.onnx"))}
 
 
 def child(o):
