@@ -124,37 +124,95 @@ impl Dataset {
     pub fn weights(&self) -> &[f32] {
         &self.weights
     }
+}
 
-    /// The mean weight, above zero.
-    pub(crate) fn mean_weight(&self) -> f64 {
-        let sum: f64 = self.weights.iter().map(|weight| f64::from(*weight)).sum();
-        sum / self.weights.len() as f64
-    }
+/// Why rows cannot be read; whoever keeps them knows.
+#[derive(Debug, Error)]
+#[error("row {row} cannot be read")]
+pub struct SourceError {
+    /// Counted from zero.
+    pub row: usize,
+    /// Why.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
 
-    /// The rows at these places, in this order.
-    pub(crate) fn pick(&self, rows: &[usize]) -> Rows {
-        let mut picked = Rows { features: Vec::with_capacity(rows.len() * self.width), ..Rows::default() };
-        for row in rows {
-            picked.features.extend_from_slice(&self.features[row * self.width..(row + 1) * self.width]);
-            picked.weights.push(self.weights[*row]);
-            match &self.targets {
-                Targets::Classes(classes) => picked.classes.push(classes[*row]),
-                Targets::Values { width, values } => {
-                    picked.values.extend_from_slice(&values[row * width..(row + 1) * width]);
-                }
-            }
+/// What the targets of a source are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// One class number a row.
+    Classes,
+    /// So many values a row.
+    Values(usize),
+}
+
+impl TargetKind {
+    /// Numbers of a row.
+    #[must_use]
+    pub fn width(self) -> usize {
+        match self {
+            Self::Classes => 1,
+            Self::Values(width) => width,
         }
-        picked
     }
 }
 
-/// Some rows of a data set.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    pub(crate) features: Vec<f32>,
-    pub(crate) weights: Vec<f32>,
-    pub(crate) classes: Vec<u32>,
-    pub(crate) values: Vec<f32>,
+/// Rows to learn from, read a few at a time: they need not be in memory.
+pub trait Source {
+    /// The number of rows; it and the rows stay the same while a run reads them.
+    fn rows(&self) -> usize;
+    /// Features of a row.
+    fn width(&self) -> usize;
+    /// What is to be predicted.
+    fn targets(&self) -> TargetKind;
+    /// The first of the replayed rows, which come last; the number of rows where there are none.
+    fn replay_from(&self) -> usize {
+        self.rows()
+    }
+    /// Weight of a row, finite, not below nought.
+    fn weight(&self, row: usize) -> f32;
+    /// Reads rows: `width` features and [`TargetKind::width`] targets each, classes as numbers.
+    ///
+    /// # Errors
+    /// [`SourceError`] for a row that is gone.
+    fn read(&mut self, rows: &[usize], features: &mut [f32], targets: &mut [f32]) -> Result<(), SourceError>;
+}
+
+impl Source for Dataset {
+    fn rows(&self) -> usize {
+        self.len()
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn targets(&self) -> TargetKind {
+        match &self.targets {
+            Targets::Classes(_) => TargetKind::Classes,
+            Targets::Values { width, .. } => TargetKind::Values(*width),
+        }
+    }
+
+    fn weight(&self, row: usize) -> f32 {
+        self.weights[row]
+    }
+
+    fn read(&mut self, rows: &[usize], features: &mut [f32], targets: &mut [f32]) -> Result<(), SourceError> {
+        let per_row = Source::targets(self).width();
+        let to = features.chunks_exact_mut(self.width).zip(targets.chunks_exact_mut(per_row));
+        for (row, (features, targets)) in rows.iter().zip(to) {
+            features.copy_from_slice(&self.features[row * self.width..(row + 1) * self.width]);
+            match &self.targets {
+                #[expect(clippy::cast_precision_loss, reason = "classes are few")]
+                Targets::Classes(classes) => targets[0] = classes[*row] as f32,
+                Targets::Values { width, values } => {
+                    targets.copy_from_slice(&values[row * width..(row + 1) * width]);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn check(

@@ -1,10 +1,12 @@
 //! Why a model cannot be trained, or a training run came to nothing.
 
+use shoal_grad::GradError;
 use shoal_onnx::{MlpError, PatchError, Refusal};
 use thiserror::Error;
 
-use crate::dataset::DatasetError;
-use crate::ops::OpError;
+use crate::checkpoint::CheckpointError;
+use crate::dataset::{DatasetError, SourceError};
+use crate::lower::OpError;
 use crate::recipe::RecipeError;
 
 /// The reason no trained model comes out.
@@ -42,13 +44,21 @@ pub enum LearnError {
         #[source]
         source: OpError,
     },
-    /// The tensor library failed outside of an operator.
-    #[error("the tensor library failed at {step}")]
-    Engine {
-        step: &'static str,
+    /// The computation cannot be laid out.
+    #[error("the computation cannot be laid out")]
+    Program {
         #[source]
-        source: Box<candle_core::Error>,
+        source: GradError,
     },
+    /// Even one row at a time needs more memory than there may be.
+    #[error("training needs {needed} bytes with one row at a time, {budget} are allowed")]
+    Memory { needed: usize, budget: usize },
+    /// Rows cannot be read.
+    #[error("the rows cannot be read")]
+    Source(#[from] SourceError),
+    /// What a run was stopped with does not fit this one.
+    #[error("the checkpoint cannot be resumed from")]
+    Checkpoint(#[from] CheckpointError),
     /// A parameter got no gradient: training it would do nothing.
     #[error("parameter `{parameter}` gets no gradient")]
     NoGradient { parameter: String },
@@ -66,7 +76,9 @@ pub enum LearnError {
     Mlp(#[from] MlpError),
 }
 
-/// Names the step at which the tensor library failed.
-pub(crate) fn at(step: &'static str) -> impl Fn(candle_core::Error) -> LearnError {
-    move |source| LearnError::Engine { step, source: Box::new(source) }
+/// An error with its causes, in one line.
+#[cfg(test)]
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause}"))
 }

@@ -1,221 +1,129 @@
-//! Training: steps of gradient descent on a file's weights, written back into the file.
+//! Training in one call, and gradients by themselves.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use candle_core::{Device, Tensor, Var, backprop::GradStore};
-use rand::{SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
-use shoal_onnx::{Parameter, parameters, patch_initializers};
+use shoal_grad::{Program, Real};
+use shoal_onnx::ConstantData;
 
-use crate::dataset::{Dataset, Targets};
-use crate::failure::{LearnError, at};
-use crate::loss;
-use crate::optimizer::Moved;
-use crate::program::Program;
-use crate::recipe::{Recipe, Scope};
+use crate::dataset::Source;
+use crate::failure::LearnError;
+use crate::model::Model;
+use crate::network::{Network, Plan};
+use crate::recipe::{LossKind, Recipe, Scope};
 use crate::scope;
-
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Steps made, from one.
-    pub step: u64,
-    /// Steps to make in all.
-    pub steps: u64,
-    /// Loss of this step's rows before the step.
-    pub loss: f64,
-}
-
-/// What came out of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Trained {
-    /// The file with the new weights; all other bytes are the old ones.
-    pub onnx: Vec<u8>,
-    /// The parameters that moved.
-    pub parameters: Vec<String>,
-    /// Steps made.
-    pub steps: u64,
-    /// Loss over all rows before the first step.
-    pub first_loss: f64,
-    /// Loss over all rows after the last step.
-    pub last_loss: f64,
-}
+use crate::session::{Progress, Session, Trained};
 
 /// Lists what could be trained, in the order of the layers.
 ///
 /// # Errors
 /// [`LearnError`] when the model cannot be trained at all.
 pub fn trainable_parameters(onnx: &[u8]) -> Result<Vec<String>, LearnError> {
-    let program = Program::new(onnx)?;
-    Ok(parameters(program.graph()).into_iter().map(|parameter| parameter.name).collect())
-}
-
-/// The loss over all rows and its gradient by every trainable parameter, flattened row-major.
-///
-/// # Errors
-/// [`LearnError`]; a parameter without a gradient is one.
-pub fn gradients(onnx: &[u8], data: &Dataset) -> Result<(f64, BTreeMap<String, Vec<f32>>), LearnError> {
-    one_thread();
-    let program = Program::new(onnx)?;
-    fits(&program, data)?;
-    let picked = scope::select(program.graph(), &Scope::All)?;
-    let variables = program.variables(&picked)?;
-    let order: Vec<usize> = (0..data.len()).collect();
-    let loss = loss::of_rows(&program, &variables, data, &data.pick(&order))?;
-    let slopes = loss.backward().map_err(at("the backward pass"))?;
-    let mut found = BTreeMap::new();
-    for (name, variable) in &variables {
-        found.insert(name.clone(), slope(&slopes, name, variable)?);
-    }
-    Ok((loss::value(&loss)?, found))
+    Ok(Model::parse(onnx)?.parameters().into_iter().map(|parameter| parameter.name).collect())
 }
 
 /// Trains a copy of the file: cross-entropy on the scores before a last Softmax (or Sigmoid of one
-/// column) for classes, squared error on the output for values.
+/// column) for classes, squared error on the output for values, unless the recipe says otherwise.
 ///
 /// The same file, data and recipe give the same bytes on the same build and kind of CPU. The
-/// progress callback is asked before each step is made and may stop the run.
+/// progress callback is asked after each step and may stop the run.
 ///
 /// # Errors
 /// [`LearnError`]; then nothing is written.
 pub fn fine_tune(
     onnx: &[u8],
-    data: &Dataset,
+    source: &mut dyn Source,
     recipe: &Recipe,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, LearnError> {
-    one_thread();
-    recipe.check()?;
-    let program = Program::new(onnx)?;
-    fits(&program, data)?;
-    let picked = scope::select(program.graph(), &recipe.scope)?;
-    let variables = program.variables(&picked)?;
-    let first_loss = finite(loss::of_all(&program, &variables, data)?, "the loss", 0)?;
-    let mut run = Run::new(&program, data, recipe, &picked, &variables)?;
-    run.all(on_progress)?;
-    let steps = run.step;
-    let new: BTreeMap<String, Vec<f32>> =
-        run.moved.into_iter().map(|(name, moved)| (name, moved.values)).collect();
-    let last_loss = finite(loss::of_all(&program, &variables, data)?, "the loss", steps)?;
-    Ok(Trained {
-        onnx: patch_initializers(onnx, &new)?,
-        parameters: picked.into_iter().map(|parameter| parameter.name).collect(),
-        steps,
-        first_loss,
-        last_loss,
-    })
-}
-
-/// A run in progress.
-struct Run<'a> {
-    program: &'a Program,
-    data: &'a Dataset,
-    recipe: &'a Recipe,
-    variables: &'a BTreeMap<String, Var>,
-    moved: BTreeMap<String, Moved>,
-    dims: BTreeMap<String, Vec<usize>>,
-    step: u64,
-    steps: u64,
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        program: &'a Program,
-        data: &'a Dataset,
-        recipe: &'a Recipe,
-        picked: &[Parameter],
-        variables: &'a BTreeMap<String, Var>,
-    ) -> Result<Self, LearnError> {
-        let mut moved = BTreeMap::new();
-        for (name, variable) in variables {
-            let values = flat(variable.as_tensor()).map_err(at("reading weights"))?;
-            moved.insert(name.clone(), Moved::new(values, recipe.optimizer));
+    let mut session = Session::new(onnx, source, None, recipe)?;
+    while let Some(progress) = session.step()? {
+        if on_progress(progress).is_break() {
+            return Err(LearnError::Stopped { step: progress.step });
         }
-        let an_epoch = data.len().div_ceil(recipe.batch) as u64;
-        let steps = an_epoch.saturating_mul(recipe.epochs.into()).min(recipe.max_steps);
-        let dims = picked.iter().map(|p| (p.name.clone(), p.dims.clone())).collect();
-        Ok(Self { program, data, recipe, variables, moved, dims, step: 0, steps })
     }
+    session.finish()
+}
 
-    fn all(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LearnError> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.recipe.seed);
-        let mut order: Vec<usize> = (0..self.data.len()).collect();
-        while self.step < self.steps {
-            order.shuffle(&mut random);
-            for rows in order.chunks(self.recipe.batch) {
-                if self.step == self.steps {
-                    break;
-                }
-                self.one(rows, on_progress)?;
-            }
+/// A loss and its gradients by parameter, flattened row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients {
+    /// Mean over the rows.
+    pub loss: f64,
+    /// By every trainable parameter.
+    pub by: BTreeMap<String, Vec<f64>>,
+}
+
+/// Computes with a model's loss at any weights: in 32 bits as training does, or in 64 to check it.
+#[derive(Debug)]
+pub struct Slopes<T> {
+    network: Network,
+    program: Program<T>,
+    stored: BTreeMap<String, Vec<f64>>,
+}
+
+impl<T: Real> Slopes<T> {
+    /// Lays the model out for all rows of a source at once.
+    ///
+    /// # Errors
+    /// [`LearnError`]; a parameter without a gradient is one.
+    pub fn new(onnx: &[u8], source: &mut dyn Source, loss: LossKind) -> Result<Self, LearnError> {
+        let model = Model::parse(onnx)?;
+        let (expected, got) = (model.width(), source.width());
+        if expected != got {
+            return Err(LearnError::Width { expected, got });
         }
-        Ok(())
-    }
-
-    fn one(
-        &mut self,
-        rows: &[usize],
-        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(), LearnError> {
-        self.step += 1;
-        let loss = loss::of_rows(self.program, self.variables, self.data, &self.data.pick(rows))?;
-        let value = finite(loss::value(&loss)?, "the loss", self.step)?;
-        if on_progress(Progress { step: self.step, steps: self.steps, loss: value }).is_break() {
-            return Err(LearnError::Stopped { step: self.step });
+        let recipe = Recipe { scope: Scope::All, loss, ..Recipe::default() };
+        let picked = scope::select(&model.graph, &recipe.scope)?;
+        let plan = Plan { model: &model, recipe: &recipe, picked: &picked, targets: source.targets() };
+        let network = Network::new(plan, source.rows())?.with_gradients()?;
+        let mut program = network.program::<T>(&network.results())?;
+        let rows: Vec<usize> = (0..source.rows()).collect();
+        let mut features = vec![0.0; rows.len() * got];
+        let mut targets = vec![0.0; rows.len() * source.targets().width()];
+        source.read(&rows, &mut features, &mut targets)?;
+        let targets = if loss == LossKind::Reconstruction { &features } else { &targets };
+        let put = |to: &mut [T], from: &[f32]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = T::of(f64::from(*from)));
+        };
+        put(program.own_mut(network.features), &features);
+        put(program.own_mut(network.targets), targets);
+        program.own_mut(network.weights).fill(T::of(1.0 / rows.len() as f64));
+        let mut stored = BTreeMap::new();
+        for moving in &network.moving {
+            let constant = model.graph.initializers.get(&moving.name).map(|constant| &constant.data);
+            let Some(ConstantData::F32(values)) = constant else { continue };
+            stored.insert(moving.name.clone(), values.iter().map(|value| f64::from(*value)).collect());
         }
-        let slopes = loss.backward().map_err(at("the backward pass"))?;
-        for (name, variable) in self.variables {
-            let gradient = slope(&slopes, name, variable)?;
-            let Some(moved) = self.moved.get_mut(name) else { continue };
-            moved.step(&gradient, self.recipe, self.step);
-            if !moved.values.iter().all(|value| value.is_finite()) {
-                return Err(LearnError::NotFinite { what: format!("parameter `{name}`"), step: self.step });
-            }
-            let dims = self.dims.get(name).map_or(&[][..], Vec::as_slice);
-            let new =
-                Tensor::from_slice(&moved.values, dims, &Device::Cpu).and_then(|new| variable.set(&new));
-            new.map_err(at("setting weights"))?;
+        Ok(Self { network, program, stored })
+    }
+
+    /// Loss and gradients at the stored weights, moved by `step` times `direction`.
+    pub fn at(&mut self, direction: &BTreeMap<String, Vec<f64>>, step: f64) -> Gradients {
+        for moving in &self.network.moving {
+            let Some(stored) = self.stored.get(&moving.name) else { continue };
+            let along = direction.get(&moving.name).map_or(&[][..], Vec::as_slice);
+            let moved = stored.iter().zip(along.iter().chain(std::iter::repeat(&0.0)));
+            let values = self.program.own_mut(moving.id).iter_mut();
+            values.zip(moved).for_each(|(value, (stored, along))| *value = T::of(stored + step * along));
         }
-        Ok(())
+        self.program.run();
+        let wide = |values: &[T]| values.iter().map(|value| value.f64()).collect();
+        let by = self.network.moving.iter().map(|m| (m.name.clone(), wide(self.program.get(m.gradient))));
+        Gradients { loss: self.program.get(self.network.loss)[0].f64(), by: by.collect() }
+    }
+
+    /// The output before a last Softmax or Sigmoid is not kept; this is the memory of the whole run.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.program.bytes()
     }
 }
 
-/// The gradient by a parameter. None at all is an error: some operators of candle lose it in
-/// silence.
-fn slope(slopes: &GradStore, name: &str, variable: &Var) -> Result<Vec<f32>, LearnError> {
-    let slope = slopes.get(variable.as_tensor());
-    let slope = slope.ok_or_else(|| LearnError::NoGradient { parameter: name.to_owned() })?;
-    flat(slope).map_err(at("reading gradients"))
-}
-
-fn flat(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
-    tensor.flatten_all()?.to_vec1()
-}
-
-fn finite(value: f64, what: &str, step: u64) -> Result<f64, LearnError> {
-    if value.is_finite() {
-        return Ok(value);
-    }
-    Err(LearnError::NotFinite { what: what.into(), step })
-}
-
-fn fits(program: &Program, data: &Dataset) -> Result<(), LearnError> {
-    let (expected, got) = (program.width(), data.width());
-    if expected != got {
-        return Err(LearnError::Width { expected, got });
-    }
-    match data.targets() {
-        Targets::Classes(_) => Ok(()),
-        Targets::Values { width: 0, .. } => {
-            Err(LearnError::Targets { expected: "at least one value a row".into(), got: "none".into() })
-        }
-        Targets::Values { .. } => Ok(()),
-    }
-}
-
-/// Keeps matrix products on this thread: on a busy board two threads were six times slower, and
-/// results must not depend on their number.
-fn one_thread() {
-    gemm::set_threading_threshold(usize::MAX);
+/// The loss over all rows and its gradient by every trainable parameter, in 32 bits.
+///
+/// # Errors
+/// [`LearnError`]; a parameter without a gradient is one.
+pub fn gradients(onnx: &[u8], source: &mut dyn Source) -> Result<Gradients, LearnError> {
+    Ok(Slopes::<f32>::new(onnx, source, LossKind::Auto)?.at(&BTreeMap::new(), 0.0))
 }

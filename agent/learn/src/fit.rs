@@ -53,14 +53,14 @@ pub fn fit_mlp(
     let start = build_mlp(&spec)?;
     let mut go_on = |_| ControlFlow::Continue(());
     let Targets::Values { width, values } = data.targets() else {
-        return Ok(fine_tune(&start, data, recipe, &mut go_on)?.onnx);
+        return Ok(fine_tune(&start, &mut data.clone(), recipe, &mut go_on)?.onnx);
     };
     let (mean, std) = spread(values, *width);
     let columns = || mean.iter().zip(&std).cycle();
     let values = values.iter().zip(columns()).map(|(value, (mean, std))| (value - mean) / std).collect();
     let targets = Targets::Values { width: *width, values };
-    let scaled = Dataset::new(data.width(), data.features().to_vec(), targets, data.weights().to_vec())?;
-    let trained = fine_tune(&start, &scaled, recipe, &mut go_on)?;
+    let mut scaled = Dataset::new(data.width(), data.features().to_vec(), targets, data.weights().to_vec())?;
+    let trained = fine_tune(&start, &mut scaled, recipe, &mut go_on)?;
     scale_back(&trained.onnx, hidden.len(), &mean, &std)
 }
 
@@ -91,7 +91,7 @@ fn layer(inputs: usize, outputs: usize, random: &mut ChaCha8Rng) -> DenseLayer {
 }
 
 /// Box and Muller's transform; its second value is not used.
-fn normal(random: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn normal(random: &mut ChaCha8Rng) -> f64 {
     let radius: f64 = 1.0 - random.random::<f64>();
     let angle: f64 = random.random::<f64>() * std::f64::consts::TAU;
     (-2.0 * radius.ln()).sqrt() * angle.cos()

@@ -1,30 +1,36 @@
 //! Trains the stored weights of an ONNX graph in place: no offline preparation, no other format.
 //!
-//! The graph is interpreted over candle's tensors, forward and backward, and the new weights are
-//! written into the original file. Dense graphs for now; an operator without a backward here is an
-//! error that names it, never a gradient left out in silence.
-//!
-//! candle makes a fresh tensor for each operator, which is slow for small layers (some ten
-//! microseconds each); this engine is for being right first. It runs on one thread.
+//! A graph becomes a tape of [`shoal_grad`] with every size known; the tape's derivative is planned once,
+//! runs without allocating, and the new weights are written into the original file. An operator without a
+//! backward is an error that names it, and so is a parameter that no gradient reaches: nothing is left out in
+//! silence. Everything runs on one thread.
 
 mod failure;
 
 mod dataset;
 mod recipe;
+
+mod lower;
+mod model;
 mod scope;
 
-mod ops;
-mod program;
+mod network;
 
-mod loss;
+mod feeder;
 mod optimizer;
+mod order;
+
+mod checkpoint;
+mod session;
 
 mod fine_tune;
 mod fit;
 
-pub use dataset::{Dataset, DatasetError, Targets};
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use dataset::{Dataset, DatasetError, Source, SourceError, TargetKind, Targets};
 pub use failure::LearnError;
-pub use fine_tune::{Progress, Trained, fine_tune, gradients, trainable_parameters};
+pub use fine_tune::{Gradients, Slopes, fine_tune, gradients, trainable_parameters};
 pub use fit::fit_mlp;
-pub use ops::OpError;
-pub use recipe::{Optimizer, Recipe, RecipeError, Scope};
+pub use lower::OpError;
+pub use recipe::{ClassWeights, LossKind, Optimizer, Recipe, RecipeError, Schedule, Scope, Statistics};
+pub use session::{Progress, Session, Trained};

@@ -17,6 +17,8 @@ mod reduce;
 mod resize;
 mod shape;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,6 +97,8 @@ pub(crate) struct Lowered {
     pub(crate) values: BTreeMap<String, Value>,
     /// Trainable stored tensors.
     pub(crate) parameters: BTreeMap<String, Id>,
+    /// Those of them that two thin matrices are added to, whole; the matrices stand among the parameters.
+    pub(crate) merged: BTreeMap<String, Id>,
     pub(crate) statistics: Vec<Statistics>,
 }
 
@@ -107,13 +111,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) inputs: &'a BTreeMap<String, Vec<usize>>,
     /// Stored tensors that become parameters.
     pub(crate) trainable: &'a BTreeSet<String>,
+    /// Columns of the thin matrices that are trained in their stead.
+    pub(crate) rank: Option<usize>,
     pub(crate) batch_norm: BatchNorm,
 }
 
 /// Turns what the wanted values depend on into a tape.
 pub(crate) fn lower(graph: &Graph, wanted: &Wanted<'_>) -> Result<Lowered, LearnError> {
     let mut state = State { tape: Tape::new(), values: BTreeMap::new(), ..State::default() };
-    let mut parameters = BTreeMap::new();
+    let (mut parameters, mut merged) = (BTreeMap::new(), BTreeMap::new());
     let whole = |error| LearnError::Program { source: error };
     for input in &graph.inputs {
         let shape = wanted.inputs.get(&input.name).ok_or_else(|| LearnError::Interface {
@@ -133,7 +139,11 @@ pub(crate) fn lower(graph: &Graph, wanted: &Wanted<'_>) -> Result<Lowered, Learn
         .chain(wanted.values.iter().copied())
         .collect();
     for (name, constant) in graph.initializers.iter().filter(|(name, _)| needed.contains(name.as_str())) {
-        if wanted.trainable.contains(name) {
+        if let (true, Some(rank)) = (wanted.trainable.contains(name), wanted.rank) {
+            let sum = thin(&mut state.tape, name, constant, rank, &mut parameters).map_err(whole)?;
+            merged.insert(name.clone(), sum);
+            state.values.insert(name.clone(), Value { id: sum, kind: Kind::Float });
+        } else if wanted.trainable.contains(name) {
             let id = state.tape.parameter(&constant.dims).map_err(whole)?;
             parameters.insert(name.clone(), id);
             state.values.insert(name.clone(), Value { id, kind: Kind::Float });
@@ -148,7 +158,29 @@ pub(crate) fn lower(graph: &Graph, wanted: &Wanted<'_>) -> Result<Lowered, Learn
         state.node(node, graph.opset, wanted.batch_norm)?;
     }
     let State { tape, values, statistics, .. } = state;
-    Ok(Lowered { tape, values, parameters, statistics })
+    Ok(Lowered { tape, values, parameters, merged, statistics })
+}
+
+/// What a thin matrix is called: the parameter's name and this.
+pub(crate) const THIN: [&str; 2] = ["#a", "#b"];
+
+/// A stored matrix plus the product of two thin ones, [rows, rank] and [rank, columns].
+fn thin(
+    tape: &mut Tape,
+    name: &str,
+    constant: &Constant,
+    rank: usize,
+    parameters: &mut BTreeMap<String, Id>,
+) -> Result<Id, GradError> {
+    let rows = constant.dims.first().copied().unwrap_or(1);
+    let columns = constant.dims.iter().skip(1).product();
+    let stored = hold(tape, constant)?.ok_or(GradError::Independent)?;
+    let (a, b) = (tape.parameter(&[rows, rank])?, tape.parameter(&[rank, columns])?);
+    parameters.insert(format!("{name}{}", THIN[0]), a);
+    parameters.insert(format!("{name}{}", THIN[1]), b);
+    let product = tape.product((a, false), (b, false), 1.0, None)?;
+    let product = tape.view(product, &constant.dims)?;
+    tape.add(stored.id, product)
 }
 
 /// Marks the nodes that values depend on.

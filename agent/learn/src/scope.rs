@@ -12,12 +12,13 @@ pub(crate) fn select(graph: &Graph, scope: &Scope) -> Result<Vec<Parameter>, Lea
     let is_in = |p: &Parameter| match scope {
         Scope::All => true,
         Scope::LastLayer => Some(p.node) >= last,
-        Scope::Names(patterns) => patterns.iter().any(|pattern| fits(pattern, &p.name)),
+        Scope::Names(patterns) => patterns.iter().any(|pattern| means(graph, pattern, p)),
         Scope::BiasAndNorm => matches!(p.role, Role::Bias | Role::Norm),
+        Scope::LowRank { .. } => p.role == Role::Weight && p.dims.len() >= 2,
     };
     let picked: Vec<Parameter> = known.iter().filter(|p| is_in(p)).cloned().collect();
     if let Scope::Names(patterns) = scope {
-        let useless = patterns.iter().find(|pattern| !known.iter().any(|p| fits(pattern, &p.name)));
+        let useless = patterns.iter().find(|pattern| !known.iter().any(|p| means(graph, pattern, p)));
         if let Some(pattern) = useless {
             return Err(nothing(format!("`{pattern}`"), &known));
         }
@@ -31,6 +32,12 @@ pub(crate) fn select(graph: &Graph, scope: &Scope) -> Result<Vec<Parameter>, Lea
 fn nothing(scope: String, known: &[Parameter]) -> LearnError {
     let known: Vec<&str> = known.iter().map(|p| p.name.as_str()).collect();
     LearnError::NothingInScope { scope, known: known.join(", ") }
+}
+
+/// Whether a pattern fits a parameter's name, or that of the node that uses it: exporters that fold
+/// constants leave names such as `onnx::Conv_37`, and only the node says where it stands.
+fn means(graph: &Graph, pattern: &str, parameter: &Parameter) -> bool {
+    fits(pattern, &parameter.name) || fits(pattern, &graph.nodes[parameter.node].name)
 }
 
 /// Whether a name fits a pattern of `*` and `?`.
