@@ -59,8 +59,7 @@ pub fn multiply<T: Real>(
         assert!(last(k, n, b.row, b.column) < b.data.len(), "b is too short for {k} x {n}");
     }
     assert!(last(m, n, c.row, c.column) < c.data.len(), "c is too short for {m} x {n}");
-    let apart =
-        (c.column >= 1 && c.row >= (n - 1) * c.column + 1) || (c.row >= 1 && c.column >= (m - 1) * c.row + 1);
+    let apart = (c.column >= 1 && c.row > (n - 1) * c.column) || (c.row >= 1 && c.column > (m - 1) * c.row);
     assert!(apart || m == 1 || n == 1, "rows of c overlap");
     T::gemm(Checked { sizes: [m, n, k], alpha, a, b, beta, c });
 }
