@@ -4,3 +4,4 @@ mod blocks;
 pub mod gemm;
 pub mod packed;
 pub mod recurrent;
+pub mod rows;
