@@ -158,9 +158,11 @@ impl Real for f32 {
         let shifted = self * std::f32::consts::LOG2_E + ROUNDER;
         let n = shifted - ROUNDER;
         let r = (self - n * LN_2_HIGH) - n * LN_2_LOW;
-        let tail = 1.0 / 720.0 + r * (1.0 / 5040.0);
-        let series = 0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * tail)));
-        let near_one = 1.0 + (r + r * r * series);
+        // In pairs, so that no product waits for all others.
+        let square = r * r;
+        let tail = (1.0 / 24.0 + r * (1.0 / 120.0)) + square * (1.0 / 720.0 + r * (1.0 / 5040.0));
+        let series = (0.5 + r * (1.0 / 6.0)) + square * tail;
+        let near_one = 1.0 + (r + square * series);
         // Added to the exponent: n may be 128, which is no power of its own, but then `near_one` is
         // below 1 up to the bound. The last bits of `shifted` are n, and those of its exponent go.
         let made = Self::from_bits(near_one.to_bits().wrapping_add(shifted.to_bits() << 23));

@@ -173,7 +173,7 @@ pub(super) fn backward_linear<T: Real>(
     }
     hand_out(&mut gradients.dh0, dh);
     let cut = |first: usize, columns: usize| GateGradients { data: all, stride, first, columns };
-    cut(0, width).leave_input(shape, inputs, gradients);
+    cut(0, width).leave_input(shape, inputs, gradients, scratch);
     let before = &hiddens[shape.all_before()];
     if let Some(dr) = &mut gradients.dr {
         let (first, second) = dr.split_at_mut(2 * hidden * hidden);
@@ -253,7 +253,7 @@ pub(super) fn backward_reset<T: Real>(
     }
     hand_out(&mut gradients.dh0, dh);
     let cut = |first: usize, columns: usize| GateGradients { data: all, stride: width, first, columns };
-    cut(0, width).leave_input(shape, inputs, gradients);
+    cut(0, width).leave_input(shape, inputs, gradients, scratch);
     if let Some(dr) = &mut gradients.dr {
         let (first, second) = dr.split_at_mut(2 * hidden * hidden);
         cut(0, 2 * hidden).weights(&hiddens[shape.all_before()], hidden, first);

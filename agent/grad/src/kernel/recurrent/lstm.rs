@@ -70,21 +70,26 @@ fn gates_forward<T: Real, const PEEPHOLES: bool>(
     let rows = gates.chunks_exact_mut(4 * hidden).zip(before.chunks_exact(hidden));
     for ((gates, before), (c, h)) in rows.zip(states) {
         let [i, o, f, g] = four_mut(gates, hidden);
-        let written = [i, o, f, g, c, h];
+        let written = [i, &mut *o, f, g, &mut *c];
+        // The gates first and then the state: what waits for c would stop what does not.
         if PEEPHOLES {
             let [pi, po, pf] = three(p, hidden);
             each(
-                [before, pi, po, pf],
+                [before, pi, pf],
                 written,
                 #[inline(always)]
-                |[before, pi, po, pf], [i, o, f, g, _, _]| {
-                    let (i, f) = (i + pi * before, f + pf * before);
-                    next(
-                        before,
-                        [i, o, f, g],
-                        #[inline(always)]
-                        |o, c| o + po * c,
-                    )
+                |[before, pi, pf], [i, o, f, g, _]| {
+                    let [i, f, g, c] = memory(before, i + pi * before, f + pf * before, g);
+                    [i, o, f, g, c]
+                },
+            );
+            each(
+                [&*c, po],
+                [o, h],
+                #[inline(always)]
+                |[c, po], [o, _]| {
+                    let o = (o + po * c).sigmoid();
+                    [o, o * c.tanh()]
                 },
             );
         } else {
@@ -92,26 +97,26 @@ fn gates_forward<T: Real, const PEEPHOLES: bool>(
                 [before],
                 written,
                 #[inline(always)]
-                |[before], [i, o, f, g, _, _]| {
-                    next(
-                        before,
-                        [i, o, f, g],
-                        #[inline(always)]
-                        |o, _| o,
-                    )
+                |[before], [i, o, f, g, _]| {
+                    let [i, f, g, c] = memory(before, i, f, g);
+                    [i, o.sigmoid(), f, g, c]
                 },
+            );
+            each(
+                [&*c, &*o],
+                [h],
+                #[inline(always)]
+                |[c, o], _| [o * c.tanh()],
             );
         }
     }
 }
 
-/// Gates, memory and state from the sums; `late` completes the sum of the output gate.
+/// The gates i, f and g of their sums, and the memory.
 #[inline(always)]
-fn next<T: Real>(before: T, [i, o, f, g]: [T; 4], late: impl Fn(T, T) -> T) -> [T; 6] {
+fn memory<T: Real>(before: T, i: T, f: T, g: T) -> [T; 4] {
     let (i, f, g) = (i.sigmoid(), f.sigmoid(), g.tanh());
-    let c = f * before + i * g;
-    let o = late(o, c).sigmoid();
-    [i, o, f, g, c, o * c.tanh()]
+    [i, f, g, f * before + i * g]
 }
 
 pub(super) fn backward<T: Real>(
@@ -167,7 +172,7 @@ pub(super) fn backward<T: Real>(
         peepholes_backward(shape, all, cells, dp);
     }
     let all = GateGradients { data: all, stride: width, first: 0, columns: width };
-    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients);
+    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients, scratch);
 }
 
 /// What the gates of one step were, and the gradient of its state.
