@@ -155,26 +155,19 @@ impl Real for f32 {
     /// 2ⁿ · eʳ with |r| ≤ ln 2 / 2 and the series of eʳ; nought below -87.3, infinite above 88.7.
     #[inline(always)]
     fn exp(self) -> Self {
-        let low = if self < -87.336_54 { -87.336_54 } else { self };
-        let x = if low > 88.722_83 { 88.722_83 } else { low };
-        let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+        let shifted = self * std::f32::consts::LOG2_E + ROUNDER;
         let n = shifted - ROUNDER;
-        let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
-        let tail = 1.0 / 720.0 + r * (1.0 / 5040.0);
-        let series = 0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * tail)));
-        let near_one = 1.0 + (r + r * r * series);
-        // Two steps, since n may be 128, which is no exponent.
-        let whole = shifted.to_bits().wrapping_sub(ROUNDER.to_bits());
-        let half = (whole.cast_signed() >> 1).cast_unsigned();
-        let power = |n: u32| Self::from_bits(n.wrapping_add(127) << 23);
-        let made = near_one * power(half) * power(whole.wrapping_sub(half));
-        if self > 88.722_83 {
-            Self::INFINITY
-        } else if self < -87.336_54 {
-            0.0
-        } else {
-            made
-        }
+        let r = (self - n * LN_2_HIGH) - n * LN_2_LOW;
+        // In pairs, so that no product waits for all others.
+        let square = r * r;
+        let tail = (1.0 / 24.0 + r * (1.0 / 120.0)) + square * (1.0 / 720.0 + r * (1.0 / 5040.0));
+        let series = (0.5 + r * (1.0 / 6.0)) + square * tail;
+        let near_one = 1.0 + (r + square * series);
+        // Added to the exponent: n may be 128, which is no power of its own, but then `near_one` is
+        // below 1 up to the bound. The last bits of `shifted` are n, and those of its exponent go.
+        let made = Self::from_bits(near_one.to_bits().wrapping_add(shifted.to_bits() << 23));
+        let made = if self < -87.336_54 { 0.0 } else { made };
+        if self <= 88.722_82 { made } else { self + Self::INFINITY }
     }
     #[inline(always)]
     fn ln(self) -> Self {
@@ -189,15 +182,19 @@ impl Real for f32 {
         Self::abs(self)
     }
 
-    /// By `exp` away from nought, by a continued fraction near it, where the former loses digits.
+    /// By `exp` away from nought, by a continued fraction near it, where the former loses digits; one
+    /// division for both. It is 1 above 10.
     #[inline(always)]
     fn tanh(self) -> Self {
         let size = Self::abs(self);
-        let far = 1.0 - 2.0 / (Real::exp(2.0 * size) + 1.0);
+        let power = Real::exp(2.0 * if size > 10.0 { 10.0 } else { size });
         let s = self * self;
-        let near =
-            self * (10_395.0 + s * (1_260.0 + s * 21.0)) / (10_395.0 + s * (4_725.0 + s * (210.0 + s)));
-        if size < 0.8 { near } else { Self::copysign(far, self) }
+        let near = size < 0.8;
+        let over = size * (10_395.0 + s * (1_260.0 + s * 21.0));
+        let under = 10_395.0 + s * (4_725.0 + s * (210.0 + s));
+        let over = if near { over } else { power - 1.0 };
+        let under = if near { under } else { power + 1.0 };
+        Self::copysign(over / under, self)
     }
 
     /// The Maclaurin series below 1, Abramowitz and Stegun 7.1.26 with its error below the last

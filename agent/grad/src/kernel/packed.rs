@@ -60,9 +60,15 @@ pub fn pack<T: Real>([k, n]: [usize; 2], b: Matrix<'_, T>, packed: &mut [T]) {
     assert_eq!(packed.len(), packed_len(k, n), "packed operand of {k} x {n}");
     for (panel, first) in packed.chunks_exact_mut((k * PANEL).max(1)).zip((0..n).step_by(PANEL)) {
         for (p, row) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for (j, element) in row.iter_mut().enumerate() {
-                let column = first + j;
-                *element = if column < n { b.data[p * b.row + column * b.column] } else { T::ZERO };
+            let (row, rest) = row.split_at_mut(PANEL.min(n - first));
+            rest.fill(T::ZERO);
+            if b.column == 1 {
+                row.copy_from_slice(&b.data[p * b.row + first..][..row.len()]);
+                continue;
+            }
+            let from = b.data[p * b.row + first * b.column..].iter().step_by(b.column);
+            for (element, from) in row.iter_mut().zip(from) {
+                *element = *from;
             }
         }
     }
@@ -180,65 +186,105 @@ fn tile<T: Lanes, S: Simd, const M: usize>(
     panel: &[T],
     c: &mut RowsMut<'_, T>,
 ) {
-    let rows: [&[T]; M] = std::array::from_fn(|i| &a.data[(row + i) * a.stride..][..place.k]);
-    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
+    let rows: [&[T]; M] = std::array::from_fn(
+        #[inline(always)]
+        |i| &a.data[(row + i) * a.stride..][..place.k],
+    );
+    let lanes = lanes::<T, S>();
     for left in (0..place.width).step_by(2 * lanes) {
-        let mut sums = [[T::splat(simd, T::ZERO); 2]; M];
-        for (p, line) in panel.as_chunks::<PANEL>().0.iter().enumerate() {
-            let line = T::vectors::<S>(&line[left..left + 2 * lanes]);
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                let factor = T::splat(simd, row[p]);
-                sum[0] = T::fused(simd, factor, line[0], sum[0]);
-                sum[1] = T::fused(simd, factor, line[1], sum[1]);
-            }
-        }
         let width = (place.width - left).min(2 * lanes);
-        for (i, sum) in sums.iter().enumerate() {
-            let out = &mut c.data[(row + i) * c.stride + place.first + left..][..width];
-            leave(simd, sum, place, left, out);
+        if width <= lanes {
+            let sums = sums::<T, S, M, 1>(simd, rows, panel, left);
+            for (i, sum) in sums.iter().enumerate() {
+                let out = &mut c.data[(row + i) * c.stride + place.first + left..][..width];
+                leave(simd, sum, place, left, out);
+            }
+        } else {
+            let sums = sums::<T, S, M, 2>(simd, rows, panel, left);
+            for (i, sum) in sums.iter().enumerate() {
+                let out = &mut c.data[(row + i) * c.stride + place.first + left..][..width];
+                leave(simd, sum, place, left, out);
+            }
         }
     }
 }
 
+/// The products of M rows with V vectors of columns.
+#[inline(always)]
+fn sums<T: Lanes, S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    rows: [&[T]; M],
+    panel: &[T],
+    left: usize,
+) -> [[T::Vector<S>; V]; M] {
+    let mut sums = [[T::splat(simd, T::ZERO); V]; M];
+    for (p, line) in panel.as_chunks::<PANEL>().0.iter().enumerate() {
+        let line = T::vectors::<S>(&line[left..left + V * lanes::<T, S>()]);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            let factor = T::splat(simd, row[p]);
+            for (sum, line) in sum.iter_mut().zip(line) {
+                *sum = T::fused(simd, factor, *line, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Numbers in a vector.
+#[inline(always)]
+fn lanes<T: Lanes, S: Simd>() -> usize {
+    size_of::<T::Vector<S>>() / size_of::<T>()
+}
+
 /// Puts a row of a tile in its place.
 #[inline(always)]
-fn leave<T: Lanes, S: Simd>(
+fn leave<T: Lanes, S: Simd, const V: usize>(
     simd: S,
-    sum: &[T::Vector<S>; 2],
+    sum: &[T::Vector<S>; V],
     place: Place<'_, T>,
     left: usize,
     out: &mut [T],
 ) {
-    let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
-    let base = |row: &[T]| {
-        let mut base = [T::ZERO; PANEL];
-        base[..row.len()].copy_from_slice(row);
-        base
-    };
-    if out.len() == 2 * lanes {
-        let out = T::vectors_mut::<S>(out);
+    if out.len() == V * lanes::<T, S>() {
         let onto = match place.onto {
             Onto::Nought => None,
-            Onto::Itself => Some([out[0], out[1]]),
-            Onto::Row(row) => {
-                let row = T::vectors::<S>(&row[place.first + left..][..2 * lanes]);
-                Some([row[0], row[1]])
-            }
+            Onto::Itself => Some(load(simd, out)),
+            Onto::Row(row) => Some(load(simd, &row[place.first + left..][..out.len()])),
         };
-        for (v, out) in out.iter_mut().enumerate() {
-            *out = onto.map_or(sum[v], |onto| T::sum(simd, onto[v], sum[v]));
+        for (v, out) in T::vectors_mut::<S>(out).iter_mut().enumerate() {
+            *out = onto.map_or(
+                sum[v],
+                #[inline(always)]
+                |onto: [T::Vector<S>; V]| T::sum(simd, onto[v], sum[v]),
+            );
         }
         return;
     }
-    let mut whole = match place.onto {
-        Onto::Nought => [T::ZERO; PANEL],
-        Onto::Itself => base(out),
-        Onto::Row(row) => base(&row[place.first + left..][..out.len()]),
-    };
-    for (v, whole) in T::vectors_mut::<S>(&mut whole)[..2].iter_mut().enumerate() {
-        *whole = T::sum(simd, *whole, sum[v]);
+    let mut made = [T::ZERO; PANEL];
+    for (v, made) in T::vectors_mut::<S>(&mut made)[..V].iter_mut().enumerate() {
+        *made = sum[v];
     }
-    out.copy_from_slice(&whole[..out.len()]);
+    let row = match place.onto {
+        Onto::Row(row) => &row[place.first + left..][..out.len()],
+        Onto::Nought | Onto::Itself => &[],
+    };
+    for (j, (out, made)) in out.iter_mut().zip(made).enumerate() {
+        *out = match place.onto {
+            Onto::Nought => made,
+            Onto::Itself => *out + made,
+            Onto::Row(_) => row[j] + made,
+        };
+    }
+}
+
+/// Some vectors of a slice that has just as many.
+#[inline(always)]
+fn load<T: Lanes, S: Simd, const V: usize>(simd: S, from: &[T]) -> [T::Vector<S>; V] {
+    let mut loaded = [T::splat(simd, T::ZERO); V];
+    for (loaded, from) in loaded.iter_mut().zip(T::vectors::<S>(from)) {
+        *loaded = *from;
+    }
+    loaded
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::kernel::packed::{self, Onto, Rows, RowsMut};
 use crate::real::{Real, on_this_cpu};
 use std::ops::Range;
 
+/// Inputs up to which the gradient of their weights is computed transposed.
+const NARROW: usize = 16;
+
 /// Which recurrent layer, with its choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
@@ -198,6 +201,7 @@ impl RecurrentShape {
         };
         let forth = forth + self.packed_forth() + self.width();
         let back = self.packed_back() + self.steps * self.batch * back_width + 2 * states;
+        let back = back + NARROW.min(self.input) * self.width();
         forth.max(back)
     }
 
@@ -382,6 +386,21 @@ struct GateGradients<'a, T> {
 }
 
 impl<T: Real> GateGradients<'_, T> {
+    /// `out = gatesᵀ · right` over all times, with right [times · batch, n], by its transpose, which
+    /// is faster when n is small and goes through `scratch`.
+    fn narrow_weights(&self, right: &[T], n: usize, scratch: &mut [T], out: &mut [T]) {
+        let scratch = &mut scratch[..n * self.columns];
+        let rows = self.data.len() / self.stride;
+        let gates = Matrix { data: &self.data[self.first..], row: self.stride, column: 1 };
+        let to = MatrixMut { data: &mut *scratch, row: self.columns, column: 1 };
+        gemm::multiply([n, self.columns, rows], T::ONE, turned(right, n), gates, T::ZERO, to);
+        for (i, row) in out.chunks_exact_mut(n).enumerate() {
+            for (j, out) in row.iter_mut().enumerate() {
+                *out = scratch[j * self.columns + i];
+            }
+        }
+    }
+
     /// `out = gatesᵀ · right` over all times, with right [times · batch, n].
     fn weights(&self, right: &[T], n: usize, out: &mut [T]) {
         if self.data.is_empty() {
@@ -440,8 +459,9 @@ impl<T: Real> GateGradients<'_, T> {
         inputs: &Inputs<'_, T>,
         before: &[T],
         gradients: &mut Gradients<'_, T>,
+        scratch: &mut [T],
     ) {
-        self.leave_input(shape, inputs, gradients);
+        self.leave_input(shape, inputs, gradients, scratch);
         if let Some(dr) = &mut gradients.dr {
             self.weights(before, shape.hidden, dr);
         }
@@ -453,9 +473,19 @@ impl<T: Real> GateGradients<'_, T> {
     }
 
     /// The gradients of the input and its weights.
-    fn leave_input(&self, shape: &RecurrentShape, inputs: &Inputs<'_, T>, gradients: &mut Gradients<'_, T>) {
+    fn leave_input(
+        &self,
+        shape: &RecurrentShape,
+        inputs: &Inputs<'_, T>,
+        gradients: &mut Gradients<'_, T>,
+        scratch: &mut [T],
+    ) {
         if let Some(dw) = &mut gradients.dw {
-            self.weights(inputs.x, shape.input, dw);
+            if (1..=NARROW).contains(&shape.input) && !self.data.is_empty() {
+                self.narrow_weights(inputs.x, shape.input, scratch, dw);
+            } else {
+                self.weights(inputs.x, shape.input, dw);
+            }
         }
         if let Some(dx) = &mut gradients.dx {
             self.input(inputs.weights.w, shape.input, dx);

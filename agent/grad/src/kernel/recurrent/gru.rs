@@ -7,6 +7,7 @@ use super::{
     GateGradients, Gradients, InputPart, Inputs, OutputGradients, Outputs, RecurrentShape, add_step, fill,
     hand_out, leave_step, take, turned,
 };
+use crate::kernel::blocks::each;
 use crate::kernel::gemm::Matrix;
 use crate::kernel::packed::{self, Onto, Rows, RowsMut};
 use crate::real::{Real, on_this_cpu};
@@ -74,14 +75,26 @@ fn sigmoids<T: Real, const LINEAR: bool>(hidden: usize, gates: &mut [T], before:
     let rows = before.chunks_exact(hidden).zip(inner.chunks_exact_mut(hidden));
     for (gates, (before, inner)) in gates.chunks_exact_mut(3 * hidden).zip(rows) {
         let [z, r, n] = three_mut(gates, hidden);
-        for j in 0..hidden {
-            z[j] = z[j].sigmoid();
-            r[j] = r[j].sigmoid();
-            if LINEAR {
-                n[j] += r[j] * inner[j];
-            } else {
-                inner[j] = r[j] * before[j];
-            }
+        if LINEAR {
+            each(
+                [&*inner],
+                [z, r, n],
+                #[inline(always)]
+                |[inner], [z, r, n]| {
+                    let r = r.sigmoid();
+                    [z.sigmoid(), r, n + r * inner]
+                },
+            );
+        } else {
+            each(
+                [before],
+                [z, r, inner],
+                #[inline(always)]
+                |[before], [z, r, _]| {
+                    let r = r.sigmoid();
+                    [z.sigmoid(), r, r * before]
+                },
+            );
         }
     }
 }
@@ -92,10 +105,15 @@ fn state<T: Real>(hidden: usize, gates: &mut [T], before: &[T], h: &mut [T]) {
     let rows = before.chunks_exact(hidden).zip(h.chunks_exact_mut(hidden));
     for (gates, (before, h)) in gates.chunks_exact_mut(3 * hidden).zip(rows) {
         let [z, _, n] = three_mut(gates, hidden);
-        for j in 0..hidden {
-            n[j] = n[j].tanh();
-            h[j] = n[j] + z[j] * (before[j] - n[j]);
-        }
+        each(
+            [before, z],
+            [n, h],
+            #[inline(always)]
+            |[before, z], [n, _]| {
+                let n = n.tanh();
+                [n, n + z * (before - n)]
+            },
+        );
     }
 }
 
@@ -155,7 +173,7 @@ pub(super) fn backward_linear<T: Real>(
     }
     hand_out(&mut gradients.dh0, dh);
     let cut = |first: usize, columns: usize| GateGradients { data: all, stride, first, columns };
-    cut(0, width).leave_input(shape, inputs, gradients);
+    cut(0, width).leave_input(shape, inputs, gradients, scratch);
     let before = &hiddens[shape.all_before()];
     if let Some(dr) = &mut gradients.dr {
         let (first, second) = dr.split_at_mut(2 * hidden * hidden);
@@ -185,15 +203,17 @@ fn linear_gates_backward<T: Real>(
         let (sums, dq) = sums.split_at_mut(3 * hidden);
         let [dz, dr, dn] = three_mut(sums, hidden);
         let dq = &mut dq[..hidden];
-        for j in 0..hidden {
-            let d = dh[j];
-            dz[j] = d * (before[j] - n[j]) * z[j] * (T::ONE - z[j]);
-            let new = d * (T::ONE - z[j]) * (T::ONE - n[j] * n[j]);
-            dn[j] = new;
-            dr[j] = new * inner[j] * r[j] * (T::ONE - r[j]);
-            dq[j] = new * r[j];
-            dh[j] = d * z[j];
-        }
+        let read = [z, r, n, before, inner];
+        each(
+            read,
+            [dz, dr, dn, dq, dh],
+            #[inline(always)]
+            |[z, r, n, before, inner], [.., dh]| {
+                let dz = dh * (before - n) * z * (T::ONE - z);
+                let dn = dh * (T::ONE - z) * (T::ONE - n * n);
+                [dz, dn * inner * r * (T::ONE - r), dn, dn * r, dh * z]
+            },
+        );
     }
 }
 
@@ -233,7 +253,7 @@ pub(super) fn backward_reset<T: Real>(
     }
     hand_out(&mut gradients.dh0, dh);
     let cut = |first: usize, columns: usize| GateGradients { data: all, stride: width, first, columns };
-    cut(0, width).leave_input(shape, inputs, gradients);
+    cut(0, width).leave_input(shape, inputs, gradients, scratch);
     if let Some(dr) = &mut gradients.dr {
         let (first, second) = dr.split_at_mut(2 * hidden * hidden);
         cut(0, 2 * hidden).weights(&hiddens[shape.all_before()], hidden, first);
@@ -254,12 +274,15 @@ fn state_backward<T: Real>(hidden: usize, (gates, before): (&[T], &[T]), dh: &mu
     for ((gates, before), (dh, sums)) in rows.zip(written) {
         let [z, _, n] = three(gates, hidden);
         let [dz, _, dn] = three_mut(sums, hidden);
-        for j in 0..hidden {
-            let d = dh[j];
-            dz[j] = d * (before[j] - n[j]) * z[j] * (T::ONE - z[j]);
-            dn[j] = d * (T::ONE - z[j]) * (T::ONE - n[j] * n[j]);
-            dh[j] = d * z[j];
-        }
+        each(
+            [z, n, before],
+            [dz, dn, dh],
+            #[inline(always)]
+            |[z, n, before], [.., dh]| {
+                let dz = dh * (before - n) * z * (T::ONE - z);
+                [dz, dh * (T::ONE - z) * (T::ONE - n * n), dh * z]
+            },
+        );
     }
 }
 
@@ -276,10 +299,12 @@ fn reset_backward<T: Real>(
     for (((gates, before), d_inner), (dh, sums)) in rows.zip(d_inner.chunks_exact(hidden)).zip(written) {
         let [_, r, _] = three(gates, hidden);
         let [_, dr, _] = three_mut(sums, hidden);
-        for j in 0..hidden {
-            dr[j] = d_inner[j] * before[j] * r[j] * (T::ONE - r[j]);
-            dh[j] += d_inner[j] * r[j];
-        }
+        each(
+            [r, before, d_inner],
+            [dr, dh],
+            #[inline(always)]
+            |[r, before, d_inner], [_, dh]| [d_inner * before * r * (T::ONE - r), dh + d_inner * r],
+        );
     }
 }
 

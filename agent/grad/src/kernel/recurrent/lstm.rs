@@ -7,6 +7,7 @@ use super::{
     GateGradients, Gradients, InputPart, Inputs, OutputGradients, Outputs, RecurrentShape, add_step, fill,
     hand_out, leave_step, take, turned,
 };
+use crate::kernel::blocks::each;
 use crate::kernel::gemm::Matrix;
 use crate::kernel::packed::{self, Onto, Rows, RowsMut};
 use crate::real::{Real, on_this_cpu};
@@ -66,27 +67,56 @@ fn gates_forward<T: Real, const PEEPHOLES: bool>(
     h: &mut [T],
 ) {
     let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
-    for ((gates, before), (c, h)) in
-        gates.chunks_exact_mut(4 * hidden).zip(before.chunks_exact(hidden)).zip(states)
-    {
+    let rows = gates.chunks_exact_mut(4 * hidden).zip(before.chunks_exact(hidden));
+    for ((gates, before), (c, h)) in rows.zip(states) {
         let [i, o, f, g] = four_mut(gates, hidden);
-        for j in 0..hidden {
-            let mut sums = [i[j], o[j], f[j]];
-            if PEEPHOLES {
-                sums[0] += p[j] * before[j];
-                sums[2] += p[2 * hidden + j] * before[j];
-            }
-            i[j] = sums[0].sigmoid();
-            f[j] = sums[2].sigmoid();
-            g[j] = g[j].tanh();
-            c[j] = f[j] * before[j] + i[j] * g[j];
-            if PEEPHOLES {
-                sums[1] += p[hidden + j] * c[j];
-            }
-            o[j] = sums[1].sigmoid();
-            h[j] = o[j] * c[j].tanh();
+        let written = [i, &mut *o, f, g, &mut *c];
+        // The gates first and then the state: what waits for c would stop what does not.
+        if PEEPHOLES {
+            let [pi, po, pf] = three(p, hidden);
+            each(
+                [before, pi, pf],
+                written,
+                #[inline(always)]
+                |[before, pi, pf], [i, o, f, g, _]| {
+                    let [i, f, g, c] = memory(before, i + pi * before, f + pf * before, g);
+                    [i, o, f, g, c]
+                },
+            );
+            each(
+                [&*c, po],
+                [o, h],
+                #[inline(always)]
+                |[c, po], [o, _]| {
+                    let o = (o + po * c).sigmoid();
+                    [o, o * c.tanh()]
+                },
+            );
+        } else {
+            each(
+                [before],
+                written,
+                #[inline(always)]
+                |[before], [i, o, f, g, _]| {
+                    let [i, f, g, c] = memory(before, i, f, g);
+                    [i, o.sigmoid(), f, g, c]
+                },
+            );
+            each(
+                [&*c, &*o],
+                [h],
+                #[inline(always)]
+                |[c, o], _| [o * c.tanh()],
+            );
         }
     }
+}
+
+/// The gates i, f and g of their sums, and the memory.
+#[inline(always)]
+fn memory<T: Real>(before: T, i: T, f: T, g: T) -> [T; 4] {
+    let (i, f, g) = (i.sigmoid(), f.sigmoid(), g.tanh());
+    [i, f, g, f * before + i * g]
 }
 
 pub(super) fn backward<T: Real>(
@@ -142,7 +172,7 @@ pub(super) fn backward<T: Real>(
         peepholes_backward(shape, all, cells, dp);
     }
     let all = GateGradients { data: all, stride: width, first: 0, columns: width };
-    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients);
+    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients, scratch);
 }
 
 /// What the gates of one step were, and the gradient of its state.
@@ -165,23 +195,57 @@ fn gates_backward<T: Real, const PEEPHOLES: bool>(step: &Step<'_, T>, dc: &mut [
     for (((before, c), (dh, dc)), (gates, sums)) in states.zip(steps).zip(gates) {
         let [i, o, f, g] = four(gates, hidden);
         let [di, d_o, df, dg] = four_mut(sums, hidden);
-        for j in 0..hidden {
-            let bent = c[j].tanh();
-            d_o[j] = dh[j] * bent * o[j] * (T::ONE - o[j]);
-            let mut memory = dc[j] + dh[j] * o[j] * (T::ONE - bent * bent);
-            if PEEPHOLES {
-                memory += d_o[j] * step.p[hidden + j];
-            }
-            di[j] = memory * g[j] * i[j] * (T::ONE - i[j]);
-            df[j] = memory * before[j] * f[j] * (T::ONE - f[j]);
-            dg[j] = memory * i[j] * (T::ONE - g[j] * g[j]);
-            let mut carried = memory * f[j];
-            if PEEPHOLES {
-                carried += di[j] * step.p[j] + df[j] * step.p[2 * hidden + j];
-            }
-            dc[j] = carried;
+        let written = [di, d_o, df, dg, dc];
+        if PEEPHOLES {
+            let [pi, po, pf] = three(step.p, hidden);
+            let read = [i, o, f, g, before, c, dh, pi, po, pf];
+            each(
+                read,
+                written,
+                #[inline(always)]
+                |[i, o, f, g, before, c, dh, pi, po, pf], [.., dc]| {
+                    let [di, d_o, df, dg, dc] = last(
+                        [i, o, f, g],
+                        before,
+                        c,
+                        dh,
+                        #[inline(always)]
+                        |d_o| dc + d_o * po,
+                    );
+                    [di, d_o, df, dg, dc + di * pi + df * pf]
+                },
+            );
+        } else {
+            each(
+                [i, o, f, g, before, c, dh],
+                written,
+                #[inline(always)]
+                |[i, o, f, g, before, c, dh], [.., dc]| {
+                    last(
+                        [i, o, f, g],
+                        before,
+                        c,
+                        dh,
+                        #[inline(always)]
+                        |_| dc,
+                    )
+                },
+            );
         }
     }
+}
+
+/// Gradients of the four sums and of the memory before; `carried` is the gradient of the memory that
+/// comes from elsewhere, given that of the output gate's sum.
+#[inline(always)]
+fn last<T: Real>([i, o, f, g]: [T; 4], before: T, c: T, dh: T, carried: impl Fn(T) -> T) -> [T; 5] {
+    let bent = c.tanh();
+    let d_o = dh * bent * o * (T::ONE - o);
+    let dc = carried(d_o) + dh * o * (T::ONE - bent * bent);
+    let di = dc * g * i * (T::ONE - i);
+    let df = dc * before * f * (T::ONE - f);
+    let dg = dc * i * (T::ONE - g * g);
+    [di, d_o, df, dg, dc * f]
 }
 
 fn peepholes_backward<T: Real>(shape: &RecurrentShape, all: &[T], cells: &[T], dp: &mut [T]) {
@@ -215,4 +279,11 @@ fn four_mut<T>(row: &mut [T], hidden: usize) -> [&mut [T]; 4] {
     let (b, row) = row.split_at_mut(hidden);
     let (c, row) = row.split_at_mut(hidden);
     [a, b, c, &mut row[..hidden]]
+}
+
+#[inline(always)]
+fn three<T>(row: &[T], hidden: usize) -> [&[T]; 3] {
+    let (a, row) = row.split_at(hidden);
+    let (b, row) = row.split_at(hidden);
+    [a, b, &row[..hidden]]
 }

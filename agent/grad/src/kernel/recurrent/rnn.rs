@@ -86,5 +86,5 @@ pub(super) fn backward<T: Real>(
     }
     hand_out(&mut gradients.dh0, dh);
     let all = GateGradients { data: all, stride: hidden, first: 0, columns: hidden };
-    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients);
+    all.leave(shape, inputs, &hiddens[shape.all_before()], gradients, scratch);
 }

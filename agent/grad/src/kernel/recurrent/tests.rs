@@ -60,7 +60,7 @@ impl Case {
                     state ^= state >> 7;
                     state ^= state << 17;
                     // Exact in 32 bits, so that both kinds start from the same numbers.
-                    f64::from(((state >> 40) as f64 / f64::from(1 << 23) - 1.0) as f32) * size
+                    f64::from(f32::of((state >> 40) as f64 / f64::from(1 << 23) - 1.0)) * size
                 })
                 .collect()
         };
@@ -267,13 +267,13 @@ fn both_kinds_of_numbers_agree() {
     for case in cases() {
         let wide = case.data();
         let narrow = |parts: &[Vec<f64>]| -> Vec<Vec<f32>> {
-            parts.iter().map(|part| part.iter().map(|v| *v as f32).collect()).collect()
+            parts.iter().map(|part| part.iter().map(|v| f32::of(*v)).collect()).collect()
         };
         let data = Data {
             inputs: narrow(&wide.inputs).try_into().expect("seven parts"),
             weights: narrow(&wide.weights).try_into().expect("three parts"),
         };
-        let [short, long] = [case.run(&data).y, case.run(&wide).y.iter().map(|v| *v as f32).collect()];
+        let [short, long] = [case.run(&data).y, case.run(&wide).y.iter().map(|v| f32::of(*v)).collect()];
         let widen = |part: &[f32]| -> Vec<f64> { part.iter().map(|v| f64::from(*v)).collect() };
         assert!(off(&widen(&short), &widen(&long)) < 1e-5, "{case:?} y");
         for (part, (short, long)) in case.gradients(&data).iter().zip(&case.gradients(&wide)).enumerate() {
