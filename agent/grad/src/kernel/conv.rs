@@ -3,6 +3,7 @@
 mod columns;
 mod depth;
 mod point;
+mod shift;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ enum Way {
     Depth,
     /// The planes are the matrices.
     Point,
+    /// Each tap is a product with planes that were laid out with their padding.
+    Shift,
     /// Windows are copied into the columns of a matrix.
     Columns,
 }
@@ -55,6 +58,7 @@ impl ConvShape {
         match self.way() {
             Way::Depth => depth::scratch(self),
             Way::Point => point::scratch(self),
+            Way::Shift => shift::scratch(self),
             Way::Columns => columns::scratch(self),
         }
     }
@@ -64,6 +68,8 @@ impl ConvShape {
             Way::Depth
         } else if point::suits(self) {
             Way::Point
+        } else if shift::suits(self) {
+            Way::Shift
         } else {
             Way::Columns
         }
@@ -141,6 +147,7 @@ pub fn forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>, y: 
     match s.way() {
         Way::Depth => depth::forward(s, x, w, bias, y, scratch),
         Way::Point => point::forward(s, x, w, bias, y, scratch),
+        Way::Shift => shift::forward(s, x, w, bias, y, scratch),
         Way::Columns => columns::forward(s, x, w, bias, y, scratch),
     }
 }
@@ -157,6 +164,7 @@ pub fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scrat
     match s.way() {
         Way::Depth => depth::grad_input(s, dy, w, dx, scratch),
         Way::Point => point::grad_input(s, dy, w, dx, scratch),
+        Way::Shift => shift::grad_input(s, dy, w, dx, scratch),
         Way::Columns => columns::grad_input(s, dy, w, dx, scratch),
     }
 }
@@ -173,6 +181,7 @@ pub fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scra
     match s.way() {
         Way::Depth => depth::grad_weight(s, x, dy, dw, scratch),
         Way::Point => point::grad_weight(s, x, dy, dw, scratch),
+        Way::Shift => shift::grad_weight(s, x, dy, dw, scratch),
         Way::Columns => columns::grad_weight(s, x, dy, dw, scratch),
     }
 }

@@ -17,41 +17,49 @@ const BLOCK: usize = 64;
 
 /// Whether a group has one input and its planes are small enough to lie in scratch.
 pub(super) fn suits(s: &ConvShape) -> bool {
-    s.group_inputs() == 1 && s.taps() <= MOST_TAPS && !s.made.contains(&0) && scratch(s) <= MOST_SCRATCH
+    s.group_inputs() == 1 && Taps::fit(s) && !s.made.contains(&0) && scratch(s) <= MOST_SCRATCH
 }
 
 /// How padded planes lie in scratch.
 #[derive(Debug, Clone, Copy)]
-struct Layout {
+pub(super) struct Layout {
     /// Rows of one phase.
-    rows: usize,
+    pub(super) rows: usize,
     /// Elements from one row to the next.
-    width: usize,
+    pub(super) width: usize,
     /// From the first window to the end of the last.
-    run: usize,
+    pub(super) run: usize,
     /// The furthest tap within a phase.
-    reach: usize,
+    pub(super) reach: usize,
 }
 
 impl Layout {
-    fn of(s: &ConvShape) -> Self {
+    pub(super) fn of(s: &ConvShape) -> Self {
         let last = |axis: usize| s.kernel[axis].saturating_sub(1) * s.dilation[axis] / s.stride[axis];
         let (rows, width) = (s.made[0] + last(0), s.made[1] + last(1));
         Self { rows, width, run: (s.made[0] - 1) * width + s.made[1], reach: last(0) * width + last(1) }
     }
 
-    fn phase(&self) -> usize {
+    pub(super) fn phase(&self) -> usize {
         self.rows * self.width
     }
 
     /// Elements of the padded input: its phases and a block that may be read beyond them.
-    fn input(&self, s: &ConvShape) -> usize {
+    pub(super) fn input(&self, s: &ConvShape) -> usize {
         self.phase() * s.stride[0] * s.stride[1] + BLOCK
     }
 
     /// Elements of a plane of the output with gaps, and `reach` noughts before it.
-    fn output(&self) -> usize {
+    pub(super) fn output(&self) -> usize {
         self.reach + self.phase() + BLOCK
+    }
+
+    /// Copies the windows out of a run, without the gaps.
+    #[inline(always)]
+    pub(super) fn pick<T: Real>(&self, s: &ConvShape, run: &[T], y: &mut [T]) {
+        for (to, from) in y.chunks_exact_mut(s.made[1]).zip(run.chunks(self.width)) {
+            to.copy_from_slice(&from[..s.made[1]]);
+        }
     }
 }
 
@@ -62,14 +70,14 @@ pub(super) fn scratch(s: &ConvShape) -> usize {
 
 /// Taps of the kernel: their phases, and where they read within them.
 #[derive(Debug)]
-struct Taps {
+pub(super) struct Taps {
     phase: [usize; MOST_TAPS],
     offset: [usize; MOST_TAPS],
     count: usize,
 }
 
 impl Taps {
-    fn of(s: &ConvShape, layout: &Layout) -> Self {
+    pub(super) fn of(s: &ConvShape, layout: &Layout) -> Self {
         let mut taps = Self { phase: [0; MOST_TAPS], offset: [0; MOST_TAPS], count: s.taps() };
         for tap in 0..taps.count {
             let down = tap / s.kernel[1] * s.dilation[0];
@@ -78,6 +86,22 @@ impl Taps {
             taps.offset[tap] = down / s.stride[0] * layout.width + along / s.stride[1];
         }
         taps
+    }
+
+    /// Whether there are few enough.
+    pub(super) fn fit(s: &ConvShape) -> bool {
+        s.taps() <= MOST_TAPS
+    }
+
+    /// Where a tap reads in the padded planes.
+    #[inline(always)]
+    pub(super) fn place(&self, layout: &Layout, tap: usize) -> usize {
+        self.phase[tap] * layout.phase() + self.offset[tap]
+    }
+
+    /// The phases that are read.
+    pub(super) fn phases(&self, s: &ConvShape) -> impl Iterator<Item = usize> {
+        (0..s.stride[0] * s.stride[1]).filter(|&phase| self.uses(phase))
     }
 
     fn uses(&self, phase: usize) -> bool {
@@ -149,7 +173,7 @@ pub(super) fn forward<T: Real>(
         padded.fill(T::ZERO);
         let mut sum = Sum::new();
         for tap in 0..taps.count {
-            sum.push(taps.phase[tap] * layout.phase() + taps.offset[tap], T::ZERO);
+            sum.push(taps.place(&layout, tap), T::ZERO);
         }
         let outputs = s.group_outputs();
         for plane in 0..s.batch * s.groups {
@@ -160,9 +184,7 @@ pub(super) fn forward<T: Real>(
                 let start = bias.map_or(T::ZERO, |bias| bias[channel]);
                 sum.write(padded, start, layout.run, made);
                 let y = &mut y[output * s.made_plane()..][..s.made_plane()];
-                for (to, from) in y.chunks_exact_mut(s.made[1]).zip(made.chunks(layout.width)) {
-                    to.copy_from_slice(&from[..s.made[1]]);
-                }
+                layout.pick(s, made, y);
             }
         }
     });
@@ -180,9 +202,14 @@ pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T]
             let dx = &mut dx[plane * s.plane()..][..s.plane()];
             dx.fill(T::ZERO);
             for output in plane * outputs..(plane + 1) * outputs {
-                spread(s, &layout, &dy[output * s.made_plane()..][..s.made_plane()], gaps);
+                spread(
+                    s,
+                    &layout,
+                    &dy[output * s.made_plane()..][..s.made_plane()],
+                    &mut gaps[layout.reach..],
+                );
                 let w = &w[output % s.outputs * taps.count..][..taps.count];
-                for phase in (0..s.stride[0] * s.stride[1]).filter(|&phase| taps.uses(phase)) {
+                for phase in taps.phases(s) {
                     let mut sum = Sum::new();
                     for tap in (0..taps.count).filter(|&tap| taps.phase[tap] == phase) {
                         sum.push(layout.reach - taps.offset[tap], w[tap]);
@@ -210,10 +237,15 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
                 let plane = example * s.groups + channel / s.group_outputs();
                 pad(s, &layout, &taps, &x[plane * s.plane()..][..s.plane()], padded);
                 let output = example * s.outputs + channel;
-                spread(s, &layout, &dy[output * s.made_plane()..][..s.made_plane()], gaps);
+                spread(
+                    s,
+                    &layout,
+                    &dy[output * s.made_plane()..][..s.made_plane()],
+                    &mut gaps[layout.reach..],
+                );
                 let dy = &gaps[layout.reach..];
                 for (tap, lanes) in lanes.iter_mut().enumerate() {
-                    let from = &padded[taps.phase[tap] * layout.phase() + taps.offset[tap]..];
+                    let from = &padded[taps.place(&layout, tap)..];
                     let vectors = layout.run.div_ceil(LANES);
                     let (from, dy) = (from.as_chunks::<LANES>().0, dy.as_chunks::<LANES>().0);
                     for (x, dy) in from[..vectors].iter().zip(&dy[..vectors]) {
@@ -232,8 +264,8 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
 
 /// Lays a plane out with its padding; what is outside is nought already.
 #[inline(always)]
-fn pad<T: Real>(s: &ConvShape, layout: &Layout, taps: &Taps, x: &[T], padded: &mut [T]) {
-    for phase in (0..s.stride[0] * s.stride[1]).filter(|&phase| taps.uses(phase)) {
+pub(super) fn pad<T: Real>(s: &ConvShape, layout: &Layout, taps: &Taps, x: &[T], padded: &mut [T]) {
+    for phase in taps.phases(s) {
         let (down, along) = (phase / s.stride[1], phase % s.stride[1]);
         let rows = inside(layout.rows, s.stride[0], down, s.pads[0], s.size[0]);
         let columns = inside(layout.width, s.stride[1], along, s.pads[1], s.size[1]);
@@ -256,15 +288,15 @@ fn pad<T: Real>(s: &ConvShape, layout: &Layout, taps: &Taps, x: &[T], padded: &m
 
 /// Lays a plane of the output out with gaps; these are nought already.
 #[inline(always)]
-fn spread<T: Real>(s: &ConvShape, layout: &Layout, dy: &[T], gaps: &mut [T]) {
-    for (to, from) in gaps[layout.reach..].chunks_mut(layout.width).zip(dy.chunks_exact(s.made[1])) {
+pub(super) fn spread<T: Real>(s: &ConvShape, layout: &Layout, dy: &[T], gaps: &mut [T]) {
+    for (to, from) in gaps.chunks_mut(layout.width).zip(dy.chunks_exact(s.made[1])) {
         to[..s.made[1]].copy_from_slice(from);
     }
 }
 
 /// Adds a phase of the padded plane to the plane.
 #[inline(always)]
-fn add_phase<T: Real>(s: &ConvShape, layout: &Layout, phase: usize, made: &[T], dx: &mut [T]) {
+pub(super) fn add_phase<T: Real>(s: &ConvShape, layout: &Layout, phase: usize, made: &[T], dx: &mut [T]) {
     let (down, along) = (phase / s.stride[1], phase % s.stride[1]);
     let rows = inside(layout.rows, s.stride[0], down, s.pads[0], s.size[0]);
     let columns = inside(layout.width, s.stride[1], along, s.pads[1], s.size[1]);
