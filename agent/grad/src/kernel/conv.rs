@@ -2,6 +2,7 @@
 
 mod columns;
 mod depth;
+mod layout;
 mod point;
 mod shift;
 

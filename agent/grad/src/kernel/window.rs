@@ -59,3 +59,32 @@ pub(crate) fn write_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: 
         }
     }
 }
+
+/// Copies a short row by whole vectors that may overlap, without a call.
+#[inline(always)]
+pub(crate) fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
+    let length = to.len();
+    let from = &from[..length];
+    if length >= 16 {
+        by_vectors::<T, 16>(to, from);
+    } else if length >= 8 {
+        by_vectors::<T, 8>(to, from);
+    } else if length >= 4 {
+        by_vectors::<T, 4>(to, from);
+    } else {
+        for place in 0..length {
+            to[place] = from[place];
+        }
+    }
+}
+
+/// Copies rows of `N` elements at least; the last vector overlaps the one before.
+#[inline(always)]
+fn by_vectors<T: Copy, const N: usize>(to: &mut [T], from: &[T]) {
+    for (to, from) in to.as_chunks_mut::<N>().0.iter_mut().zip(from.as_chunks::<N>().0) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
+        *to = *from;
+    }
+}

@@ -1,9 +1,9 @@
 //! Convolution of many channels without columns: each tap is a product with the shifted planes.
 //!
-//! Planes are laid out as in [`super::depth`], all of a group beside each other; a tap reads all
+//! Planes are laid out as in [`super::layout`], all of a group beside each other; a tap reads all
 //! windows of all channels as one matrix, which begins at its offset.
 
-use super::depth::{Layout, Taps, add_phase, pad, spread};
+use super::layout::{self, Layout};
 use super::{ConvShape, LANES};
 use crate::kernel::gemm::{Matrix, MatrixMut, multiply};
 use crate::kernel::window::inside;
@@ -18,22 +18,20 @@ const MOST_SCRATCH: usize = 256 * 1024;
 pub(super) fn suits(s: &ConvShape) -> bool {
     s.group_inputs().min(s.group_outputs()) >= FEWEST_CHANNELS
         && s.taps() > 1
-        && Taps::fit(s)
-        && !s.made.contains(&0)
+        && layout::suits(s)
         && scratch(s) <= MOST_SCRATCH
 }
 
 pub(super) fn scratch(s: &ConvShape) -> usize {
-    let layout = Layout::of(s);
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
-    inputs * layout.input(s) + outputs * layout.output() + outputs * inputs * s.taps()
+    inputs * layout::input(s) + outputs * layout::output(s) + outputs * inputs * s.taps()
 }
 
 /// Scratch in parts: planes of the input, planes of the output, weights by taps.
-fn parts<'a, T>(s: &ConvShape, layout: &Layout, scratch: &'a mut [T]) -> [&'a mut [T]; 3] {
+fn parts<'a, T>(s: &ConvShape, scratch: &'a mut [T]) -> [&'a mut [T]; 3] {
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
-    let (input, rest) = scratch.split_at_mut(inputs * layout.input(s));
-    let (output, rest) = rest.split_at_mut(outputs * layout.output());
+    let (input, rest) = scratch.split_at_mut(inputs * layout::input(s));
+    let (output, rest) = rest.split_at_mut(outputs * layout::output(s));
     [input, output, &mut rest[..outputs * inputs * s.taps()]]
 }
 
@@ -56,10 +54,9 @@ pub(super) fn forward<T: Real>(
     scratch: &mut [T],
 ) {
     let layout = Layout::of(s);
-    let taps = Taps::of(s, &layout);
     let (inputs, outputs, run) = (s.group_inputs(), s.group_outputs(), layout.run.next_multiple_of(LANES));
-    let [padded, made, weights] = parts(s, &layout, scratch);
-    let stride = layout.input(s);
+    let [padded, made, weights] = parts(s, scratch);
+    let stride = layout::input(s);
     padded.fill(T::ZERO);
     for group in 0..s.groups {
         by_taps(s, &w[s.weights_of(group)], weights);
@@ -67,7 +64,7 @@ pub(super) fn forward<T: Real>(
             let x = &x[s.input_of(example, group)];
             on_this_cpu(|| {
                 for (x, padded) in x.chunks_exact(s.plane()).zip(padded.chunks_exact_mut(stride)) {
-                    pad(s, &layout, &taps, x, padded);
+                    layout.pad(s, x, padded);
                 }
             });
             if let Some(bias) = bias {
@@ -78,7 +75,7 @@ pub(super) fn forward<T: Real>(
             for (tap, w) in weights.chunks_exact(outputs * inputs).enumerate() {
                 let beta = if tap == 0 && bias.is_none() { T::ZERO } else { T::ONE };
                 let w = Matrix { data: w, row: inputs, column: 1 };
-                let x = Matrix { data: &padded[taps.place(&layout, tap)..], row: stride, column: 1 };
+                let x = Matrix { data: &padded[layout.place(layout.taps()[tap])..], row: stride, column: 1 };
                 let made = MatrixMut { data: &mut *made, row: run, column: 1 };
                 multiply([outputs, run, inputs], T::ONE, w, x, beta, made);
             }
@@ -92,32 +89,30 @@ pub(super) fn forward<T: Real>(
 
 pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut [T]) {
     let layout = Layout::of(s);
-    let taps = Taps::of(s, &layout);
     let (inputs, outputs, run) = (s.group_inputs(), s.group_outputs(), layout.run.next_multiple_of(LANES));
-    let [made, gaps, weights] = parts(s, &layout, scratch);
-    let stride = layout.input(s);
+    let [made, gaps, weights] = parts(s, scratch);
+    let stride = layout::input(s);
     gaps.fill(T::ZERO);
     for group in 0..s.groups {
         by_taps(s, &w[s.weights_of(group)], weights);
         for example in 0..s.batch {
             let dy = &dy[s.output_of(example, group)];
             for (dy, gaps) in dy.chunks_exact(s.made_plane()).zip(gaps.chunks_exact_mut(run)) {
-                spread(s, &layout, dy, gaps);
+                layout.spread(s, dy, gaps);
             }
             made.fill(T::ZERO);
             for (tap, w) in weights.chunks_exact(outputs * inputs).enumerate() {
                 let w = Matrix { data: w, row: 1, column: inputs };
                 let dy = Matrix { data: gaps, row: run, column: 1 };
-                let made = MatrixMut { data: &mut made[taps.place(&layout, tap)..], row: stride, column: 1 };
+                let made =
+                    MatrixMut { data: &mut made[layout.place(layout.taps()[tap])..], row: stride, column: 1 };
                 multiply([inputs, run, outputs], T::ONE, w, dy, T::ONE, made);
             }
             let dx = &mut dx[s.input_of(example, group)];
             dx.fill(T::ZERO);
             on_this_cpu(|| {
                 for (dx, made) in dx.chunks_exact_mut(s.plane()).zip(made.chunks_exact(stride)) {
-                    for phase in taps.phases(s) {
-                        add_phase(s, &layout, phase, &made[phase * layout.phase()..], dx);
-                    }
+                    layout.unpad(s, made, dx);
                 }
             });
         }
@@ -129,7 +124,7 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
     let layout = Layout::of(s);
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
     let (run, pitch) = (layout.run.next_multiple_of(LANES), layout.width * s.stride[1]);
-    let [turned, gaps, sums] = parts(s, &layout, scratch);
+    let [turned, gaps, sums] = parts(s, scratch);
     turned.fill(T::ZERO);
     gaps.fill(T::ZERO);
     // Taps of one product: all of a row when they are beside each other.
@@ -139,7 +134,7 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
         for example in 0..s.batch {
             let dy = &dy[s.output_of(example, group)];
             for (dy, gaps) in dy.chunks_exact(s.made_plane()).zip(gaps.chunks_exact_mut(run)) {
-                spread(s, &layout, dy, gaps);
+                layout.spread(s, dy, gaps);
             }
             turn(s, &layout, &x[s.input_of(example, group)], turned);
             for (part, sums) in sums.chunks_exact_mut(beside * outputs * inputs).enumerate() {
