@@ -115,6 +115,18 @@ impl ConvShape {
         start..start + length
     }
 
+    /// Where a channel of the input of an example is.
+    fn input_plane(&self, example: usize, channel: usize) -> Range<usize> {
+        let start = (example * self.inputs + channel) * self.plane();
+        start..start + self.plane()
+    }
+
+    /// Where a channel of the output of an example is.
+    fn output_plane(&self, example: usize, channel: usize) -> Range<usize> {
+        let start = (example * self.outputs + channel) * self.made_plane();
+        start..start + self.made_plane()
+    }
+
     /// Where the weights of a group are.
     fn weights_of(&self, group: usize) -> Range<usize> {
         let length = self.group_outputs() * self.group_inputs() * self.taps();

@@ -60,31 +60,27 @@ pub(crate) fn write_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: 
     }
 }
 
-/// Copies a short row by whole vectors that may overlap, without a call.
+/// Copies a row; a short one as two vectors that may overlap, without a call.
 #[inline(always)]
 pub(crate) fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
-    let length = to.len();
-    let from = &from[..length];
-    if length >= 16 {
-        by_vectors::<T, 16>(to, from);
-    } else if length >= 8 {
-        by_vectors::<T, 8>(to, from);
-    } else if length >= 4 {
-        by_vectors::<T, 4>(to, from);
-    } else {
-        for place in 0..length {
-            to[place] = from[place];
-        }
+    let from = &from[..to.len()];
+    match to.len() {
+        0 => {}
+        1 => to[0] = from[0],
+        2..4 => copy_ends::<T, 2>(to, from),
+        4..8 => copy_ends::<T, 4>(to, from),
+        8..16 => copy_ends::<T, 8>(to, from),
+        16..33 => copy_ends::<T, 16>(to, from),
+        _ => to.copy_from_slice(from),
     }
 }
 
-/// Copies rows of `N` elements at least; the last vector overlaps the one before.
+/// Copies the first and the last `N` elements.
 #[inline(always)]
-fn by_vectors<T: Copy, const N: usize>(to: &mut [T], from: &[T]) {
-    for (to, from) in to.as_chunks_mut::<N>().0.iter_mut().zip(from.as_chunks::<N>().0) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
-        *to = *from;
-    }
+fn copy_ends<T: Copy, const N: usize>(to: &mut [T], from: &[T]) {
+    let ends = from.first_chunk::<N>().zip(from.last_chunk::<N>());
+    let (&first, &last) = ends.expect("a row is as long as its vectors");
+    to[..N].copy_from_slice(&first);
+    let rest = to.len() - N;
+    to[rest..].copy_from_slice(&last);
 }

@@ -1,5 +1,7 @@
 //! Convolution of groups with one input without a matrix: outputs are sums of shifted runs of it.
 
+use std::ops::Range;
+
 use super::layout::{self, Layout};
 use super::{ConvShape, LANES, fold};
 use crate::real::{Real, on_this_cpu};
@@ -13,7 +15,8 @@ pub(super) fn suits(s: &ConvShape) -> bool {
 }
 
 pub(super) fn scratch(s: &ConvShape) -> usize {
-    layout::input(s) + layout::output(s) + s.taps() * LANES
+    let together = layout::together(s);
+    layout::input(s, together) + layout::output(s, together) + s.taps() * LANES
 }
 
 /// Taps of one sum: where each reads, and its weight.
@@ -36,13 +39,13 @@ impl<T: Real> Sum<T> {
         self.count += 1;
     }
 
-    /// `to[i] = start + Σ weight · from[i + place]`; `to` is written up to the next whole vector.
+    /// `to[i] = first + Σ weight · from[i + place]`, or added to what is there; `to` is written up to the next whole vector.
     #[inline(always)]
-    fn write(&self, from: &[T], start: T, length: usize, to: &mut [T]) {
+    fn write(&self, from: &[T], first: Option<T>, length: usize, to: &mut [T]) {
         let to = &mut to.as_chunks_mut::<LANES>().0[..length.div_ceil(LANES)];
         let mut at = 0;
         while at < self.count {
-            let first = (at == 0).then_some(start);
+            let first = first.filter(|_| at == 0);
             at += match self.count - at {
                 9.. => self.add::<9>(at, from, first, to),
                 4.. => self.add::<4>(at, from, first, to),
@@ -111,9 +114,9 @@ pub(super) fn forward<T: Real>(
     y: &mut [T],
     scratch: &mut [T],
 ) {
-    let layout = Layout::of(s);
-    let (padded, rest) = scratch.split_at_mut(layout::input(s));
-    let made = &mut rest[..layout::output(s)];
+    let layout = Layout::of(s, layout::together(s));
+    let (padded, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let made = &mut rest[..layout::output(s, layout.together)];
     on_this_cpu(|| {
         padded.fill(T::ZERO);
         made.fill(T::ZERO);
@@ -122,51 +125,63 @@ pub(super) fn forward<T: Real>(
             sum.push(layout.place(tap), T::ZERO);
         }
         let (outputs, taps) = (s.group_outputs(), s.taps());
-        for plane in 0..s.batch * s.groups {
-            layout.pad(s, &x[plane * s.plane()..][..s.plane()], padded);
-            for output in plane * outputs..(plane + 1) * outputs {
-                let channel = output % s.outputs;
+        for (group, examples) in groups_and_examples(s, &layout) {
+            for (place, example) in examples.clone().enumerate() {
+                let padded = &mut padded[place * layout.phase()..];
+                layout.pad(s, &x[s.input_plane(example, group)], padded);
+            }
+            for channel in group * outputs..(group + 1) * outputs {
                 sum.weights[..taps].copy_from_slice(&w[channel * taps..][..taps]);
-                let start = bias.map_or(T::ZERO, |bias| bias[channel]);
-                sum.write(padded, start, layout.run, made);
-                layout.pick(s, made, &mut y[output * s.made_plane()..][..s.made_plane()]);
+                let first = bias.map_or(T::ZERO, |bias| bias[channel]);
+                sum.write(padded, Some(first), layout.run_of(examples.len()), made);
+                for (place, example) in examples.clone().enumerate() {
+                    let made = &made[place * layout.phase()..];
+                    layout.pick(s, made, &mut y[s.output_plane(example, channel)]);
+                }
             }
         }
     });
 }
 
 pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
-    let (made, rest) = scratch.split_at_mut(layout::input(s));
-    let gaps = &mut rest[..layout::output(s)];
+    let layout = Layout::of(s, layout::together(s));
+    let (made, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let gaps = &mut rest[..layout::output(s, layout.together)];
     on_this_cpu(|| {
         gaps.fill(T::ZERO);
-        made.fill(T::ZERO);
-        dx.fill(T::ZERO);
+        if !layout.covers(s) {
+            dx.fill(T::ZERO);
+        }
         let (outputs, taps) = (s.group_outputs(), s.taps());
-        for plane in 0..s.batch * s.groups {
-            let dx = &mut dx[plane * s.plane()..][..s.plane()];
-            for output in plane * outputs..(plane + 1) * outputs {
-                let dy = &dy[output * s.made_plane()..][..s.made_plane()];
-                layout.spread(s, dy, &mut gaps[layout.reach..]);
-                let w = &w[output % s.outputs * taps..][..taps];
+        for (group, examples) in groups_and_examples(s, &layout) {
+            for channel in group * outputs..(group + 1) * outputs {
+                for (place, example) in examples.clone().enumerate() {
+                    let gaps = &mut gaps[layout.reach + place * layout.phase()..];
+                    layout.spread(s, &dy[s.output_plane(example, channel)], gaps);
+                }
+                let first = (channel == group * outputs).then_some(T::ZERO);
+                let w = &w[channel * taps..][..taps];
                 for phase in layout.phases() {
                     let mut sum = Sum::new();
                     for (tap, &w) in layout.taps().iter().zip(w).filter(|(tap, _)| tap.phase == phase) {
                         sum.push(layout.reach - tap.offset, w);
                     }
-                    sum.write(gaps, T::ZERO, layout.phase(), &mut made[phase * layout.phase()..]);
+                    let length = examples.len() * layout.phase();
+                    sum.write(gaps, first, length, &mut made[layout.start(phase)..]);
                 }
-                layout.unpad(s, made, dx);
+            }
+            for (place, example) in examples.enumerate() {
+                let made = &made[place * layout.phase()..];
+                layout.unpad(s, made, &mut dx[s.input_plane(example, group)]);
             }
         }
     });
 }
 
 pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
-    let (padded, rest) = scratch.split_at_mut(layout::input(s));
-    let (gaps, sums) = rest.split_at_mut(layout::output(s));
+    let layout = Layout::of(s, layout::together(s));
+    let (padded, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let (gaps, sums) = rest.split_at_mut(layout::output(s, layout.together));
     let taps = s.taps();
     let sums = &mut sums.as_chunks_mut::<LANES>().0[..taps];
     let mut places = [0; layout::MOST_TAPS];
@@ -178,12 +193,19 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
         gaps.fill(T::ZERO);
         for channel in 0..s.outputs {
             sums.fill([T::ZERO; LANES]);
-            for example in 0..s.batch {
-                let plane = example * s.groups + channel / s.group_outputs();
-                layout.pad(s, &x[plane * s.plane()..][..s.plane()], padded);
-                let output = example * s.outputs + channel;
-                layout.spread(s, &dy[output * s.made_plane()..][..s.made_plane()], gaps);
-                let dy = &gaps.as_chunks::<LANES>().0[..layout.run.div_ceil(LANES)];
+            let group = channel / s.group_outputs();
+            for examples in examples(s, &layout) {
+                for (place, example) in examples.clone().enumerate() {
+                    let start = place * layout.phase();
+                    layout.pad(s, &x[s.input_plane(example, group)], &mut padded[start..]);
+                    let dy = &dy[s.output_plane(example, channel)];
+                    layout.spread(s, dy, &mut gaps[start..]);
+                }
+                let run = layout.run_of(examples.len());
+                // What planes before left in the last vector is no part of this run.
+                let vectors = run.div_ceil(LANES);
+                gaps[run..vectors * LANES].fill(T::ZERO);
+                let dy = &gaps.as_chunks::<LANES>().0[..vectors];
                 let mut at = 0;
                 while at < taps {
                     let (places, sums) = (&places[at..], &mut sums[at..]);
@@ -200,4 +222,14 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
             }
         }
     });
+}
+
+/// Examples that are computed together, in order.
+fn examples(s: &ConvShape, layout: &Layout) -> impl Iterator<Item = Range<usize>> {
+    let (batch, together) = (s.batch, layout.together);
+    (0..batch).step_by(together).map(move |first| first..(first + together).min(batch))
+}
+
+fn groups_and_examples(s: &ConvShape, layout: &Layout) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (0..s.groups).flat_map(move |group| examples(s, layout).map(move |examples| (group, examples)))
 }

@@ -12,6 +12,10 @@ use crate::real::Real;
 pub(super) const MOST_TAPS: usize = 64;
 /// Phases at most: strides beyond are rare.
 const MOST_PHASES: usize = 16;
+/// Elements of padded planes that lie beside each other, if one has fewer: half of the first cache.
+const TOGETHER: usize = 4096;
+/// Planes at most that lie beside each other.
+const MOST_TOGETHER: usize = 32;
 /// Elements that may be read beyond a run.
 pub(super) const SLACK: usize = 64;
 
@@ -26,6 +30,8 @@ pub(super) struct Layout {
     pub(super) run: usize,
     /// The furthest tap within a phase.
     pub(super) reach: usize,
+    /// Planes that lie beside each other: those of a phase of all of them, then of the next phase.
+    pub(super) together: usize,
     taps: [Tap; MOST_TAPS],
     count: usize,
     parts: [Part; MOST_PHASES],
@@ -63,19 +69,24 @@ fn phase_and_reach(s: &ConvShape) -> [usize; 2] {
     [(s.made[0] + last(0)) * width, last(0) * width + last(1)]
 }
 
-/// Elements of a padded plane: its phases and what may be read beyond them.
-pub(super) fn input(s: &ConvShape) -> usize {
-    phase_and_reach(s)[0] * s.stride[0] * s.stride[1] + SLACK
+/// Small planes that are computed together, so that their runs are one.
+pub(super) fn together(s: &ConvShape) -> usize {
+    (TOGETHER / (phase_and_reach(s)[0] * s.stride[0] * s.stride[1])).clamp(1, MOST_TOGETHER)
 }
 
-/// Elements of a plane of the output with gaps, and noughts before it as far as taps reach.
-pub(super) fn output(s: &ConvShape) -> usize {
+/// Elements of padded planes: their phases and what may be read beyond them.
+pub(super) fn input(s: &ConvShape, together: usize) -> usize {
+    phase_and_reach(s)[0] * s.stride[0] * s.stride[1] * together + SLACK
+}
+
+/// Elements of planes of the output with gaps, and noughts before them as far as taps reach.
+pub(super) fn output(s: &ConvShape, together: usize) -> usize {
     let [phase, reach] = phase_and_reach(s);
-    reach + phase + SLACK
+    reach + phase * together + SLACK
 }
 
 impl Layout {
-    pub(super) fn of(s: &ConvShape) -> Self {
+    pub(super) fn of(s: &ConvShape, together: usize) -> Self {
         let last = |axis: usize| (s.kernel[axis] - 1) * s.dilation[axis] / s.stride[axis];
         let (rows, width) = (s.made[0] + last(0), s.made[1] + last(1));
         let mut made = Self {
@@ -83,6 +94,7 @@ impl Layout {
             width,
             run: (s.made[0] - 1) * width + s.made[1],
             reach: last(0) * width + last(1),
+            together,
             taps: [Tap::default(); MOST_TAPS],
             count: s.taps(),
             parts: [Part::default(); MOST_PHASES],
@@ -118,7 +130,7 @@ impl Layout {
             phase,
             rows: rows.len(),
             columns: columns.len(),
-            padded: phase * self.phase() + rows.start * self.width + columns.start,
+            padded: phase * self.phase() * self.together + rows.start * self.width + columns.start,
             plane: row * s.size[1] + column,
         }
     }
@@ -135,7 +147,23 @@ impl Layout {
     /// Where a tap reads in the padded plane.
     #[inline(always)]
     pub(super) fn place(&self, tap: Tap) -> usize {
-        tap.phase * self.phase() + tap.offset
+        self.start(tap.phase) + tap.offset
+    }
+
+    /// Where a phase begins.
+    #[inline(always)]
+    pub(super) fn start(&self, phase: usize) -> usize {
+        phase * self.phase() * self.together
+    }
+
+    /// Whether every element of a plane is read.
+    pub(super) fn covers(&self, s: &ConvShape) -> bool {
+        self.parts[..self.phases].iter().map(|part| part.rows * part.columns).sum::<usize>() == s.plane()
+    }
+
+    /// From the first window of the first of `planes` to the end of the last.
+    pub(super) fn run_of(&self, planes: usize) -> usize {
+        (planes - 1) * self.phase() + self.run
     }
 
     /// The phases that are read.
@@ -159,14 +187,18 @@ impl Layout {
         }
     }
 
-    /// Adds what the padded plane holds to the plane.
+    /// Writes what the padded plane holds to the plane, where it is read.
     #[inline(always)]
     pub(super) fn unpad<T: Real>(&self, s: &ConvShape, padded: &[T], dx: &mut [T]) {
         for part in &self.parts[..self.phases] {
             for row in 0..part.rows {
                 let from = &padded[part.padded + row * self.width..][..part.columns];
                 let to = &mut dx[part.plane + row * s.stride[0] * s.size[1]..];
-                write_steps(to, from, s.stride[1], |sum, made| sum + made);
+                if s.stride[1] == 1 {
+                    copy_row(&mut to[..part.columns], from);
+                } else {
+                    write_steps(to, from, s.stride[1], |_, made| made);
+                }
             }
         }
     }
@@ -174,16 +206,18 @@ impl Layout {
     /// Lays a plane of the output out with gaps; these are nought already.
     #[inline(always)]
     pub(super) fn spread<T: Real>(&self, s: &ConvShape, y: &[T], run: &mut [T]) {
-        for (to, from) in run.chunks_mut(self.width).zip(y.chunks_exact(s.made[1])) {
-            copy_row(&mut to[..s.made[1]], from);
+        let [rows, columns] = s.made;
+        for row in 0..rows {
+            copy_row(&mut run[row * self.width..][..columns], &y[row * columns..]);
         }
     }
 
     /// Copies the windows out of a run, without the gaps.
     #[inline(always)]
     pub(super) fn pick<T: Real>(&self, s: &ConvShape, run: &[T], y: &mut [T]) {
-        for (to, from) in y.chunks_exact_mut(s.made[1]).zip(run.chunks(self.width)) {
-            copy_row(to, from);
+        let [rows, columns] = s.made;
+        for row in 0..rows {
+            copy_row(&mut y[row * columns..][..columns], &run[row * self.width..]);
         }
     }
 }

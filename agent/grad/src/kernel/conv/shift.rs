@@ -24,14 +24,14 @@ pub(super) fn suits(s: &ConvShape) -> bool {
 
 pub(super) fn scratch(s: &ConvShape) -> usize {
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
-    inputs * layout::input(s) + outputs * layout::output(s) + outputs * inputs * s.taps()
+    inputs * layout::input(s, 1) + outputs * layout::output(s, 1) + outputs * inputs * s.taps()
 }
 
 /// Scratch in parts: planes of the input, planes of the output, weights by taps.
 fn parts<'a, T>(s: &ConvShape, scratch: &'a mut [T]) -> [&'a mut [T]; 3] {
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
-    let (input, rest) = scratch.split_at_mut(inputs * layout::input(s));
-    let (output, rest) = rest.split_at_mut(outputs * layout::output(s));
+    let (input, rest) = scratch.split_at_mut(inputs * layout::input(s, 1));
+    let (output, rest) = rest.split_at_mut(outputs * layout::output(s, 1));
     [input, output, &mut rest[..outputs * inputs * s.taps()]]
 }
 
@@ -53,10 +53,10 @@ pub(super) fn forward<T: Real>(
     y: &mut [T],
     scratch: &mut [T],
 ) {
-    let layout = Layout::of(s);
+    let layout = Layout::of(s, 1);
     let (inputs, outputs, run) = (s.group_inputs(), s.group_outputs(), layout.run.next_multiple_of(LANES));
     let [padded, made, weights] = parts(s, scratch);
-    let stride = layout::input(s);
+    let stride = layout::input(s, 1);
     padded.fill(T::ZERO);
     for group in 0..s.groups {
         by_taps(s, &w[s.weights_of(group)], weights);
@@ -88,10 +88,10 @@ pub(super) fn forward<T: Real>(
 }
 
 pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
+    let layout = Layout::of(s, 1);
     let (inputs, outputs, run) = (s.group_inputs(), s.group_outputs(), layout.run.next_multiple_of(LANES));
     let [made, gaps, weights] = parts(s, scratch);
-    let stride = layout::input(s);
+    let stride = layout::input(s, 1);
     gaps.fill(T::ZERO);
     for group in 0..s.groups {
         by_taps(s, &w[s.weights_of(group)], weights);
@@ -109,7 +109,9 @@ pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T]
                 multiply([inputs, run, outputs], T::ONE, w, dy, T::ONE, made);
             }
             let dx = &mut dx[s.input_of(example, group)];
-            dx.fill(T::ZERO);
+            if !layout.covers(s) {
+                dx.fill(T::ZERO);
+            }
             on_this_cpu(|| {
                 for (dx, made) in dx.chunks_exact_mut(s.plane()).zip(made.chunks_exact(stride)) {
                     layout.unpad(s, made, dx);
@@ -121,7 +123,7 @@ pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T]
 
 /// Channels come last here, so that all taps of a row of the kernel are one matrix, whose rows overlap.
 pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
+    let layout = Layout::of(s, 1);
     let (inputs, outputs) = (s.group_inputs(), s.group_outputs());
     let (run, pitch) = (layout.run.next_multiple_of(LANES), layout.width * s.stride[1]);
     let [turned, gaps, sums] = parts(s, scratch);
