@@ -210,13 +210,16 @@ pub fn grad_bias<T: Real>(s: &ConvShape, dy: &[T], db: &mut [T]) {
     if dy.is_empty() {
         return;
     }
-    on_this_cpu(|| {
-        for example in dy.chunks_exact(s.outputs * s.made_plane()) {
-            for (sum, plane) in db.iter_mut().zip(example.chunks_exact(s.made_plane())) {
-                *sum += total(plane);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for example in dy.chunks_exact(s.outputs * s.made_plane()) {
+                for (sum, plane) in db.iter_mut().zip(example.chunks_exact(s.made_plane())) {
+                    *sum += total(plane);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Numbers that are summed side by side.

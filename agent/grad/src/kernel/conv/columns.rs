@@ -200,55 +200,62 @@ fn for_each_tap(s: &ConvShape, tile: &Tile, mut work: impl FnMut(Option<&Reads>,
 /// Copies the windows of a tile into columns, with nought for what is outside.
 fn gather<T: Real>(s: &ConvShape, tile: &Tile, x: &[T], columns: &mut [T]) {
     let (width, windows, one_run) = (tile.columns.len(), tile.windows(), is_one_run(s, tile));
-    on_this_cpu(|| {
-        for_each_tap(s, tile, |reads, row, plane| {
-            let made = &mut columns[row * windows..(row + 1) * windows];
-            let Some(reads) = reads else {
-                made.fill(T::ZERO);
-                return;
-            };
-            let first = plane + reads.first;
-            if reads.rows.len() < tile.rows.len() {
-                made[..reads.rows.start * width].fill(T::ZERO);
-                made[reads.rows.end * width..].fill(T::ZERO);
-            }
-            if one_run {
-                let span = reads.span(width);
-                made[span.clone()].copy_from_slice(&x[first..first + span.len()]);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for_each_tap(s, tile, |reads, row, plane| {
+                let made = &mut columns[row * windows..(row + 1) * windows];
+                let Some(reads) = reads else {
+                    made.fill(T::ZERO);
+                    return;
+                };
+                let first = plane + reads.first;
+                if reads.rows.len() < tile.rows.len() {
+                    made[..reads.rows.start * width].fill(T::ZERO);
+                    made[reads.rows.end * width..].fill(T::ZERO);
+                }
+                if one_run {
+                    let span = reads.span(width);
+                    made[span.clone()].copy_from_slice(&x[first..first + span.len()]);
+                    clear_edges(made, width, reads);
+                    return;
+                }
+                for (line, row) in made.chunks_exact_mut(width).skip(reads.rows.start).zip(reads.rows.clone())
+                {
+                    let from = first + (row - reads.rows.start) * reads.pitch;
+                    read_steps(&mut line[reads.columns.clone()], &x[from..], s.stride[1], |_, read| read);
+                }
                 clear_edges(made, width, reads);
-                return;
-            }
-            for (line, row) in made.chunks_exact_mut(width).skip(reads.rows.start).zip(reads.rows.clone()) {
-                let from = first + (row - reads.rows.start) * reads.pitch;
-                read_steps(&mut line[reads.columns.clone()], &x[from..], s.stride[1], |_, read| read);
-            }
-            clear_edges(made, width, reads);
-        });
-    });
+            });
+        },
+    );
 }
 
 /// Adds the columns of a tile to where their taps read.
 fn scatter<T: Real>(s: &ConvShape, tile: &Tile, columns: &mut [T], dx: &mut [T]) {
     let (width, windows, one_run) = (tile.columns.len(), tile.windows(), is_one_run(s, tile));
-    on_this_cpu(|| {
-        for_each_tap(s, tile, |reads, row, plane| {
-            let made = &mut columns[row * windows..(row + 1) * windows];
-            let Some(reads) = reads else { return };
-            let first = plane + reads.first;
-            if one_run {
-                clear_edges(made, width, reads);
-                let span = reads.span(width);
-                write_steps(&mut dx[first..first + span.len()], &made[span], 1, |sum, made| sum + made);
-                return;
-            }
-            for (line, row) in made.chunks_exact(width).skip(reads.rows.start).zip(reads.rows.clone()) {
-                let from = first + (row - reads.rows.start) * reads.pitch;
-                write_steps(&mut dx[from..], &line[reads.columns.clone()], s.stride[1], |sum, made| {
-                    sum + made
-                });
-            }
-        });
-    });
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for_each_tap(s, tile, |reads, row, plane| {
+                let made = &mut columns[row * windows..(row + 1) * windows];
+                let Some(reads) = reads else { return };
+                let first = plane + reads.first;
+                if one_run {
+                    clear_edges(made, width, reads);
+                    let span = reads.span(width);
+                    write_steps(&mut dx[first..first + span.len()], &made[span], 1, |sum, made| sum + made);
+                    return;
+                }
+                for (line, row) in made.chunks_exact(width).skip(reads.rows.start).zip(reads.rows.clone()) {
+                    let from = first + (row - reads.rows.start) * reads.pitch;
+                    write_steps(&mut dx[from..], &line[reads.columns.clone()], s.stride[1], |sum, made| {
+                        sum + made
+                    });
+                }
+            });
+        },
+    );
 }
 
 /// Writes nought for the windows at the ends of rows whose tap is outside.

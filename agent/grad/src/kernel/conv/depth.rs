@@ -117,65 +117,71 @@ pub(super) fn forward<T: Real>(
     let layout = Layout::of(s, layout::together(s));
     let (padded, rest) = scratch.split_at_mut(layout::input(s, layout.together));
     let made = &mut rest[..layout::output(s, layout.together)];
-    on_this_cpu(|| {
-        padded.fill(T::ZERO);
-        made.fill(T::ZERO);
-        let mut sum = Sum::new();
-        for &tap in layout.taps() {
-            sum.push(layout.place(tap), T::ZERO);
-        }
-        let (outputs, taps) = (s.group_outputs(), s.taps());
-        for (group, examples) in groups_and_examples(s, &layout) {
-            for (place, example) in examples.clone().enumerate() {
-                let padded = &mut padded[place * layout.phase()..];
-                layout.pad(s, &x[s.input_plane(example, group)], padded);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            padded.fill(T::ZERO);
+            made.fill(T::ZERO);
+            let mut sum = Sum::new();
+            for &tap in layout.taps() {
+                sum.push(layout.place(tap), T::ZERO);
             }
-            for channel in group * outputs..(group + 1) * outputs {
-                sum.weights[..taps].copy_from_slice(&w[channel * taps..][..taps]);
-                let first = bias.map_or(T::ZERO, |bias| bias[channel]);
-                sum.write(padded, Some(first), layout.run_of(examples.len()), made);
+            let (outputs, taps) = (s.group_outputs(), s.taps());
+            for (group, examples) in groups_and_examples(s, &layout) {
                 for (place, example) in examples.clone().enumerate() {
-                    let made = &made[place * layout.phase()..];
-                    layout.pick(s, made, &mut y[s.output_plane(example, channel)]);
+                    let padded = &mut padded[place * layout.phase()..];
+                    layout.pad(s, &x[s.input_plane(example, group)], padded);
+                }
+                for channel in group * outputs..(group + 1) * outputs {
+                    sum.weights[..taps].copy_from_slice(&w[channel * taps..][..taps]);
+                    let first = bias.map_or(T::ZERO, |bias| bias[channel]);
+                    sum.write(padded, Some(first), layout.run_of(examples.len()), made);
+                    for (place, example) in examples.clone().enumerate() {
+                        let made = &made[place * layout.phase()..];
+                        layout.pick(s, made, &mut y[s.output_plane(example, channel)]);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut [T]) {
     let layout = Layout::of(s, layout::together(s));
     let (made, rest) = scratch.split_at_mut(layout::input(s, layout.together));
     let gaps = &mut rest[..layout::output(s, layout.together)];
-    on_this_cpu(|| {
-        gaps.fill(T::ZERO);
-        if !layout.covers(s) {
-            dx.fill(T::ZERO);
-        }
-        let (outputs, taps) = (s.group_outputs(), s.taps());
-        for (group, examples) in groups_and_examples(s, &layout) {
-            for channel in group * outputs..(group + 1) * outputs {
-                for (place, example) in examples.clone().enumerate() {
-                    let gaps = &mut gaps[layout.reach + place * layout.phase()..];
-                    layout.spread(s, &dy[s.output_plane(example, channel)], gaps);
-                }
-                let first = (channel == group * outputs).then_some(T::ZERO);
-                let w = &w[channel * taps..][..taps];
-                for phase in layout.phases() {
-                    let mut sum = Sum::new();
-                    for (tap, &w) in layout.taps().iter().zip(w).filter(|(tap, _)| tap.phase == phase) {
-                        sum.push(layout.reach - tap.offset, w);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            gaps.fill(T::ZERO);
+            if !layout.covers(s) {
+                dx.fill(T::ZERO);
+            }
+            let (outputs, taps) = (s.group_outputs(), s.taps());
+            for (group, examples) in groups_and_examples(s, &layout) {
+                for channel in group * outputs..(group + 1) * outputs {
+                    for (place, example) in examples.clone().enumerate() {
+                        let gaps = &mut gaps[layout.reach + place * layout.phase()..];
+                        layout.spread(s, &dy[s.output_plane(example, channel)], gaps);
                     }
-                    let length = examples.len() * layout.phase();
-                    sum.write(gaps, first, length, &mut made[layout.start(phase)..]);
+                    let first = (channel == group * outputs).then_some(T::ZERO);
+                    let w = &w[channel * taps..][..taps];
+                    for phase in layout.phases() {
+                        let mut sum = Sum::new();
+                        for (tap, &w) in layout.taps().iter().zip(w).filter(|(tap, _)| tap.phase == phase) {
+                            sum.push(layout.reach - tap.offset, w);
+                        }
+                        let length = examples.len() * layout.phase();
+                        sum.write(gaps, first, length, &mut made[layout.start(phase)..]);
+                    }
+                }
+                for (place, example) in examples.enumerate() {
+                    let made = &made[place * layout.phase()..];
+                    layout.unpad(s, made, &mut dx[s.input_plane(example, group)]);
                 }
             }
-            for (place, example) in examples.enumerate() {
-                let made = &made[place * layout.phase()..];
-                layout.unpad(s, made, &mut dx[s.input_plane(example, group)]);
-            }
-        }
-    });
+        },
+    );
 }
 
 pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
@@ -188,40 +194,43 @@ pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T
     for (place, &tap) in places.iter_mut().zip(layout.taps()) {
         *place = layout.place(tap);
     }
-    on_this_cpu(|| {
-        padded.fill(T::ZERO);
-        gaps.fill(T::ZERO);
-        for channel in 0..s.outputs {
-            sums.fill([T::ZERO; LANES]);
-            let group = channel / s.group_outputs();
-            for examples in examples(s, &layout) {
-                for (place, example) in examples.clone().enumerate() {
-                    let start = place * layout.phase();
-                    layout.pad(s, &x[s.input_plane(example, group)], &mut padded[start..]);
-                    let dy = &dy[s.output_plane(example, channel)];
-                    layout.spread(s, dy, &mut gaps[start..]);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            padded.fill(T::ZERO);
+            gaps.fill(T::ZERO);
+            for channel in 0..s.outputs {
+                sums.fill([T::ZERO; LANES]);
+                let group = channel / s.group_outputs();
+                for examples in examples(s, &layout) {
+                    for (place, example) in examples.clone().enumerate() {
+                        let start = place * layout.phase();
+                        layout.pad(s, &x[s.input_plane(example, group)], &mut padded[start..]);
+                        let dy = &dy[s.output_plane(example, channel)];
+                        layout.spread(s, dy, &mut gaps[start..]);
+                    }
+                    let run = layout.run_of(examples.len());
+                    // What planes before left in the last vector is no part of this run.
+                    let vectors = run.div_ceil(LANES);
+                    gaps[run..vectors * LANES].fill(T::ZERO);
+                    let dy = &gaps.as_chunks::<LANES>().0[..vectors];
+                    let mut at = 0;
+                    while at < taps {
+                        let (places, sums) = (&places[at..], &mut sums[at..]);
+                        at += match taps - at {
+                            9.. => add_products::<T, 9>(padded, places, dy, sums),
+                            4.. => add_products::<T, 4>(padded, places, dy, sums),
+                            2.. => add_products::<T, 2>(padded, places, dy, sums),
+                            _ => add_products::<T, 1>(padded, places, dy, sums),
+                        };
+                    }
                 }
-                let run = layout.run_of(examples.len());
-                // What planes before left in the last vector is no part of this run.
-                let vectors = run.div_ceil(LANES);
-                gaps[run..vectors * LANES].fill(T::ZERO);
-                let dy = &gaps.as_chunks::<LANES>().0[..vectors];
-                let mut at = 0;
-                while at < taps {
-                    let (places, sums) = (&places[at..], &mut sums[at..]);
-                    at += match taps - at {
-                        9.. => add_products::<T, 9>(padded, places, dy, sums),
-                        4.. => add_products::<T, 4>(padded, places, dy, sums),
-                        2.. => add_products::<T, 2>(padded, places, dy, sums),
-                        _ => add_products::<T, 1>(padded, places, dy, sums),
-                    };
+                for (dw, &sums) in dw[channel * taps..][..taps].iter_mut().zip(&*sums) {
+                    *dw = fold(sums);
                 }
             }
-            for (dw, &sums) in dw[channel * taps..][..taps].iter_mut().zip(&*sums) {
-                *dw = fold(sums);
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Examples that are computed together, in order.

@@ -62,11 +62,14 @@ pub(super) fn forward<T: Real>(
         by_taps(s, &w[s.weights_of(group)], weights);
         for example in 0..s.batch {
             let x = &x[s.input_of(example, group)];
-            on_this_cpu(|| {
-                for (x, padded) in x.chunks_exact(s.plane()).zip(padded.chunks_exact_mut(stride)) {
-                    layout.pad(s, x, padded);
-                }
-            });
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for (x, padded) in x.chunks_exact(s.plane()).zip(padded.chunks_exact_mut(stride)) {
+                        layout.pad(s, x, padded);
+                    }
+                },
+            );
             if let Some(bias) = bias {
                 for (made, &bias) in made.chunks_exact_mut(run).zip(&bias[group * outputs..][..outputs]) {
                     made.fill(bias);
@@ -112,11 +115,14 @@ pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T]
             if !layout.covers(s) {
                 dx.fill(T::ZERO);
             }
-            on_this_cpu(|| {
-                for (dx, made) in dx.chunks_exact_mut(s.plane()).zip(made.chunks_exact(stride)) {
-                    layout.unpad(s, made, dx);
-                }
-            });
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for (dx, made) in dx.chunks_exact_mut(s.plane()).zip(made.chunks_exact(stride)) {
+                        layout.unpad(s, made, dx);
+                    }
+                },
+            );
         }
     }
 }
@@ -171,9 +177,12 @@ fn turn<T: Real>(s: &ConvShape, layout: &Layout, x: &[T], turned: &mut [T]) {
             let from = (row * s.stride[0] + phase - s.pads[0]) * s.size[1] + columns.start
                 - s.pads[1].min(columns.start);
             let to = ((phase * layout.rows + row) * pitch + columns.start) * inputs;
-            on_this_cpu(|| {
-                transpose(&x[from..], s.plane(), &mut turned[to..], [inputs, columns.len()]);
-            });
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    transpose(&x[from..], s.plane(), &mut turned[to..], [inputs, columns.len()]);
+                },
+            );
         }
     }
 }
