@@ -60,6 +60,18 @@ pub(crate) fn write_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: 
     }
 }
 
+/// Writes a row whose even and odd elements come from two; there are as many, or one more is even.
+#[inline(always)]
+pub(crate) fn interleave<T: Copy>(to: &mut [T], even: &[T], odd: &[T]) {
+    let (pairs, rest) = to.as_chunks_mut::<2>();
+    for ((to, &even), &odd) in pairs.iter_mut().zip(even).zip(odd) {
+        *to = [even, odd];
+    }
+    if let ([to], [.., last]) = (rest, even) {
+        *to = *last;
+    }
+}
+
 /// Copies a row; a short one as two vectors that may overlap, without a call.
 #[inline(always)]
 pub(crate) fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {

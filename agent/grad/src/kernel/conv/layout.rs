@@ -5,7 +5,7 @@
 //! and every tap reads one run that is as long.
 
 use super::ConvShape;
-use crate::kernel::window::{copy_row, inside, read_steps, write_steps};
+use crate::kernel::window::{copy_row, inside, interleave, read_steps, write_steps};
 use crate::real::Real;
 
 /// Taps at most: more are better as a matrix.
@@ -190,7 +190,13 @@ impl Layout {
     /// Writes what the padded plane holds to the plane, where it is read.
     #[inline(always)]
     pub(super) fn unpad<T: Real>(&self, s: &ConvShape, padded: &[T], dx: &mut [T]) {
-        for part in &self.parts[..self.phases] {
+        let mut parts = &self.parts[..self.phases];
+        while let [part, rest @ ..] = parts {
+            if let Some((even, odd)) = rest.first().and_then(|next| pair(s, part, next)) {
+                self.unpad_pair(s, (even, odd), padded, dx);
+                parts = &rest[1..];
+                continue;
+            }
             for row in 0..part.rows {
                 let from = &padded[part.padded + row * self.width..][..part.columns];
                 let to = &mut dx[part.plane + row * s.stride[0] * s.size[1]..];
@@ -200,6 +206,18 @@ impl Layout {
                     write_steps(to, from, s.stride[1], |_, made| made);
                 }
             }
+            parts = rest;
+        }
+    }
+
+    /// Writes two phases that alternate in the rows of the plane: single stores are slow.
+    #[inline(always)]
+    fn unpad_pair<T: Real>(&self, s: &ConvShape, (even, odd): (&Part, &Part), padded: &[T], dx: &mut [T]) {
+        for row in 0..even.rows {
+            let to = &mut dx[even.plane + row * s.stride[0] * s.size[1]..][..even.columns + odd.columns];
+            let [even, odd] =
+                [even, odd].map(|part| &padded[part.padded + row * self.width..][..part.columns]);
+            interleave(to, even, odd);
         }
     }
 
@@ -220,4 +238,16 @@ impl Layout {
             copy_row(&mut y[row * columns..][..columns], &run[row * self.width..]);
         }
     }
+}
+
+/// The two phases, the one of the first column first, when they alternate in the same rows.
+#[inline(always)]
+fn pair<'a>(s: &ConvShape, part: &'a Part, next: &'a Part) -> Option<(&'a Part, &'a Part)> {
+    let (even, odd) = if part.plane < next.plane { (part, next) } else { (next, part) };
+    let alternate = s.stride[1] == 2
+        && part.phase / 2 == next.phase / 2
+        && odd.plane == even.plane + 1
+        && even.rows == odd.rows
+        && (even.columns == odd.columns || even.columns == odd.columns + 1);
+    alternate.then_some((even, odd))
 }
