@@ -63,12 +63,16 @@ pub(crate) fn write_steps<T: Copy>(to: &mut [T], from: &[T], step: usize, make: 
 /// Writes a row whose even and odd elements come from two; there are as many, or one more is even.
 #[inline(always)]
 pub(crate) fn interleave<T: Copy>(to: &mut [T], even: &[T], odd: &[T]) {
-    let (pairs, rest) = to.as_chunks_mut::<2>();
-    for ((to, &even), &odd) in pairs.iter_mut().zip(even).zip(odd) {
-        *to = [even, odd];
-    }
+    let count = odd.len();
+    let (pairs, rest) = to.split_at_mut(2 * count);
     if let ([to], [.., last]) = (rest, even) {
         *to = *last;
+    }
+    // By places: over arrays of two it becomes a way over the stack.
+    let even = &even[..count];
+    for place in 0..count {
+        pairs[2 * place] = even[place];
+        pairs[2 * place + 1] = odd[place];
     }
 }
 

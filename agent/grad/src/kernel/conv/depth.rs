@@ -43,25 +43,39 @@ impl<T: Real> Sum<T> {
     #[inline(always)]
     fn write(&self, from: &[T], first: Option<T>, length: usize, to: &mut [T]) {
         let to = &mut to.as_chunks_mut::<LANES>().0[..length.div_ceil(LANES)];
-        let mut at = 0;
+        let mut at = match first {
+            Some(first) => self.step::<true>(0, from, first, to),
+            None => 0,
+        };
         while at < self.count {
-            let first = first.filter(|_| at == 0);
-            at += match self.count - at {
-                9.. => self.add::<9>(at, from, first, to),
-                4.. => self.add::<4>(at, from, first, to),
-                2.. => self.add::<2>(at, from, first, to),
-                _ => self.add::<1>(at, from, first, to),
-            };
+            at = self.step::<false>(at, from, T::ZERO, to);
         }
     }
 
-    /// Adds `N` taps, whose weights stay in registers, to what is there or to `first`.
+    /// Adds the next taps, as many as there are registers for; the number of those that are done.
     #[inline(always)]
-    fn add<const N: usize>(&self, at: usize, from: &[T], first: Option<T>, to: &mut [[T; LANES]]) -> usize {
+    fn step<const FRESH: bool>(&self, at: usize, from: &[T], first: T, to: &mut [[T; LANES]]) -> usize {
+        match self.count - at {
+            9.. => self.add::<9, FRESH>(at, from, first, to),
+            4.. => self.add::<4, FRESH>(at, from, first, to),
+            2.. => self.add::<2, FRESH>(at, from, first, to),
+            _ => self.add::<1, FRESH>(at, from, first, to),
+        }
+    }
+
+    /// Adds `N` taps, whose weights stay in registers, to `first` when `FRESH`, or to what is there.
+    #[inline(always)]
+    fn add<const N: usize, const FRESH: bool>(
+        &self,
+        at: usize,
+        from: &[T],
+        first: T,
+        to: &mut [[T; LANES]],
+    ) -> usize {
         let runs = runs::<T, N>(from, &self.places[at..], to.len());
         let weights: [T; N] = std::array::from_fn(|tap| self.weights[at + tap]);
         for (place, to) in to.iter_mut().enumerate() {
-            let mut sums = first.map_or(*to, |first| [first; LANES]);
+            let mut sums = if FRESH { [first; LANES] } else { *to };
             for tap in 0..N {
                 let values = &runs[tap][place];
                 for lane in 0..LANES {
@@ -70,7 +84,7 @@ impl<T: Real> Sum<T> {
             }
             *to = sums;
         }
-        N
+        at + N
     }
 }
 

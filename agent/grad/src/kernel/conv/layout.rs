@@ -215,8 +215,8 @@ impl Layout {
     fn unpad_pair<T: Real>(&self, s: &ConvShape, (even, odd): (&Part, &Part), padded: &[T], dx: &mut [T]) {
         for row in 0..even.rows {
             let to = &mut dx[even.plane + row * s.stride[0] * s.size[1]..][..even.columns + odd.columns];
-            let [even, odd] =
-                [even, odd].map(|part| &padded[part.padded + row * self.width..][..part.columns]);
+            let even = &padded[even.padded + row * self.width..][..even.columns];
+            let odd = &padded[odd.padded + row * self.width..][..odd.columns];
             interleave(to, even, odd);
         }
     }
