@@ -2,7 +2,9 @@
 
 mod columns;
 mod depth;
+mod layout;
 mod point;
+mod shift;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,8 @@ enum Way {
     Depth,
     /// The planes are the matrices.
     Point,
+    /// Each tap is a product with planes that were laid out with their padding.
+    Shift,
     /// Windows are copied into the columns of a matrix.
     Columns,
 }
@@ -55,6 +59,7 @@ impl ConvShape {
         match self.way() {
             Way::Depth => depth::scratch(self),
             Way::Point => point::scratch(self),
+            Way::Shift => shift::scratch(self),
             Way::Columns => columns::scratch(self),
         }
     }
@@ -64,6 +69,8 @@ impl ConvShape {
             Way::Depth
         } else if point::suits(self) {
             Way::Point
+        } else if shift::suits(self) {
+            Way::Shift
         } else {
             Way::Columns
         }
@@ -108,6 +115,18 @@ impl ConvShape {
         start..start + length
     }
 
+    /// Where a channel of the input of an example is.
+    fn input_plane(&self, example: usize, channel: usize) -> Range<usize> {
+        let start = (example * self.inputs + channel) * self.plane();
+        start..start + self.plane()
+    }
+
+    /// Where a channel of the output of an example is.
+    fn output_plane(&self, example: usize, channel: usize) -> Range<usize> {
+        let start = (example * self.outputs + channel) * self.made_plane();
+        start..start + self.made_plane()
+    }
+
     /// Where the weights of a group are.
     fn weights_of(&self, group: usize) -> Range<usize> {
         let length = self.group_outputs() * self.group_inputs() * self.taps();
@@ -141,6 +160,7 @@ pub fn forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>, y: 
     match s.way() {
         Way::Depth => depth::forward(s, x, w, bias, y, scratch),
         Way::Point => point::forward(s, x, w, bias, y, scratch),
+        Way::Shift => shift::forward(s, x, w, bias, y, scratch),
         Way::Columns => columns::forward(s, x, w, bias, y, scratch),
     }
 }
@@ -157,6 +177,7 @@ pub fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scrat
     match s.way() {
         Way::Depth => depth::grad_input(s, dy, w, dx, scratch),
         Way::Point => point::grad_input(s, dy, w, dx, scratch),
+        Way::Shift => shift::grad_input(s, dy, w, dx, scratch),
         Way::Columns => columns::grad_input(s, dy, w, dx, scratch),
     }
 }
@@ -173,6 +194,7 @@ pub fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scra
     match s.way() {
         Way::Depth => depth::grad_weight(s, x, dy, dw, scratch),
         Way::Point => point::grad_weight(s, x, dy, dw, scratch),
+        Way::Shift => shift::grad_weight(s, x, dy, dw, scratch),
         Way::Columns => columns::grad_weight(s, x, dy, dw, scratch),
     }
 }
@@ -188,13 +210,16 @@ pub fn grad_bias<T: Real>(s: &ConvShape, dy: &[T], db: &mut [T]) {
     if dy.is_empty() {
         return;
     }
-    on_this_cpu(|| {
-        for example in dy.chunks_exact(s.outputs * s.made_plane()) {
-            for (sum, plane) in db.iter_mut().zip(example.chunks_exact(s.made_plane())) {
-                *sum += total(plane);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for example in dy.chunks_exact(s.outputs * s.made_plane()) {
+                for (sum, plane) in db.iter_mut().zip(example.chunks_exact(s.made_plane())) {
+                    *sum += total(plane);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Numbers that are summed side by side.

@@ -185,16 +185,14 @@ fn is_one_run(s: &ConvShape, tile: &Tile) -> bool {
     s.stride == [1, 1] && s.size[1] == tile.columns.len()
 }
 
-/// Every tap with its row of the columns and its plane of the input.
+/// Every tap, with what it reads, and for every channel its row of the columns and its plane.
 #[inline(always)]
-fn for_each_tap(s: &ConvShape, mut work: impl FnMut(usize, usize, [usize; 2])) {
-    let mut row = 0;
-    for channel in 0..s.group_inputs() {
-        for down in 0..s.kernel[0] {
-            for along in 0..s.kernel[1] {
-                work(row, channel * s.plane(), [down, along]);
-                row += 1;
-            }
+fn for_each_tap(s: &ConvShape, tile: &Tile, mut work: impl FnMut(Option<&Reads>, usize, usize)) {
+    let (taps, plane) = (s.taps(), s.plane());
+    for tap in 0..taps {
+        let reads = Reads::of(s, tile, [tap / s.kernel[1], tap % s.kernel[1]]);
+        for channel in 0..s.group_inputs() {
+            work(reads.as_ref(), channel * taps + tap, channel * plane);
         }
     }
 }
@@ -202,64 +200,71 @@ fn for_each_tap(s: &ConvShape, mut work: impl FnMut(usize, usize, [usize; 2])) {
 /// Copies the windows of a tile into columns, with nought for what is outside.
 fn gather<T: Real>(s: &ConvShape, tile: &Tile, x: &[T], columns: &mut [T]) {
     let (width, windows, one_run) = (tile.columns.len(), tile.windows(), is_one_run(s, tile));
-    on_this_cpu(|| {
-        for_each_tap(s, |row, plane, tap| {
-            let made = &mut columns[row * windows..(row + 1) * windows];
-            let Some(reads) = Reads::of(s, tile, tap) else {
-                made.fill(T::ZERO);
-                return;
-            };
-            let first = plane + reads.first;
-            made[..reads.rows.start * width].fill(T::ZERO);
-            made[reads.rows.end * width..].fill(T::ZERO);
-            if one_run {
-                let span = reads.span(width);
-                made[span.clone()].copy_from_slice(&x[first..first + span.len()]);
-                clear_edges(made, width, &reads);
-                return;
-            }
-            for (line, row) in made.chunks_exact_mut(width).skip(reads.rows.start).zip(reads.rows.clone()) {
-                line[..reads.columns.start].fill(T::ZERO);
-                line[reads.columns.end..].fill(T::ZERO);
-                let from = first + (row - reads.rows.start) * reads.pitch;
-                read_steps(&mut line[reads.columns.clone()], &x[from..], s.stride[1], |_, read| read);
-            }
-        });
-    });
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for_each_tap(s, tile, |reads, row, plane| {
+                let made = &mut columns[row * windows..(row + 1) * windows];
+                let Some(reads) = reads else {
+                    made.fill(T::ZERO);
+                    return;
+                };
+                let first = plane + reads.first;
+                if reads.rows.len() < tile.rows.len() {
+                    made[..reads.rows.start * width].fill(T::ZERO);
+                    made[reads.rows.end * width..].fill(T::ZERO);
+                }
+                if one_run {
+                    let span = reads.span(width);
+                    made[span.clone()].copy_from_slice(&x[first..first + span.len()]);
+                    clear_edges(made, width, reads);
+                    return;
+                }
+                for (line, row) in made.chunks_exact_mut(width).skip(reads.rows.start).zip(reads.rows.clone())
+                {
+                    let from = first + (row - reads.rows.start) * reads.pitch;
+                    read_steps(&mut line[reads.columns.clone()], &x[from..], s.stride[1], |_, read| read);
+                }
+                clear_edges(made, width, reads);
+            });
+        },
+    );
 }
 
 /// Adds the columns of a tile to where their taps read.
 fn scatter<T: Real>(s: &ConvShape, tile: &Tile, columns: &mut [T], dx: &mut [T]) {
     let (width, windows, one_run) = (tile.columns.len(), tile.windows(), is_one_run(s, tile));
-    on_this_cpu(|| {
-        for_each_tap(s, |row, plane, tap| {
-            let made = &mut columns[row * windows..(row + 1) * windows];
-            let Some(reads) = Reads::of(s, tile, tap) else { return };
-            let first = plane + reads.first;
-            if one_run {
-                clear_edges(made, width, &reads);
-                let span = reads.span(width);
-                write_steps(&mut dx[first..first + span.len()], &made[span], 1, |sum, made| sum + made);
-                return;
-            }
-            for (line, row) in made.chunks_exact(width).skip(reads.rows.start).zip(reads.rows.clone()) {
-                let from = first + (row - reads.rows.start) * reads.pitch;
-                write_steps(&mut dx[from..], &line[reads.columns.clone()], s.stride[1], |sum, made| {
-                    sum + made
-                });
-            }
-        });
-    });
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for_each_tap(s, tile, |reads, row, plane| {
+                let made = &mut columns[row * windows..(row + 1) * windows];
+                let Some(reads) = reads else { return };
+                let first = plane + reads.first;
+                if one_run {
+                    clear_edges(made, width, reads);
+                    let span = reads.span(width);
+                    write_steps(&mut dx[first..first + span.len()], &made[span], 1, |sum, made| sum + made);
+                    return;
+                }
+                for (line, row) in made.chunks_exact(width).skip(reads.rows.start).zip(reads.rows.clone()) {
+                    let from = first + (row - reads.rows.start) * reads.pitch;
+                    write_steps(&mut dx[from..], &line[reads.columns.clone()], s.stride[1], |sum, made| {
+                        sum + made
+                    });
+                }
+            });
+        },
+    );
 }
 
 /// Writes nought for the windows at the ends of rows whose tap is outside.
 #[inline(always)]
 fn clear_edges<T: Real>(made: &mut [T], width: usize, reads: &Reads) {
-    if reads.columns.len() == width {
-        return;
-    }
-    for line in made.chunks_exact_mut(width) {
-        line[..reads.columns.start].fill(T::ZERO);
-        line[reads.columns.end..].fill(T::ZERO);
+    // By columns, of which there are few: filling each row's ends costs two calls a row.
+    for column in (0..reads.columns.start).chain(reads.columns.end..width) {
+        for window in made[column..].iter_mut().step_by(width) {
+            *window = T::ZERO;
+        }
     }
 }

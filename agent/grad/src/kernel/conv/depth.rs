@@ -1,136 +1,123 @@
-//! Convolution of few channels without a matrix: outputs are sums of shifted runs of the input.
-//!
-//! A plane of the input is laid out once with its padding, and split into one plane for each phase of
-//! the stride. Then all windows of an output follow each other as one run with gaps at the ends of
-//! rows, and every tap reads one run that is as long.
+//! Convolution of groups with one input without a matrix: outputs are sums of shifted runs of it.
 
+use std::ops::Range;
+
+use super::layout::{self, Layout};
 use super::{ConvShape, LANES, fold};
-use crate::kernel::window::{inside, read_steps, write_steps};
 use crate::real::{Real, on_this_cpu};
 
-/// Taps at most: more are better as a matrix.
-const MOST_TAPS: usize = 64;
 /// Elements of scratch at most: 512 KiB in 32 bits.
 const MOST_SCRATCH: usize = 128 * 1024;
-/// Outputs that are summed at a time when there are enough of them.
-const BLOCK: usize = 64;
 
 /// Whether a group has one input and its planes are small enough to lie in scratch.
 pub(super) fn suits(s: &ConvShape) -> bool {
-    s.group_inputs() == 1 && s.taps() <= MOST_TAPS && !s.made.contains(&0) && scratch(s) <= MOST_SCRATCH
-}
-
-/// How padded planes lie in scratch.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    /// Rows of one phase.
-    rows: usize,
-    /// Elements from one row to the next.
-    width: usize,
-    /// From the first window to the end of the last.
-    run: usize,
-    /// The furthest tap within a phase.
-    reach: usize,
-}
-
-impl Layout {
-    fn of(s: &ConvShape) -> Self {
-        let last = |axis: usize| s.kernel[axis].saturating_sub(1) * s.dilation[axis] / s.stride[axis];
-        let (rows, width) = (s.made[0] + last(0), s.made[1] + last(1));
-        Self { rows, width, run: (s.made[0] - 1) * width + s.made[1], reach: last(0) * width + last(1) }
-    }
-
-    fn phase(&self) -> usize {
-        self.rows * self.width
-    }
-
-    /// Elements of the padded input: its phases and a block that may be read beyond them.
-    fn input(&self, s: &ConvShape) -> usize {
-        self.phase() * s.stride[0] * s.stride[1] + BLOCK
-    }
-
-    /// Elements of a plane of the output with gaps, and `reach` noughts before it.
-    fn output(&self) -> usize {
-        self.reach + self.phase() + BLOCK
-    }
+    s.group_inputs() == 1 && layout::suits(s) && scratch(s) <= MOST_SCRATCH
 }
 
 pub(super) fn scratch(s: &ConvShape) -> usize {
-    let layout = Layout::of(s);
-    layout.input(s) + layout.output() + s.taps() * LANES
-}
-
-/// Taps of the kernel: their phases, and where they read within them.
-#[derive(Debug)]
-struct Taps {
-    phase: [usize; MOST_TAPS],
-    offset: [usize; MOST_TAPS],
-    count: usize,
-}
-
-impl Taps {
-    fn of(s: &ConvShape, layout: &Layout) -> Self {
-        let mut taps = Self { phase: [0; MOST_TAPS], offset: [0; MOST_TAPS], count: s.taps() };
-        for tap in 0..taps.count {
-            let down = tap / s.kernel[1] * s.dilation[0];
-            let along = tap % s.kernel[1] * s.dilation[1];
-            taps.phase[tap] = down % s.stride[0] * s.stride[1] + along % s.stride[1];
-            taps.offset[tap] = down / s.stride[0] * layout.width + along / s.stride[1];
-        }
-        taps
-    }
-
-    fn uses(&self, phase: usize) -> bool {
-        self.phase[..self.count].contains(&phase)
-    }
+    let together = layout::together(s);
+    layout::input(s, together) + layout::output(s, together) + s.taps() * LANES
 }
 
 /// Taps of one sum: where each reads, and its weight.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Sum<T> {
-    offset: [usize; MOST_TAPS],
-    weight: [T; MOST_TAPS],
+    places: [usize; layout::MOST_TAPS],
+    weights: [T; layout::MOST_TAPS],
     count: usize,
 }
 
 impl<T: Real> Sum<T> {
     fn new() -> Self {
-        Self { offset: [0; MOST_TAPS], weight: [T::ZERO; MOST_TAPS], count: 0 }
+        Self { places: [0; layout::MOST_TAPS], weights: [T::ZERO; layout::MOST_TAPS], count: 0 }
     }
 
     #[inline(always)]
-    fn push(&mut self, offset: usize, weight: T) {
-        self.offset[self.count] = offset;
-        self.weight[self.count] = weight;
+    fn push(&mut self, place: usize, weight: T) {
+        self.places[self.count] = place;
+        self.weights[self.count] = weight;
         self.count += 1;
     }
 
-    /// `to[i] = start + Σ weight · from[i + offset]`; `to` is written up to the next whole vector.
+    /// `to[i] = first + Σ weight · from[i + place]`, or added to what is there; `to` is written up to the next whole vector.
     #[inline(always)]
-    fn write(&self, from: &[T], start: T, length: usize, to: &mut [T]) {
-        let mut at = 0;
-        while at + BLOCK <= length {
-            let sums = self.block::<BLOCK>(&from[at..], start);
-            to[at..at + BLOCK].copy_from_slice(&sums);
-            at += BLOCK;
-        }
-        while at < length {
-            let sums = self.block::<LANES>(&from[at..], start);
-            to[at..at + LANES].copy_from_slice(&sums);
-            at += LANES;
+    fn write(&self, from: &[T], first: Option<T>, length: usize, to: &mut [T]) {
+        let to = &mut to.as_chunks_mut::<LANES>().0[..length.div_ceil(LANES)];
+        let mut at = match first {
+            Some(first) => self.step::<true>(0, from, first, to),
+            None => 0,
+        };
+        while at < self.count {
+            at = self.step::<false>(at, from, T::ZERO, to);
         }
     }
 
+    /// Adds the next taps, as many as there are registers for; the number of those that are done.
     #[inline(always)]
-    fn block<const N: usize>(&self, from: &[T], start: T) -> [T; N] {
-        let mut sums = [start; N];
-        for (&offset, &weight) in self.offset[..self.count].iter().zip(&self.weight) {
-            for (sum, &value) in sums.iter_mut().zip(&from[offset..offset + N]) {
-                *sum += weight * value;
+    fn step<const FRESH: bool>(&self, at: usize, from: &[T], first: T, to: &mut [[T; LANES]]) -> usize {
+        match self.count - at {
+            9.. => self.add::<9, FRESH>(at, from, first, to),
+            4.. => self.add::<4, FRESH>(at, from, first, to),
+            2.. => self.add::<2, FRESH>(at, from, first, to),
+            _ => self.add::<1, FRESH>(at, from, first, to),
+        }
+    }
+
+    /// Adds `N` taps, whose weights stay in registers, to `first` when `FRESH`, or to what is there.
+    #[inline(always)]
+    fn add<const N: usize, const FRESH: bool>(
+        &self,
+        at: usize,
+        from: &[T],
+        first: T,
+        to: &mut [[T; LANES]],
+    ) -> usize {
+        let runs = runs::<T, N>(from, &self.places[at..], to.len());
+        let weights: [T; N] = std::array::from_fn(|tap| self.weights[at + tap]);
+        for (place, to) in to.iter_mut().enumerate() {
+            let mut sums = if FRESH { [first; LANES] } else { *to };
+            for tap in 0..N {
+                let values = &runs[tap][place];
+                for lane in 0..LANES {
+                    sums[lane] += weights[tap] * values[lane];
+                }
+            }
+            *to = sums;
+        }
+        at + N
+    }
+}
+
+/// What `N` taps read, in vectors.
+#[inline(always)]
+fn runs<'a, T: Real, const N: usize>(
+    from: &'a [T],
+    places: &[usize],
+    vectors: usize,
+) -> [&'a [[T; LANES]]; N] {
+    std::array::from_fn(|tap| &from[places[tap]..].as_chunks::<LANES>().0[..vectors])
+}
+
+/// `sums[tap] += from[i + place] · dy[i]` for `N` taps, lane by lane.
+#[inline(always)]
+fn add_products<T: Real, const N: usize>(
+    from: &[T],
+    places: &[usize],
+    dy: &[[T; LANES]],
+    sums: &mut [[T; LANES]],
+) -> usize {
+    let runs = runs::<T, N>(from, places, dy.len());
+    let mut own: [[T; LANES]; N] = std::array::from_fn(|tap| sums[tap]);
+    for (place, dy) in dy.iter().enumerate() {
+        for tap in 0..N {
+            let values = &runs[tap][place];
+            for lane in 0..LANES {
+                own[tap][lane] += values[lane] * dy[lane];
             }
         }
-        sums
     }
+    sums[..N].copy_from_slice(&own);
+    N
 }
 
 pub(super) fn forward<T: Real>(
@@ -141,140 +128,131 @@ pub(super) fn forward<T: Real>(
     y: &mut [T],
     scratch: &mut [T],
 ) {
-    let layout = Layout::of(s);
-    let taps = Taps::of(s, &layout);
-    let (padded, rest) = scratch.split_at_mut(layout.input(s));
-    let made = &mut rest[..layout.output()];
-    on_this_cpu(|| {
-        padded.fill(T::ZERO);
-        let mut sum = Sum::new();
-        for tap in 0..taps.count {
-            sum.push(taps.phase[tap] * layout.phase() + taps.offset[tap], T::ZERO);
-        }
-        let outputs = s.group_outputs();
-        for plane in 0..s.batch * s.groups {
-            pad(s, &layout, &taps, &x[plane * s.plane()..][..s.plane()], padded);
-            for output in plane * outputs..(plane + 1) * outputs {
-                let channel = output % s.outputs;
-                sum.weight[..taps.count].copy_from_slice(&w[channel * taps.count..][..taps.count]);
-                let start = bias.map_or(T::ZERO, |bias| bias[channel]);
-                sum.write(padded, start, layout.run, made);
-                let y = &mut y[output * s.made_plane()..][..s.made_plane()];
-                for (to, from) in y.chunks_exact_mut(s.made[1]).zip(made.chunks(layout.width)) {
-                    to.copy_from_slice(&from[..s.made[1]]);
+    let layout = Layout::of(s, layout::together(s));
+    let (padded, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let made = &mut rest[..layout::output(s, layout.together)];
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            padded.fill(T::ZERO);
+            made.fill(T::ZERO);
+            let mut sum = Sum::new();
+            for &tap in layout.taps() {
+                sum.push(layout.place(tap), T::ZERO);
+            }
+            let (outputs, taps) = (s.group_outputs(), s.taps());
+            for (group, examples) in groups_and_examples(s, &layout) {
+                for (place, example) in examples.clone().enumerate() {
+                    let padded = &mut padded[place * layout.phase()..];
+                    layout.pad(s, &x[s.input_plane(example, group)], padded);
+                }
+                for channel in group * outputs..(group + 1) * outputs {
+                    sum.weights[..taps].copy_from_slice(&w[channel * taps..][..taps]);
+                    let first = bias.map_or(T::ZERO, |bias| bias[channel]);
+                    sum.write(padded, Some(first), layout.run_of(examples.len()), made);
+                    for (place, example) in examples.clone().enumerate() {
+                        let made = &made[place * layout.phase()..];
+                        layout.pick(s, made, &mut y[s.output_plane(example, channel)]);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 pub(super) fn grad_input<T: Real>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
-    let taps = Taps::of(s, &layout);
-    let (made, rest) = scratch.split_at_mut(layout.input(s));
-    let gaps = &mut rest[..layout.output()];
-    on_this_cpu(|| {
-        gaps.fill(T::ZERO);
-        let outputs = s.group_outputs();
-        for plane in 0..s.batch * s.groups {
-            let dx = &mut dx[plane * s.plane()..][..s.plane()];
-            dx.fill(T::ZERO);
-            for output in plane * outputs..(plane + 1) * outputs {
-                spread(s, &layout, &dy[output * s.made_plane()..][..s.made_plane()], gaps);
-                let w = &w[output % s.outputs * taps.count..][..taps.count];
-                for phase in (0..s.stride[0] * s.stride[1]).filter(|&phase| taps.uses(phase)) {
-                    let mut sum = Sum::new();
-                    for tap in (0..taps.count).filter(|&tap| taps.phase[tap] == phase) {
-                        sum.push(layout.reach - taps.offset[tap], w[tap]);
+    let layout = Layout::of(s, layout::together(s));
+    let (made, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let gaps = &mut rest[..layout::output(s, layout.together)];
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            gaps.fill(T::ZERO);
+            if !layout.covers(s) {
+                dx.fill(T::ZERO);
+            }
+            let (outputs, taps) = (s.group_outputs(), s.taps());
+            for (group, examples) in groups_and_examples(s, &layout) {
+                for channel in group * outputs..(group + 1) * outputs {
+                    for (place, example) in examples.clone().enumerate() {
+                        let gaps = &mut gaps[layout.reach + place * layout.phase()..];
+                        layout.spread(s, &dy[s.output_plane(example, channel)], gaps);
                     }
-                    sum.write(gaps, T::ZERO, layout.phase(), made);
-                    add_phase(s, &layout, phase, made, dx);
+                    let first = (channel == group * outputs).then_some(T::ZERO);
+                    let w = &w[channel * taps..][..taps];
+                    for phase in layout.phases() {
+                        let mut sum = Sum::new();
+                        for (tap, &w) in layout.taps().iter().zip(w).filter(|(tap, _)| tap.phase == phase) {
+                            sum.push(layout.reach - tap.offset, w);
+                        }
+                        let length = examples.len() * layout.phase();
+                        sum.write(gaps, first, length, &mut made[layout.start(phase)..]);
+                    }
+                }
+                for (place, example) in examples.enumerate() {
+                    let made = &made[place * layout.phase()..];
+                    layout.unpad(s, made, &mut dx[s.input_plane(example, group)]);
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 pub(super) fn grad_weight<T: Real>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut [T]) {
-    let layout = Layout::of(s);
-    let taps = Taps::of(s, &layout);
-    let (padded, rest) = scratch.split_at_mut(layout.input(s));
-    let (gaps, lanes) = rest.split_at_mut(layout.output());
-    let lanes = &mut lanes.as_chunks_mut::<LANES>().0[..taps.count];
-    on_this_cpu(|| {
-        padded.fill(T::ZERO);
-        gaps.fill(T::ZERO);
-        for channel in 0..s.outputs {
-            lanes.fill([T::ZERO; LANES]);
-            for example in 0..s.batch {
-                let plane = example * s.groups + channel / s.group_outputs();
-                pad(s, &layout, &taps, &x[plane * s.plane()..][..s.plane()], padded);
-                let output = example * s.outputs + channel;
-                spread(s, &layout, &dy[output * s.made_plane()..][..s.made_plane()], gaps);
-                let dy = &gaps[layout.reach..];
-                for (tap, lanes) in lanes.iter_mut().enumerate() {
-                    let from = &padded[taps.phase[tap] * layout.phase() + taps.offset[tap]..];
-                    let vectors = layout.run.div_ceil(LANES);
-                    let (from, dy) = (from.as_chunks::<LANES>().0, dy.as_chunks::<LANES>().0);
-                    for (x, dy) in from[..vectors].iter().zip(&dy[..vectors]) {
-                        for lane in 0..LANES {
-                            lanes[lane] += x[lane] * dy[lane];
-                        }
+    let layout = Layout::of(s, layout::together(s));
+    let (padded, rest) = scratch.split_at_mut(layout::input(s, layout.together));
+    let (gaps, sums) = rest.split_at_mut(layout::output(s, layout.together));
+    let taps = s.taps();
+    let sums = &mut sums.as_chunks_mut::<LANES>().0[..taps];
+    let mut places = [0; layout::MOST_TAPS];
+    for (place, &tap) in places.iter_mut().zip(layout.taps()) {
+        *place = layout.place(tap);
+    }
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            padded.fill(T::ZERO);
+            gaps.fill(T::ZERO);
+            for channel in 0..s.outputs {
+                sums.fill([T::ZERO; LANES]);
+                let group = channel / s.group_outputs();
+                for examples in examples(s, &layout) {
+                    for (place, example) in examples.clone().enumerate() {
+                        let start = place * layout.phase();
+                        layout.pad(s, &x[s.input_plane(example, group)], &mut padded[start..]);
+                        let dy = &dy[s.output_plane(example, channel)];
+                        layout.spread(s, dy, &mut gaps[start..]);
+                    }
+                    let run = layout.run_of(examples.len());
+                    // What planes before left in the last vector is no part of this run.
+                    let vectors = run.div_ceil(LANES);
+                    gaps[run..vectors * LANES].fill(T::ZERO);
+                    let dy = &gaps.as_chunks::<LANES>().0[..vectors];
+                    let mut at = 0;
+                    while at < taps {
+                        let (places, sums) = (&places[at..], &mut sums[at..]);
+                        at += match taps - at {
+                            9.. => add_products::<T, 9>(padded, places, dy, sums),
+                            4.. => add_products::<T, 4>(padded, places, dy, sums),
+                            2.. => add_products::<T, 2>(padded, places, dy, sums),
+                            _ => add_products::<T, 1>(padded, places, dy, sums),
+                        };
                     }
                 }
+                for (dw, &sums) in dw[channel * taps..][..taps].iter_mut().zip(&*sums) {
+                    *dw = fold(sums);
+                }
             }
-            for (dw, &lanes) in dw[channel * taps.count..][..taps.count].iter_mut().zip(&*lanes) {
-                *dw = fold(lanes);
-            }
-        }
-    });
+        },
+    );
 }
 
-/// Lays a plane out with its padding; what is outside is nought already.
-#[inline(always)]
-fn pad<T: Real>(s: &ConvShape, layout: &Layout, taps: &Taps, x: &[T], padded: &mut [T]) {
-    for phase in (0..s.stride[0] * s.stride[1]).filter(|&phase| taps.uses(phase)) {
-        let (down, along) = (phase / s.stride[1], phase % s.stride[1]);
-        let rows = inside(layout.rows, s.stride[0], down, s.pads[0], s.size[0]);
-        let columns = inside(layout.width, s.stride[1], along, s.pads[1], s.size[1]);
-        if columns.is_empty() {
-            continue;
-        }
-        let first = columns.start * s.stride[1] + along - s.pads[1];
-        for row in rows {
-            let to = phase * layout.phase() + row * layout.width;
-            let from = (row * s.stride[0] + down - s.pads[0]) * s.size[1] + first;
-            read_steps(
-                &mut padded[to + columns.start..to + columns.end],
-                &x[from..],
-                s.stride[1],
-                |_, read| read,
-            );
-        }
-    }
+/// Examples that are computed together, in order.
+fn examples(s: &ConvShape, layout: &Layout) -> impl Iterator<Item = Range<usize>> {
+    let (batch, together) = (s.batch, layout.together);
+    (0..batch).step_by(together).map(move |first| first..(first + together).min(batch))
 }
 
-/// Lays a plane of the output out with gaps; these are nought already.
-#[inline(always)]
-fn spread<T: Real>(s: &ConvShape, layout: &Layout, dy: &[T], gaps: &mut [T]) {
-    for (to, from) in gaps[layout.reach..].chunks_mut(layout.width).zip(dy.chunks_exact(s.made[1])) {
-        to[..s.made[1]].copy_from_slice(from);
-    }
-}
-
-/// Adds a phase of the padded plane to the plane.
-#[inline(always)]
-fn add_phase<T: Real>(s: &ConvShape, layout: &Layout, phase: usize, made: &[T], dx: &mut [T]) {
-    let (down, along) = (phase / s.stride[1], phase % s.stride[1]);
-    let rows = inside(layout.rows, s.stride[0], down, s.pads[0], s.size[0]);
-    let columns = inside(layout.width, s.stride[1], along, s.pads[1], s.size[1]);
-    if columns.is_empty() {
-        return;
-    }
-    let first = columns.start * s.stride[1] + along - s.pads[1];
-    for row in rows {
-        let from = &made[row * layout.width..][columns.clone()];
-        let to = &mut dx[(row * s.stride[0] + down - s.pads[0]) * s.size[1] + first..];
-        write_steps(to, from, s.stride[1], |sum, made| sum + made);
-    }
+fn groups_and_examples(s: &ConvShape, layout: &Layout) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (0..s.groups).flat_map(move |group| examples(s, layout).map(move |examples| (group, examples)))
 }

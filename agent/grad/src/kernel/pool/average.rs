@@ -20,25 +20,28 @@ pub fn average_forward<T: Real>(s: &PoolShape, count_padding: bool, x: &[T], y: 
         return;
     }
     let full = full(s);
-    on_this_cpu(|| {
-        for (y, x) in y.chunks_exact_mut(s.made_plane()).zip(x.chunks_exact(s.plane())) {
-            for (window, y) in y.chunks_exact_mut(s.made[1]).enumerate() {
-                for down in s.cells(0, window) {
-                    let row = &x[s.place(0, window, down) * s.size[1]..][..s.size[1]];
-                    add_row(s, row, y);
-                }
-                let rows = count(s, count_padding, 0, window);
-                let weight = |columns: usize| T::ONE / T::of(whole(rows * columns));
-                for column in (0..full.start).chain(full.end..s.made[1]) {
-                    y[column] *= weight(count(s, count_padding, 1, column));
-                }
-                let inner = weight(s.kernel[1]);
-                for y in &mut y[full.clone()] {
-                    *y *= inner;
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for (y, x) in y.chunks_exact_mut(s.made_plane()).zip(x.chunks_exact(s.plane())) {
+                for (window, y) in y.chunks_exact_mut(s.made[1]).enumerate() {
+                    for down in s.cells(0, window) {
+                        let row = &x[s.place(0, window, down) * s.size[1]..][..s.size[1]];
+                        add_row(s, row, y);
+                    }
+                    let rows = count(s, count_padding, 0, window);
+                    let weight = |columns: usize| T::ONE / T::of(whole(rows * columns));
+                    for column in (0..full.start).chain(full.end..s.made[1]) {
+                        y[column] *= weight(count(s, count_padding, 1, column));
+                    }
+                    let inner = weight(s.kernel[1]);
+                    for y in &mut y[full.clone()] {
+                        *y *= inner;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// The gradient of the input: each cell gets its part of its windows' gradients.
@@ -52,17 +55,20 @@ pub fn average_backward<T: Real>(s: &PoolShape, count_padding: bool, dy: &[T], d
         return;
     }
     let full = full(s);
-    on_this_cpu(|| {
-        for (dx, dy) in dx.chunks_exact_mut(s.plane()).zip(dy.chunks_exact(s.made_plane())) {
-            for (window, dy) in dy.chunks_exact(s.made[1]).enumerate() {
-                let rows = count(s, count_padding, 0, window);
-                for down in s.cells(0, window) {
-                    let row = &mut dx[s.place(0, window, down) * s.size[1]..][..s.size[1]];
-                    give_row(s, (count_padding, rows), &full, dy, row);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for (dx, dy) in dx.chunks_exact_mut(s.plane()).zip(dy.chunks_exact(s.made_plane())) {
+                for (window, dy) in dy.chunks_exact(s.made[1]).enumerate() {
+                    let rows = count(s, count_padding, 0, window);
+                    for down in s.cells(0, window) {
+                        let row = &mut dx[s.place(0, window, down) * s.size[1]..][..s.size[1]];
+                        give_row(s, (count_padding, rows), &full, dy, row);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Adds what one row of the plane is to one row of windows.

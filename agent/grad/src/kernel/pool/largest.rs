@@ -19,9 +19,18 @@ pub fn max_forward<T: Real>(s: &PoolShape, x: &[T], y: &mut [T]) {
         return;
     }
     match pairs(s) {
-        Some(1) => on_this_cpu(|| forward_pairs::<T, 1>(s, x, y)),
-        Some(2) => on_this_cpu(|| forward_pairs::<T, 2>(s, x, y)),
-        _ => on_this_cpu(|| forward_windows(s, x, y)),
+        Some(1) => on_this_cpu(
+            #[inline(always)]
+            || forward_pairs::<T, 1>(s, x, y),
+        ),
+        Some(2) => on_this_cpu(
+            #[inline(always)]
+            || forward_pairs::<T, 2>(s, x, y),
+        ),
+        _ => on_this_cpu(
+            #[inline(always)]
+            || forward_windows(s, x, y),
+        ),
     }
 }
 
@@ -37,9 +46,18 @@ pub fn max_backward<T: Real>(s: &PoolShape, x: &[T], y: &[T], dy: &[T], dx: &mut
         return;
     }
     match pairs(s) {
-        Some(1) => on_this_cpu(|| backward_pairs::<T, 1>(s, x, y, dy, dx)),
-        Some(2) => on_this_cpu(|| backward_pairs::<T, 2>(s, x, y, dy, dx)),
-        _ => on_this_cpu(|| backward_windows(s, x, y, dy, dx)),
+        Some(1) => on_this_cpu(
+            #[inline(always)]
+            || backward_pairs::<T, 1>(s, x, y, dy, dx),
+        ),
+        Some(2) => on_this_cpu(
+            #[inline(always)]
+            || backward_pairs::<T, 2>(s, x, y, dy, dx),
+        ),
+        _ => on_this_cpu(
+            #[inline(always)]
+            || backward_windows(s, x, y, dy, dx),
+        ),
     }
 }
 
