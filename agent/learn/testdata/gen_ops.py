@@ -16,7 +16,7 @@ import onnx
 import torch
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
-from onnx_torch import FLOATS, Graph
+from onnx_torch import Graph
 
 try:
     import onnxruntime as ort
