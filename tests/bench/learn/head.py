@@ -31,6 +31,8 @@ def cut(model, name):
         out = type(model.graph.output[0])()
         out.name = name
         out.type.tensor_type.elem_type = T.FLOAT
+        for size in ("N", "classes"):
+            out.type.tensor_type.shape.dim.add().dim_param = size
         del model.graph.output[:]
         model.graph.output.append(out)
     del model.graph.node[:]

@@ -116,7 +116,7 @@ def make_artifacts(o):
     import_ort()
     import onnx
     from head import cut, scores, weights
-    from onnxruntime.training import artifacts
+    from onnxruntime.training import artifacts, onnxblock
     model = onnx.load(f"{o.folder}/{o.name}.onnx")
     name, _ = scores(model)
     cut(model, name)
@@ -129,7 +129,7 @@ def make_artifacts(o):
             n.output.extend([n.output[0] + ".mean", n.output[0] + ".deviation"])
     _, t = rows(o.folder, o.name, 1)
     loss = artifacts.LossType.MSELoss if t.dtype.kind == "f" else artifacts.LossType.CrossEntropyLoss
-    kind = artifacts.OptimType.SGD if o.optimizer == "sgd" else artifacts.OptimType.AdamW
+    kind = onnxblock.optim.SGD() if o.optimizer == "sgd" else onnxblock.optim.AdamW(eps=1e-8, weight_decay=0.01)    # as PyTorch's
     wanted = weights(model)
     artifacts.generate_artifacts(model, requires_grad=wanted, frozen_params=[k for k in known if k not in wanted], loss=loss, optimizer=kind, artifact_directory=o.artifacts)
     return {}
