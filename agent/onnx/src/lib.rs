@@ -37,7 +37,7 @@ pub use ml::ml_settings;
 pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
 pub use model::OnnxModel;
 pub use ops::{SERVED_OPS, UnknownOp};
-pub use patch::{PatchError, patch_initializers};
+pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers};
 pub use refusal::Refusal;
 pub use spec::{Datatype, TensorSpec};
 pub use trainable::{Parameter, Role, TRAINABLE_OPS, parameters, untrainable_ops};
