@@ -25,6 +25,7 @@ mod graph;
 mod inspect;
 mod mlp;
 mod patch;
+mod refit;
 mod steady;
 mod trainable;
 
@@ -38,6 +39,7 @@ pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser
 pub use model::OnnxModel;
 pub use ops::{SERVED_OPS, UnknownOp};
 pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers};
+pub use refit::{TreeRefit, TreeRefitError, refit_trees};
 pub use refusal::Refusal;
 pub use spec::{Datatype, TensorSpec};
 pub use trainable::{Parameter, Role, TRAINABLE_OPS, parameters, untrainable_ops};
