@@ -21,6 +21,7 @@ mod window;
 
 mod lower;
 
+mod affine;
 mod graph;
 mod inspect;
 mod mlp;
@@ -29,6 +30,7 @@ mod refit;
 mod steady;
 mod trainable;
 
+pub use affine::{Affine, FoldError, Moments, fold_input_affine, input_affine};
 pub use constant::{Constant, ConstantData};
 pub use graph::{Attribute, Graph, Node};
 pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
