@@ -31,6 +31,9 @@ pub enum FoldError {
     /// Something reads a value besides the node that would take the map in.
     #[error("`{value}` is read in {readers} places, the map would have to go into all of them")]
     Readers { value: String, readers: usize },
+    /// Nothing before an output takes the map in: a bias may be missing.
+    #[error("nothing before the output `{output}` takes the rest of the map in")]
+    Output { output: String },
     /// A node that stands in the way, or cannot take the map in.
     #[error("node `{node}` ({op}): {reason}")]
     Node { node: String, op: String, reason: String },
@@ -157,6 +160,9 @@ pub(super) fn readers(graph: &GraphProto, value: &str) -> usize {
 
 /// The only reader of a value, and the operand as which it reads it.
 fn reader(graph: &GraphProto, value: &str) -> Result<(usize, usize), FoldError> {
+    if graph.output.iter().any(|output| output.name == value) {
+        return Err(FoldError::Output { output: named(value) });
+    }
     let refused = |readers| FoldError::Readers { value: named(value), readers };
     let readers = readers(graph, value);
     if readers != 1 || value.is_empty() {
