@@ -7,7 +7,7 @@ use std::io::Cursor;
 use npyz::npz::NpzArchive;
 use prost::Message;
 use shoal_ml::*;
-use shoal_onnx::{Limits, TreeRefitError, ml_settings, refit_trees};
+use shoal_onnx::{Affine, Limits, TreeRefitError, fold_input_affine, ml_settings, refit_trees};
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
 
 fn array<T: npyz::Deserialize>(name: &str) -> Option<Vec<T>> {
@@ -304,3 +304,32 @@ fn what_stands_around_the_trees_is_followed_or_refused() {
     );
     assert!(matches!(error.unwrap_err(), TreeRefitError::Ensembles { count: 0 }));
 }
+
+#[test]
+fn broken_files_never_panic() {
+    let rows = Rows::new("");
+    let ensemble = boosted(Library::LightGbm, 0.2, 0.0, false);
+    let map = [Affine { scale: 0.5, shift: 1.0 }; 4];
+    let mut refitted = 0;
+    for (case, ensemble) in [("lgb_three", ensemble), ("forest_two", None)] {
+        let good = file(&format!("{case}.old"));
+        for at in 0..1500 {
+            let mut bad = good.clone();
+            let place = at * 7919 % bad.len();
+            bad[place] ^= 1 << (at % 8);
+            let samples = rows.samples(case, false);
+            refitted += usize::from(
+                refit_trees(&bad, &samples, &settings(ensemble, 0.5, 1), &Limits::default()).is_ok(),
+            );
+            assert!(fold_input_affine(&bad, &map, &Limits::default()).is_err(), "trees take no map in");
+        }
+        assert!(
+            refit_trees(&good[..good.len() / 2], &rows.samples(case, false), &FOREST, &Limits::default())
+                .is_err()
+        );
+    }
+    assert!(refitted > 0);
+}
+
+const FOREST: RefitSettings =
+    RefitSettings { ensemble: Some(Ensemble::Forest), objective: None, decay: 0.5, min_rows_per_leaf: 1 };
