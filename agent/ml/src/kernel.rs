@@ -11,7 +11,7 @@ use crate::linear::Linear;
 use crate::normalize::{Binarizer, Imputer, Normalizer, Scaler};
 use crate::settings::{Settings, SettingsError};
 use crate::svm::{SvmClassifier, SvmRegressor};
-use crate::trees::{Forest, TreeEnsemble};
+use crate::trees::{Forest, RefitError, RefitSettings, Refitted, Samples, TreeEnsemble};
 
 /// The operators that are kernels here, sorted: those of `ai.onnx.ml`, and two of other domains.
 pub const OPS: &[&str] = &[
@@ -219,6 +219,17 @@ impl Kernel {
             Form::Reverse(reverse) => vec![reverse.run(x, &inputs[1])?],
             Form::Vectorizer(vectorizer) => vec![vectorizer.run(inputs)?],
         })
+    }
+
+    /// Finds new weights for the leaves of a tree ensemble; the kernel itself stays.
+    ///
+    /// # Errors
+    /// [`RefitError`]: no trees, rows that do not fit, or a kind of ensemble that must be said.
+    pub fn refit(&self, samples: &Samples<'_>, settings: &RefitSettings) -> Result<Refitted, RefitError> {
+        match &self.0 {
+            Form::Trees(trees) => trees.refit(samples, settings),
+            _ => Err(RefitError::NoTrees),
+        }
     }
 
     /// The trees of a tree ensemble that is run in f32.

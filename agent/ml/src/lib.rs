@@ -26,7 +26,10 @@ pub use array::{Array, Data, Kind, Slice, View};
 pub use kernel::{Extent, Kernel, OPS, OutputShape, RunError};
 pub use number::Number;
 pub use settings::{Setting, Settings, SettingsError};
-pub use trees::{Forest, Leaf};
+pub use trees::{
+    Boosting, Ensemble, Forest, Labels, Leaf, Library, Objective, RefitError, RefitSettings, Refitted,
+    Samples,
+};
 
 #[cfg(test)]
 mod tests;

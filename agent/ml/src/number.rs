@@ -21,6 +21,8 @@ pub trait Number:
     const INFINITY: Self;
     /// Rounds to the nearest.
     fn from_f64(value: f64) -> Self;
+    /// Widens.
+    fn to_f64(self) -> f64;
     /// The largest number below this one.
     fn below(self) -> Self;
     /// Whether it is no number.
@@ -31,6 +33,9 @@ impl Number for f32 {
     const INFINITY: Self = Self::INFINITY;
     fn from_f64(value: f64) -> Self {
         narrow(value)
+    }
+    fn to_f64(self) -> f64 {
+        Self::into(self)
     }
     fn below(self) -> Self {
         self.next_down()
@@ -44,6 +49,9 @@ impl Number for f64 {
     const INFINITY: Self = Self::INFINITY;
     fn from_f64(value: f64) -> Self {
         value
+    }
+    fn to_f64(self) -> f64 {
+        self
     }
     fn below(self) -> Self {
         self.next_down()

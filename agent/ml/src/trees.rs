@@ -5,6 +5,7 @@ mod classes;
 mod draft;
 mod draft5;
 mod forest;
+mod refit;
 mod walk;
 
 use crate::array::{Array, Data, Kind, View};
@@ -16,6 +17,9 @@ use crate::settings::{Settings, SettingsError};
 use classes::Classes;
 use draft::Draft;
 pub use forest::{Forest, Leaf};
+pub use refit::{
+    Boosting, Ensemble, Labels, Library, Objective, RefitError, RefitSettings, Refitted, Samples,
+};
 
 /// How the trees' answers become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,7 +103,7 @@ impl Graph {
 }
 
 impl Node {
-    fn of(raw: &NodeProto) -> Self {
+    pub(crate) fn of(raw: &NodeProto) -> Self {
         let op = match raw.domain.as_str() {
             "" | "ai.onnx" => raw.op_type.clone(),
             domain => format!("{domain}.{}", raw.op_type),

@@ -21,13 +21,16 @@ mod window;
 
 mod lower;
 
+mod affine;
 mod graph;
 mod inspect;
 mod mlp;
 mod patch;
+mod refit;
 mod steady;
 mod trainable;
 
+pub use affine::{Affine, FoldError, Moments, fold_input_affine, input_affine};
 pub use constant::{Constant, ConstantData};
 pub use graph::{Attribute, Graph, Node};
 pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
@@ -37,7 +40,8 @@ pub use ml::ml_settings;
 pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
 pub use model::OnnxModel;
 pub use ops::{SERVED_OPS, UnknownOp};
-pub use patch::{PatchError, patch_initializers};
+pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers};
+pub use refit::{TreeRefit, TreeRefitError, refit_trees};
 pub use refusal::Refusal;
 pub use spec::{Datatype, TensorSpec};
 pub use trainable::{Parameter, Role, TRAINABLE_OPS, parameters, untrainable_ops};

@@ -23,7 +23,8 @@ pub(crate) fn trap(node: &NodeProto) -> Option<String> {
     Some(refused.to_string())
 }
 
-fn setting(raw: &AttributeProto) -> Option<Setting> {
+/// A setting of a node; `None` for kinds that no kernel reads.
+pub(crate) fn setting(raw: &AttributeProto) -> Option<Setting> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(match AttributeType::try_from(raw.r#type).ok()? {
         AttributeType::Float => Setting::Float(raw.f),

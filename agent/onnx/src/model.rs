@@ -156,17 +156,21 @@ fn graph_of(proto: &ModelProto) -> &GraphProto {
     proto.graph.as_ref().expect("decode() saw a graph")
 }
 
+/// Decodes a file within the limits, as it stands: places of nodes are those in the bytes.
+pub(crate) fn original(bytes: &[u8], limits: &Limits) -> Result<ModelProto, Refusal> {
+    if bytes.len() > limits.max_bytes {
+        return Err(Refusal::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
+    }
+    census::take(bytes, limits)?;
+    ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })
+}
+
 /// A decoded file, what its columns are called, and the operators that are not served.
 pub(crate) type Decoded = (ModelProto, Vec<ClassNames>, Vec<UnknownOp>);
 
 /// Decodes a file within the limits, rewrites it, and lists the operators that are not served.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
-    if bytes.len() > limits.max_bytes {
-        return Err(Refusal::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
-    }
-    census::take(bytes, limits)?;
-    let mut proto =
-        ModelProto::decode(bytes).map_err(|cause| Refusal::NotOnnx { reason: cause.to_string() })?;
+    let mut proto = original(bytes, limits)?;
     let Some(graph) = &proto.graph else {
         return Err(Refusal::NotOnnx { reason: "it holds no graph".into() });
     };

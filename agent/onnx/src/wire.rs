@@ -5,7 +5,9 @@
 pub(crate) enum Value {
     Varint(u64),
     /// Eight bytes at this offset.
-    Fixed64,
+    Fixed64 {
+        start: usize,
+    },
     /// Length-delimited bytes.
     Bytes {
         start: usize,
@@ -73,10 +75,7 @@ impl<'a> Fields<'a> {
         let key = self.varint()?;
         let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => {
-                self.skip(8)?;
-                Value::Fixed64
-            }
+            1 => Value::Fixed64 { start: self.skip(8)? },
             2 => {
                 let length = self.varint()?;
                 let start = self.skip(length)?;

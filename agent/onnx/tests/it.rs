@@ -411,7 +411,10 @@ fn patches_that_do_not_fit_are_refused() {
     };
     assert_eq!(patch("v", 2), PatchError::Unknown { name: "v".into() });
     assert_eq!(patch("w", 3), PatchError::Length { name: "w".into(), expected: 2, got: 3 });
-    assert_eq!(patch("i", 1), PatchError::NotF32 { name: "i".into() });
+    assert_eq!(
+        patch("i", 1),
+        PatchError::NotFloat { name: "i".into(), reason: "is not of floating point numbers" }
+    );
     let twice = one("Add", &["x", "w"], vec![], vec![tensor("w", &[1], &[1.0]), tensor("w", &[1], &[1.0])]);
     let new = BTreeMap::from([("w".to_owned(), vec![0.0])]);
     assert_eq!(patch_initializers(&twice, &new).unwrap_err(), PatchError::Duplicate { name: "w".into() });

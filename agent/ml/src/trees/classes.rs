@@ -22,6 +22,8 @@ pub(super) struct Classes {
     base: Vec<f32>,
     /// Two labels, but weights for one class only: a single score says both.
     is_single: bool,
+    /// The first class that has weights.
+    spoken: usize,
     /// No weight is negative: the single score is a probability.
     is_positive: bool,
 }
@@ -47,7 +49,18 @@ impl Classes {
         let first = weights().next().map(|(class, _, _)| *class);
         let is_single = labels.len() == 2 && weights().all(|(class, _, _)| Some(*class) == first);
         let is_positive = weights().all(|(_, weight, _)| *weight >= 0.0);
-        Ok((draft, Self { labels, base, is_single, is_positive }))
+        let spoken = first.map_or(0, |class| class as usize);
+        Ok((draft, Self { labels, base, is_single, spoken, is_positive }))
+    }
+
+    /// Whether one score says both of two classes.
+    pub(super) fn is_single(&self) -> bool {
+        self.is_single
+    }
+
+    /// The target of that score.
+    pub(super) fn spoken(&self) -> usize {
+        self.spoken
     }
 
     /// Writes the scores of a row and gives the place of its label.

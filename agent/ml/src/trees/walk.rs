@@ -162,7 +162,7 @@ impl<T: Number> Forest<T> {
     }
 
     /// One tree on one row by its rules: NaN, equality and membership included.
-    fn ask(&self, root: u32, features: &[T]) -> u32 {
+    pub(super) fn ask(&self, root: u32, features: &[T]) -> u32 {
         let mut place = root;
         loop {
             let node = &self.nodes[place as usize];
