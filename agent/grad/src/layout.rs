@@ -225,9 +225,13 @@ impl<'a> Plan<'a> {
             cuts.sort_unstable();
             steps.push(Placed { op: step.op.clone(), inputs, cuts, results: step.outputs.len() });
         }
-        results.iter().for_each(|id| drop(place_of(*id)));
+        for id in results {
+            place_of(*id);
+        }
         let fed = (0..tape.values.len()).filter(|at| matches!(tape.values[*at].source, Source::Fed | Source::Parameter));
-        fed.for_each(|at| drop(place_of(Id(at))));
+        for at in fed {
+            place_of(Id(at));
+        }
         let shared = self.blocks.iter().map(|block| block.start + block.length).max().unwrap_or(0);
         let own_elements = own.iter().map(|id| tape.len(*id)).sum();
         let map_bytes = steps.iter().map(|step| step.op.map_bytes()).sum();

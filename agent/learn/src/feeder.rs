@@ -135,7 +135,7 @@ impl Feeder {
         &mut self,
         network: &Network,
         program: &mut Program<f32>,
-        (source, kept): (&mut dyn Source, Option<&Kept>),
+        (source, kept): (&mut (dyn Source + '_), Option<&Kept>),
         rows: &[usize],
         of: usize,
     ) -> Result<(), LearnError> {

@@ -234,8 +234,8 @@ impl<'a> Session<'a> {
         let mut loss = 0.0;
         self.sums.iter_mut().for_each(|sum| sum.fill(0.0));
         for part in rows.chunks(self.network.rows) {
-            let from = (&mut *self.source, self.kept.as_ref());
-            self.feeder.fill(&self.network, &mut self.program, from, part, count)?;
+            let source: &mut dyn Source = &mut *self.source;
+            self.feeder.fill(&self.network, &mut self.program, (source, self.kept.as_ref()), part, count)?;
             self.program.run();
             loss += f64::from(self.program.get(self.network.loss)[0]);
             for (moving, sum) in self.network.moving.iter().zip(&mut self.sums) {
@@ -345,7 +345,8 @@ impl<'a> Session<'a> {
             memory.stiffness = vec![0.0; memory.start.len()];
         }
         for row in &chosen {
-            self.feeder.fill(&single, &mut program, (&mut *self.source, None), &[*row], 1)?;
+            let source: &mut dyn Source = &mut *self.source;
+            self.feeder.fill(&single, &mut program, (source, None), &[*row], 1)?;
             program.run();
             for (moving, memory) in single.moving.iter().zip(&mut self.memories) {
                 let gradient = program.get(moving.gradient);
@@ -526,7 +527,7 @@ fn give_weights(from: &Network, program: &Program<f32>, to: &Network, other: &mu
 fn evaluate(
     network: &Network,
     program: &mut Program<f32>,
-    source: &mut dyn Source,
+    source: &mut (dyn Source + '_),
     feeder: &mut Feeder,
 ) -> Result<f64, LearnError> {
     let all: Vec<usize> = (0..source.rows()).collect();

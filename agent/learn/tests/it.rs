@@ -30,7 +30,7 @@ fn reference(name: &str) -> (Dataset, BTreeMap<String, Tensor>) {
 }
 
 fn run(onnx: &[u8], data: &Dataset, recipe: &Recipe) -> Trained {
-    fine_tune(onnx, data, recipe, &mut |_| ControlFlow::Continue(())).unwrap()
+    fine_tune(onnx, &mut data.clone(), recipe, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 const ZOO: [(&str, &str); 4] =
@@ -40,18 +40,17 @@ const ZOO: [(&str, &str); 4] =
 fn gradients_are_pytorchs() {
     for (name, reference_name) in ZOO {
         let (data, arrays) = reference(reference_name);
-        let (loss, found) = gradients(&testdata(&format!("{name}.onnx")), &data).unwrap();
+        let Gradients { loss, by: found } =
+            gradients(&testdata(&format!("{name}.onnx")), &mut data.clone()).unwrap();
         let expected = f64::from(arrays["loss"].f32s().unwrap()[0]);
         assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{name}: {loss} {expected}");
         let wanted: Vec<&str> = arrays.keys().filter_map(|key| key.strip_prefix("g:")).collect();
         assert_eq!(found.keys().collect::<Vec<_>>(), wanted, "{name}");
         for (parameter, got) in &found {
             let wanted = arrays[&format!("g:{parameter}")].f32s().unwrap();
-            let norm = |values: &mut dyn Iterator<Item = f32>| {
-                values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
-            };
-            let difference = norm(&mut got.iter().zip(wanted).map(|(a, b)| a - b));
-            let relative = difference / norm(&mut wanted.iter().copied());
+            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v.powi(2)).sum::<f64>().sqrt();
+            let difference = norm(&mut got.iter().zip(wanted).map(|(a, b)| a - f64::from(*b)));
+            let relative = difference / norm(&mut wanted.iter().map(|v| f64::from(*v)));
             assert!(relative <= 1e-5, "{name} {parameter}: {relative}");
         }
     }
@@ -135,7 +134,7 @@ fn scope_says_what_moves() {
     }
     let refused = |patterns: &[&str]| {
         let scope = Scope::Names(patterns.iter().map(|p| (*p).into()).collect());
-        fine_tune(&onnx, &data, &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(()))
+        fine_tune(&onnx, &mut data.clone(), &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(()))
             .unwrap_err()
     };
     assert!(matches!(refused(&["0.*", "nothing"]), LearnError::NothingInScope { .. }));
@@ -166,12 +165,15 @@ fn weights_of_rows_count() {
     };
     let weights = (0..32).map(|row| if row < 8 { 2.5 } else { 0.0 }).collect();
     let weighted = Dataset::new(128, data.features().to_vec(), data.targets().clone(), weights).unwrap();
-    let (loss, slopes) = gradients(&onnx, &weighted).unwrap();
-    let (expected, wanted) = gradients(&onnx, &part(0..8)).unwrap();
-    assert!((loss - expected).abs() < 1e-5);
-    let worst =
-        slopes["0.bias"].iter().zip(&wanted["0.bias"]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst < 1e-6, "{worst}");
+    let recipe = Recipe {
+        optimizer: Optimizer::Sgd { momentum: 0.0 },
+        learning_rate: 0.1,
+        epochs: 1,
+        ..Recipe::default()
+    };
+    let (whole, few) = (run(&onnx, &weighted, &recipe), run(&onnx, &part(0..8), &recipe));
+    assert!((whole.first_loss - few.first_loss).abs() < 1e-5);
+    assert!((whole.last_loss - few.last_loss).abs() < 1e-5, "the same step, whatever rows of no weight say");
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn what_makes_no_sense_is_refused() {
     let onnx = testdata("mlp_a.onnx");
     let (data, _) = reference("mlp_a");
     let go = |onnx: &[u8], data: &Dataset, recipe: Recipe| {
-        fine_tune(onnx, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
+        fine_tune(onnx, &mut data.clone(), &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
     };
     assert!(matches!(go(b"garbage", &data, Recipe::default()), LearnError::Refused(_)));
     let narrow = Dataset::new(4, vec![0.0; 8], Targets::Classes(vec![0, 1]), vec![]).unwrap();
@@ -228,7 +230,7 @@ fn what_makes_no_sense_is_refused() {
     let wild =
         Recipe { learning_rate: 1e30, optimizer: Optimizer::Sgd { momentum: 0.0 }, ..Recipe::default() };
     assert!(matches!(go(&onnx, &data, wild), LearnError::NotFinite { .. }));
-    let stopped = fine_tune(&onnx, &data, &Recipe::default(), &mut |p| {
+    let stopped = fine_tune(&onnx, &mut data.clone(), &Recipe::default(), &mut |p| {
         if p.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert!(matches!(stopped, Err(LearnError::Stopped { step: 3 })));
@@ -244,19 +246,6 @@ fn what_makes_no_sense_is_refused() {
         Err(DatasetError::Value { .. })
     ));
     assert_eq!(Dataset::new(1, vec![0.0; 2], targets(2), vec![0.0; 2]), Err(DatasetError::NoWeight));
-}
-
-#[test]
-fn an_untrainable_model_names_its_ops() {
-    let path = format!("{}/../../../shared/models/cnn1d.onnx", env!("CARGO_MANIFEST_DIR"));
-    let Ok(onnx) = std::fs::read(&path) else {
-        println!("skipped: no {path}");
-        return;
-    };
-    match trainable_parameters(&onnx) {
-        Err(LearnError::NotTrainable { ops }) => assert_eq!(ops, ["Conv", "GlobalAveragePool"]),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

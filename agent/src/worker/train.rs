@@ -95,7 +95,7 @@ pub fn train(
         weights.resize(rows.len(), weight.min(1.0));
     }
     let recipe = recipe(job);
-    let trained = fine_tune(onnx, &rows.dataset(weights)?, &recipe, &mut |_| ControlFlow::Continue(()))?;
+    let trained = fine_tune(onnx, &mut rows.dataset(weights)?, &recipe, &mut |_| ControlFlow::Continue(()))?;
     let judge = |who, onnx| Judge::new(onnx, &manifest).map_err(|source| TrainError::Answer { who, source });
     let (champion, candidate) = (judge("the champion", onnx)?, judge("the candidate", &trained.onnx)?);
     let evidence = data
@@ -226,6 +226,7 @@ fn recipe(job: &TrainingJob) -> Recipe {
         max_steps: MAX_STEPS,
         seed: job.seed,
         l2_to_start: job.recipe.l2_to_start,
+        ..Recipe::default()
     }
 }
 

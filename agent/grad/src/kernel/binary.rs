@@ -123,10 +123,6 @@ impl Broadcast {
         let inner = self.axes.last().expect("a shape has at least one axis here");
         [inner[1], inner[2]]
     }
-
-    pub(crate) fn outer_axes(&self) -> usize {
-        self.axes.len() - 1
-    }
 }
 
 /// Axes that may be walked.

@@ -105,8 +105,8 @@ fn along(call: &mut Call<'_>, x: Id, axis: usize, made: usize, scale: f64, is_ol
 fn block(call: &Call<'_>) -> Result<(usize, [usize; 4]), OpError> {
     let shape = call.shape(0)?;
     let block = call.node.int("blocksize").and_then(|block| usize::try_from(block).ok()).filter(|block| *block > 0);
-    match (block, *shape.as_slice()) {
-        (Some(block), [n, c, h, w]) => Ok((block, [n, c, h, w])),
+    match (block, shape.as_slice()) {
+        (Some(block), &[n, c, h, w]) => Ok((block, [n, c, h, w])),
         _ => Err(OpError::setting(format!("no blocks of sizes {shape:?}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Every graph of `testdata/ops.npz`, against the gradients that PyTorch computed in 64 bits.
+//! Every graph of `testdata/{ops,layers}.npz`, against the gradients that PyTorch computed in 64 bits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,9 +34,12 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 }
 
 fn cases() -> BTreeMap<String, Case> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/ops.npz");
     let mut cases: BTreeMap<String, Case> = BTreeMap::new();
-    for array in read_npz(&std::fs::read(path).unwrap()).unwrap() {
+    let read = |archive: &str| {
+        let path = format!("{}/testdata/{archive}.npz", env!("CARGO_MANIFEST_DIR"));
+        read_npz(&std::fs::read(path).unwrap()).unwrap()
+    };
+    for array in read("ops").into_iter().chain(read("layers")) {
         let name = array.name.clone();
         let parts: Vec<&str> = name.split('|').collect();
         let case = cases.entry(parts[0].to_owned()).or_default();
