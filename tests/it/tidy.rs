@@ -38,7 +38,6 @@ const CORES: [&str; 6] = [
 /// A heavy library, the words that name it in code, and the only places that may.
 const PLACES: [(&str, &[&str], &[&str]); 6] = [
     ("tract", &["tract_onnx::", "tract_core::", "tract_hir::"], &["agent/onnx/", "agent/infer/"]),
-    ("candle", &["candle_core::", "candle_nn::"], &["agent/learn/"]),
     (
         "rumqttc",
         &["rumqttc::"],

@@ -103,7 +103,8 @@ impl Tape {
         incoming: &[Option<Id>],
         wants: &[bool],
     ) -> Result<Vec<Option<Id>>, GradError> {
-        let input = |slot: usize| step.inputs[slot].expect("the tape gives every operand that is not optional");
+        let input =
+            |slot: usize| step.inputs[slot].expect("the tape gives every operand that is not optional");
         let wanted = |slot: usize| wants.get(slot).copied().unwrap_or(false);
         let Some(dy) = incoming[0] else { return self.backward_by_others(step, incoming, wants) };
         let shape = |tape: &Self, slot: usize| tape.shape(input(slot)).to_vec();
@@ -146,7 +147,9 @@ impl Tape {
             Op::MaxPool(s) => {
                 only(self.one(Op::MaxPoolGradient(s.clone()), &[input(0), step.outputs[0], dy], of_x)?)
             }
-            Op::MeanPool(s, padding) => only(self.one(Op::MeanPoolGradient(s.clone(), *padding), &[dy], of_x)?),
+            Op::MeanPool(s, padding) => {
+                only(self.one(Op::MeanPoolGradient(s.clone(), *padding), &[dy], of_x)?)
+            }
             Op::Channels(inner) => {
                 let count = self.len(input(1));
                 let shapes = vec![shape(self, 1), shape(self, 2)];

@@ -228,7 +228,8 @@ impl<'a> Plan<'a> {
         for id in results {
             place_of(*id);
         }
-        let fed = (0..tape.values.len()).filter(|at| matches!(tape.values[*at].source, Source::Fed | Source::Parameter));
+        let fed = (0..tape.values.len())
+            .filter(|at| matches!(tape.values[*at].source, Source::Fed | Source::Parameter));
         for at in fed {
             place_of(Id(at));
         }

@@ -114,9 +114,7 @@ impl Op {
             Self::Channels(_) | Self::ChannelsGradient(_) => "channels",
             Self::Normalise(..) | Self::NormaliseGradient(_) => "normalise",
             Self::Softmax(..) | Self::SoftmaxGradient(..) => "softmax",
-            Self::Take(_) | Self::GiveBack(_) | Self::Join(_) | Self::Part(_) | Self::Place(_) => {
-                "movement"
-            },
+            Self::Take(_) | Self::GiveBack(_) | Self::Join(_) | Self::Part(_) | Self::Place(_) => "movement",
             Self::LookUp(_) | Self::LookUpGradient(_) => "look-up",
             Self::RunningSum(..) => "running sum",
             Self::Recurrent(_) | Self::RecurrentGradient(..) => "recurrent layer",
@@ -126,10 +124,7 @@ impl Op {
 
     /// Whether the first result may overwrite the first operand, when both have one size.
     pub(crate) fn may_overwrite(&self) -> bool {
-        matches!(
-            self,
-            Self::Unary(_) | Self::UnaryGradient(_) | Self::Binary(..) | Self::Channels(_)
-        )
+        matches!(self, Self::Unary(_) | Self::UnaryGradient(_) | Self::Binary(..) | Self::Channels(_))
     }
 
     /// Elements needed while it runs.
@@ -180,7 +175,12 @@ impl Op {
             }
             (Self::Normalise(sizes, epsilon), [xhat, inverse, mean, variance]) => {
                 let (mean, variance) = (Some(&mut **mean), Some(&mut **variance));
-                rows::normalise_forward(*sizes, T::of(*epsilon), x.at(0), Normalised { xhat, inverse, mean, variance });
+                rows::normalise_forward(
+                    *sizes,
+                    T::of(*epsilon),
+                    x.at(0),
+                    Normalised { xhat, inverse, mean, variance },
+                );
             }
             (Self::NormaliseGradient(sizes), [dx]) => {
                 rows::normalise_backward(*sizes, x.at(2), x.at(0), x.at(1), dx);

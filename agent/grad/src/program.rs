@@ -81,8 +81,7 @@ impl<T: Real> Program<T> {
         match self.layout.places[gradient.0] {
             Some(Place::Shared(start, length)) => (&mut self.own[mine], &self.shared[start..start + length]),
             Some(Place::Own(other)) if other != mine => {
-                let [mine, other] =
-                    self.own.get_disjoint_mut([mine, other]).expect("both exist, and differ");
+                let [mine, other] = self.own.get_disjoint_mut([mine, other]).expect("both exist, and differ");
                 (mine, other)
             }
             _ => panic!("tensor {} is no gradient", gradient.0),
@@ -103,7 +102,8 @@ impl<T> Operands<T> for Around<'_, T> {
             Place::Overwritten => None,
             Place::Own(at) => Some(&self.own[at]),
             Place::Shared(start, length) => {
-                let around = self.gaps.iter().find(|(from, gap)| start >= *from && start + length <= from + gap.len());
+                let around =
+                    self.gaps.iter().find(|(from, gap)| start >= *from && start + length <= from + gap.len());
                 let (from, gap) = around.expect("what is read lives beside what is written");
                 Some(&gap[start - from..start - from + length])
             }

@@ -219,8 +219,10 @@ impl Tape {
         inputs: &[Option<Id>],
         shapes: &[Vec<usize>],
     ) -> Result<Option<Vec<Id>>, GradError> {
-        let stored: Option<Vec<Option<Arc<[f64]>>>> =
-            inputs.iter().map(|id| id.map_or(Some(None), |id| self.constant(id).cloned().map(Some))).collect();
+        let stored: Option<Vec<Option<Arc<[f64]>>>> = inputs
+            .iter()
+            .map(|id| id.map_or(Some(None), |id| self.constant(id).cloned().map(Some)))
+            .collect();
         let Some(stored) = stored else { return Ok(None) };
         if let (Op::View, [Some(values)], [shape]) = (op, stored.as_slice(), shapes) {
             return Ok(Some(vec![self.value(shape.clone(), Source::Stored(values.clone()))?]));

@@ -162,7 +162,11 @@ impl Feeder {
         let targets = if self.is_reconstruction { &self.features } else { &self.targets };
         if network.kind == Loss::CrossEntropy {
             check_classes(targets, network.columns)?;
-        } else if network.columns == 1 && per_row == 1 && source.targets() == TargetKind::Classes && !self.is_reconstruction {
+        } else if network.columns == 1
+            && per_row == 1
+            && source.targets() == TargetKind::Classes
+            && !self.is_reconstruction
+        {
             check_classes(targets, 2)?;
         }
         cycle(targets, program.own_mut(network.targets));

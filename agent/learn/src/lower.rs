@@ -207,8 +207,7 @@ struct State {
 
 impl State {
     fn node(&mut self, node: &Node, opset: i64, batch_norm: BatchNorm) -> Result<(), LearnError> {
-        let failed =
-            |source| LearnError::Op { node: node.name.clone(), op: node.op.clone(), source };
+        let failed = |source| LearnError::Op { node: node.name.clone(), op: node.op.clone(), source };
         let mut operands = Vec::with_capacity(node.inputs.len());
         for (slot, name) in node.inputs.iter().enumerate() {
             operands.push(match self.values.get(name) {
@@ -306,7 +305,8 @@ impl Call<'_> {
 
     /// An axis counted from the front.
     pub(crate) fn axis(&self, axis: i64, rank: usize) -> Result<usize, OpError> {
-        let signed = if axis < 0 { axis.saturating_add(i64::try_from(rank).unwrap_or(i64::MAX)) } else { axis };
+        let signed =
+            if axis < 0 { axis.saturating_add(i64::try_from(rank).unwrap_or(i64::MAX)) } else { axis };
         let wrong = || OpError::setting(format!("axis {axis} of rank {rank} does not exist"));
         usize::try_from(signed).ok().filter(|axis| *axis < rank).ok_or_else(wrong)
     }

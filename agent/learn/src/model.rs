@@ -1,6 +1,8 @@
 //! A file looked at by training: what goes in, what comes out, and what may move.
 
-use shoal_onnx::{Constant, ConstantData, Graph, Limits, OnnxModel, Parameter, TensorSpec, parameters, untrainable_ops};
+use shoal_onnx::{
+    Constant, ConstantData, Graph, Limits, OnnxModel, Parameter, TensorSpec, parameters, untrainable_ops,
+};
 
 use crate::failure::LearnError;
 

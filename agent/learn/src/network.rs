@@ -67,7 +67,8 @@ impl Network {
             Statistics::Stored => BatchNorm::AsStored,
             Statistics::Batch => BatchNorm::Training,
         };
-        let wanted = Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
+        let wanted =
+            Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
         let scores = per_row(&mut tape, values[value].id, rows)?;
@@ -81,7 +82,20 @@ impl Network {
             Moving { name, dims, id, gradient: id }
         });
         let moving = moving.collect();
-        Ok(Self { tape, rows, features, targets, weights, scores, loss, moving, merged, statistics, kind, columns })
+        Ok(Self {
+            tape,
+            rows,
+            features,
+            targets,
+            weights,
+            scores,
+            loss,
+            moving,
+            merged,
+            statistics,
+            kind,
+            columns,
+        })
     }
 
     /// Adds the gradients by all that moves.

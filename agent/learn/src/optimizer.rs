@@ -51,7 +51,8 @@ impl Memory {
             Optimizer::Sgd { .. } => 1,
             Optimizer::Adam | Optimizer::AdamW { .. } => 2,
         };
-        let pulled = usize::from(recipe.l2_to_start > 0.0 || recipe.ewc > 0.0) + usize::from(recipe.ewc > 0.0);
+        let pulled =
+            usize::from(recipe.l2_to_start > 0.0 || recipe.ewc > 0.0) + usize::from(recipe.ewc > 0.0);
         count * (kept + pulled)
     }
 
@@ -94,7 +95,11 @@ impl Memory {
         let (l2, ewc) = (recipe.l2_to_start as f32, recipe.ewc as f32);
         let stiffness = self.stiffness.iter().map(|s| l2 + ewc * s).chain(std::iter::repeat(l2));
         let apart = values.iter().zip(&self.start).map(|(value, start)| value - start);
-        gradient.iter().zip(apart.zip(stiffness)).map(|(g, (apart, pull))| g * shrink + pull * apart).collect()
+        gradient
+            .iter()
+            .zip(apart.zip(stiffness))
+            .map(|(g, (apart, pull))| g * shrink + pull * apart)
+            .collect()
     }
 }
 

@@ -93,7 +93,10 @@ pub struct Session<'a> {
 
 impl std::fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("step", &self.step).field("steps", &self.steps).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("step", &self.step)
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
     }
 }
 
@@ -472,7 +475,8 @@ fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> Result<Plan
     loop {
         let whole = Network::new(plan, rows)?;
         let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
-        let evaluated = if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
+        let evaluated =
+            if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
         let mut network = whole.clone();
         let mut kept_bytes = 0;
         if let Some(cuts) = &cuts {
@@ -572,7 +576,11 @@ fn classes(source: &mut dyn Source, recipe: &Recipe) -> Result<Vec<u32>, LearnEr
     let mut classes = Vec::with_capacity(source.rows());
     for row in 0..source.rows() {
         source.read(&[row], &mut features, &mut target)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked when it is fed")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked when it is fed"
+        )]
         classes.push(target[0].max(0.0) as u32);
     }
     Ok(classes)

@@ -134,8 +134,10 @@ fn scope_says_what_moves() {
     }
     let refused = |patterns: &[&str]| {
         let scope = Scope::Names(patterns.iter().map(|p| (*p).into()).collect());
-        fine_tune(&onnx, &mut data.clone(), &Recipe { scope, ..Recipe::default() }, &mut |_| ControlFlow::Continue(()))
-            .unwrap_err()
+        fine_tune(&onnx, &mut data.clone(), &Recipe { scope, ..Recipe::default() }, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap_err()
     };
     assert!(matches!(refused(&["0.*", "nothing"]), LearnError::NothingInScope { .. }));
     assert!(matches!(refused(&[]), LearnError::NothingInScope { .. }));

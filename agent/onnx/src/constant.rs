@@ -75,7 +75,8 @@ impl Constant {
                 ConstantData::I32(raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
             }
             kind @ (Datatype::Bool | Datatype::U8 | Datatype::I8) => {
-                let of_byte = |byte: u8| if kind == Datatype::I8 { i16::from(byte.cast_signed()) } else { byte.into() };
+                let of_byte =
+                    |byte: u8| if kind == Datatype::I8 { i16::from(byte.cast_signed()) } else { byte.into() };
                 let of_wide = |wide: &i32| i16::try_from(*wide).unwrap_or_default();
                 let values = match raw.as_slice() {
                     [] => tensor.int32_data.iter().map(of_wide).collect(),

@@ -191,9 +191,9 @@ impl Attribute {
                 Some(tensor) => Constant::read(tensor).map_or(Self::Other, Self::Tensor),
                 None => Self::Other,
             },
-            Ok(AttributeType::Strings) => {
-                Self::Texts(raw.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
-            }
+            Ok(AttributeType::Strings) => Self::Texts(
+                raw.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
+            ),
             _ => Self::Other,
         }
     }

@@ -234,9 +234,14 @@ fn slots(node: &Node) -> &'static [(usize, Role)] {
         "MatMul" => &[(0, Role::Weight), (1, Role::Weight)],
         "Einsum" => &[(0, Role::Weight), (1, Role::Weight), (2, Role::Weight)],
         "Gather" => &[(0, Role::Weight)],
-        "LSTM" | "GRU" | "RNN" => {
-            &[(1, Role::Weight), (2, Role::Weight), (3, Role::Bias), (5, Role::Bias), (6, Role::Bias), (7, Role::Norm)]
-        }
+        "LSTM" | "GRU" | "RNN" => &[
+            (1, Role::Weight),
+            (2, Role::Weight),
+            (3, Role::Bias),
+            (5, Role::Bias),
+            (6, Role::Bias),
+            (7, Role::Norm),
+        ],
         "Add" | "Sum" => &[(0, Role::Bias), (1, Role::Bias)],
         "Mul" => &[(0, Role::Norm), (1, Role::Norm)],
         "PRelu" | "RMSNormalization" => &[(1, Role::Norm)],

@@ -59,10 +59,9 @@ pub(crate) fn numbers(node: &NodeProto, slot: usize, scope: &Scope<'_, '_>) -> O
     match (usize::try_from(elements).ok()? <= MAX_LOOKED_AT).then(|| Constant::read(tensor))??.data {
         ConstantData::F32(values) => Some(values.into_iter().map(f64::from).collect()),
         ConstantData::F64(values) => Some(values),
-        ConstantData::I64(_)
-        | ConstantData::I32(_)
-        | ConstantData::Bytes(..)
-        | ConstantData::Other(_) => None,
+        ConstantData::I64(_) | ConstantData::I32(_) | ConstantData::Bytes(..) | ConstantData::Other(_) => {
+            None
+        }
     }
 }
 

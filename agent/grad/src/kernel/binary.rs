@@ -53,7 +53,8 @@ impl Broadcast {
     #[must_use]
     pub fn new(a: &[usize], b: &[usize]) -> Option<Self> {
         let rank = a.len().max(b.len());
-        let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
+        let size =
+            |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
         let mut made = Vec::with_capacity(rank);
         let mut axes: Vec<[usize; 3]> = Vec::with_capacity(rank);
         let (mut step_a, mut step_b) = (1, 1);
@@ -192,12 +193,15 @@ macro_rules! each {
 fn pairs<T: Real>(function: Binary, y: &mut [T], b: &[T]) {
     macro_rules! map {
         (|$a:ident, $b:ident| $made:expr) => {
-            on_this_cpu(#[inline(always)] || {
-                for (place, b) in y.iter_mut().zip(b) {
-                    let ($a, $b) = (*place, *b);
-                    *place = $made;
-                }
-            })
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for (place, b) in y.iter_mut().zip(b) {
+                        let ($a, $b) = (*place, *b);
+                        *place = $made;
+                    }
+                },
+            )
         };
     }
     each!(function, map);
@@ -206,12 +210,15 @@ fn pairs<T: Real>(function: Binary, y: &mut [T], b: &[T]) {
 fn one<T: Real>(function: Binary, y: &mut [T], b: T) {
     macro_rules! map {
         (|$a:ident, $b:ident| $made:expr) => {
-            on_this_cpu(#[inline(always)] || {
-                for place in y.iter_mut() {
-                    let ($a, $b) = (*place, b);
-                    *place = $made;
-                }
-            })
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for place in y.iter_mut() {
+                        let ($a, $b) = (*place, b);
+                        *place = $made;
+                    }
+                },
+            )
         };
     }
     each!(function, map);
@@ -249,11 +256,14 @@ fn slow<T: Real>(function: Binary, a: T, b: T) -> T {
 
 /// Takes `a` where the condition is not nought, else `b`; all of one shape.
 pub fn select<T: Real>(condition: &[T], a: &[T], b: &[T], y: &mut [T]) {
-    on_this_cpu(#[inline(always)] || {
-        for (((y, c), a), b) in y.iter_mut().zip(condition).zip(a).zip(b) {
-            *y = if *c == T::ZERO { *b } else { *a };
-        }
-    });
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for (((y, c), a), b) in y.iter_mut().zip(condition).zip(a).zip(b) {
+                *y = if *c == T::ZERO { *b } else { *a };
+            }
+        },
+    );
 }
 
 /// How the axes of a tensor are summed: sizes with whether they vanish, neighbours of one kind joined.
@@ -270,7 +280,9 @@ pub struct Reduction {
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Fold {
     /// The sum, times a number.
-    Sum { scale: f64 },
+    Sum {
+        scale: f64,
+    },
     Max,
     Min,
     Product,
@@ -280,7 +292,8 @@ impl Reduction {
     /// Reduces the axes for which `vanishes` says so.
     #[must_use]
     pub fn new(shape: &[usize], vanishes: impl Fn(usize) -> bool) -> Option<Self> {
-        let kept: Vec<usize> = (0..shape.len()).map(|axis| if vanishes(axis) { 1 } else { shape[axis] }).collect();
+        let kept: Vec<usize> =
+            (0..shape.len()).map(|axis| if vanishes(axis) { 1 } else { shape[axis] }).collect();
         let count = (0..shape.len()).filter(|axis| vanishes(*axis)).map(|axis| shape[axis]).product();
         let walk = Broadcast::new(&kept, shape)?;
         let is_inner = walk.inner() == [0, 1];
@@ -304,12 +317,15 @@ pub fn reduce<T: Real>(fold: Fold, how: &Reduction, x: &[T], y: &mut [T]) {
                 if how.is_inner {
                     y[to] = lanes(start, y[to], x, |$sum: T, $x: T| $made);
                 } else {
-                    on_this_cpu(#[inline(always)] || {
-                        for (place, x) in y[to..to + length].iter_mut().zip(x) {
-                            let ($sum, $x) = (*place, *x);
-                            *place = $made;
-                        }
-                    });
+                    on_this_cpu(
+                        #[inline(always)]
+                        || {
+                            for (place, x) in y[to..to + length].iter_mut().zip(x) {
+                                let ($sum, $x) = (*place, *x);
+                                *place = $made;
+                            }
+                        },
+                    );
                 }
             })
         };
@@ -334,25 +350,28 @@ const LANES: usize = 16;
 /// Folds a run in [`LANES`] parts, which is both quick and nearer to the truth than one sum.
 #[inline(always)]
 pub(crate) fn lanes<T: Real>(start: T, before: T, x: &[T], fold: impl Fn(T, T) -> T) -> T {
-    on_this_cpu(#[inline(always)] || {
-        let mut sums = [start; LANES];
-        let whole = x.chunks_exact(LANES);
-        let rest = whole.remainder();
-        for chunk in whole {
-            for (sum, x) in sums.iter_mut().zip(chunk) {
-                *sum = fold(*sum, *x);
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            let mut sums = [start; LANES];
+            let whole = x.chunks_exact(LANES);
+            let rest = whole.remainder();
+            for chunk in whole {
+                for (sum, x) in sums.iter_mut().zip(chunk) {
+                    *sum = fold(*sum, *x);
+                }
             }
-        }
-        let mut width = LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                sums[lane] = fold(sums[lane], sums[lane + width]);
+            let mut width = LANES / 2;
+            while width > 0 {
+                for lane in 0..width {
+                    sums[lane] = fold(sums[lane], sums[lane + width]);
+                }
+                width /= 2;
             }
-            width /= 2;
-        }
-        let tail = rest.iter().fold(sums[0], |sum, x| fold(sum, *x));
-        fold(before, tail)
-    })
+            let tail = rest.iter().fold(sums[0], |sum, x| fold(sum, *x));
+            fold(before, tail)
+        },
+    )
 }
 
 #[cfg(test)]

@@ -57,7 +57,11 @@ pub fn forward<T: Real>(
     value[0] = T::of(sum);
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "class numbers are checked before")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "class numbers are checked before"
+)]
 fn cross_entropy<T: Real>(scores: &[T], class: T, weight: f64, gradient: &mut [T]) -> f64 {
     let class = (class.f64() as usize).min(scores.len() - 1);
     let most = scores.iter().fold(T::LOWEST, |most, score| most.larger(*score)).f64();
@@ -77,7 +81,9 @@ fn of_one(kind: Loss, score: f64, target: f64) -> (f64, f64) {
             (softplus - score * target, 1.0 / (1.0 + (-score).exp()) - target)
         }
         Loss::MeanSquared | Loss::CrossEntropy => (off * off, 2.0 * off),
-        Loss::Huber { delta } if off.abs() > delta => (delta * (off.abs() - 0.5 * delta), delta * off.signum()),
+        Loss::Huber { delta } if off.abs() > delta => {
+            (delta * (off.abs() - 0.5 * delta), delta * off.signum())
+        }
         Loss::Huber { .. } => (0.5 * off * off, off),
         Loss::Quantile { quantile } if off < 0.0 => (-quantile * off, -quantile),
         Loss::Quantile { quantile } => ((1.0 - quantile) * off, 1.0 - quantile),

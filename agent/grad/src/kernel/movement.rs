@@ -113,11 +113,14 @@ pub fn give_back<T: Real>(places: &Places, dy: &[T], dx: &mut [T]) {
 }
 
 fn add<T: Real>(to: &mut [T], from: &[T]) {
-    on_this_cpu(#[inline(always)] || {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += *from;
-        }
-    });
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += *from;
+            }
+        },
+    );
 }
 
 /// Joins tensors of `widths` elements for each of the outer indices.
@@ -230,21 +233,27 @@ pub fn channels<T: Real>(inner: usize, x: Option<&[T]>, scale: &[T], shift: &[T]
     let count = scale.len();
     if inner == 1 {
         for y in y.chunks_exact_mut(count.max(1)) {
-            on_this_cpu(#[inline(always)] || {
-                for ((y, scale), shift) in y.iter_mut().zip(scale).zip(shift) {
-                    *y = *y * *scale + *shift;
-                }
-            });
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for ((y, scale), shift) in y.iter_mut().zip(scale).zip(shift) {
+                        *y = *y * *scale + *shift;
+                    }
+                },
+            );
         }
         return;
     }
     for (place, y) in y.chunks_exact_mut(inner.max(1)).enumerate() {
         let (scale, shift) = (scale[place % count], shift[place % count]);
-        on_this_cpu(#[inline(always)] || {
-            for y in y {
-                *y = *y * scale + shift;
-            }
-        });
+        on_this_cpu(
+            #[inline(always)]
+            || {
+                for y in y {
+                    *y = *y * scale + shift;
+                }
+            },
+        );
     }
 }
 
@@ -255,12 +264,16 @@ pub fn channels_gradient<T: Real>(inner: usize, x: &[T], dy: &[T], dscale: &mut 
     let count = dscale.len().max(1);
     if inner == 1 {
         for (x, dy) in x.chunks_exact(count).zip(dy.chunks_exact(count)) {
-            on_this_cpu(#[inline(always)] || {
-                for (((dscale, dshift), x), dy) in dscale.iter_mut().zip(dshift.iter_mut()).zip(x).zip(dy) {
-                    *dscale += *x * *dy;
-                    *dshift += *dy;
-                }
-            });
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for (((dscale, dshift), x), dy) in dscale.iter_mut().zip(dshift.iter_mut()).zip(x).zip(dy)
+                    {
+                        *dscale += *x * *dy;
+                        *dshift += *dy;
+                    }
+                },
+            );
         }
         return;
     }
@@ -274,26 +287,29 @@ pub fn channels_gradient<T: Real>(inner: usize, x: &[T], dy: &[T], dscale: &mut 
 #[inline(always)]
 fn products_and_sum<T: Real>(x: &[T], dy: &[T]) -> (T, T) {
     const LANES: usize = 16;
-    on_this_cpu(#[inline(always)] || {
-        let (mut products, mut sums) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let whole = x.len() / LANES * LANES;
-        for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                products[lane] += x[lane] * dy[lane];
-                sums[lane] += dy[lane];
+    on_this_cpu(
+        #[inline(always)]
+        || {
+            let (mut products, mut sums) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+            let whole = x.len() / LANES * LANES;
+            for (x, dy) in x.chunks_exact(LANES).zip(dy.chunks_exact(LANES)) {
+                for lane in 0..LANES {
+                    products[lane] += x[lane] * dy[lane];
+                    sums[lane] += dy[lane];
+                }
             }
-        }
-        let (mut product, mut sum) = (T::ZERO, T::ZERO);
-        for lane in 0..LANES {
-            product += products[lane];
-            sum += sums[lane];
-        }
-        for (x, dy) in x[whole..].iter().zip(&dy[whole..]) {
-            product += *x * *dy;
-            sum += *dy;
-        }
-        (product, sum)
-    })
+            let (mut product, mut sum) = (T::ZERO, T::ZERO);
+            for lane in 0..LANES {
+                product += products[lane];
+                sum += sums[lane];
+            }
+            for (x, dy) in x[whole..].iter().zip(&dy[whole..]) {
+                product += *x * *dy;
+                sum += *dy;
+            }
+            (product, sum)
+        },
+    )
 }
 
 #[cfg(test)]

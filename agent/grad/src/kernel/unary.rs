@@ -16,30 +16,54 @@ pub enum Unary {
     Sqrt,
     Reciprocal,
     Relu,
-    LeakyRelu { slope: f64 },
-    ThresholdedRelu { alpha: f64 },
-    Elu { alpha: f64 },
-    Celu { alpha: f64 },
-    Selu { alpha: f64, gamma: f64 },
+    LeakyRelu {
+        slope: f64,
+    },
+    ThresholdedRelu {
+        alpha: f64,
+    },
+    Elu {
+        alpha: f64,
+    },
+    Celu {
+        alpha: f64,
+    },
+    Selu {
+        alpha: f64,
+        gamma: f64,
+    },
     Gelu,
     GeluTanh,
     Erf,
     Sigmoid,
-    HardSigmoid { alpha: f64, beta: f64 },
+    HardSigmoid {
+        alpha: f64,
+        beta: f64,
+    },
     HardSwish,
-    Swish { alpha: f64 },
+    Swish {
+        alpha: f64,
+    },
     Tanh,
     Softplus,
     Softsign,
     Mish,
-    Clip { low: f64, high: f64 },
+    Clip {
+        low: f64,
+        high: f64,
+    },
     Sin,
     Cos,
     Tan,
     /// `x` to a fixed power.
-    Power { exponent: f64 },
+    Power {
+        exponent: f64,
+    },
     /// `scale · x + shift`.
-    Affine { scale: f64, shift: f64 },
+    Affine {
+        scale: f64,
+        shift: f64,
+    },
     Floor,
     Ceil,
     Round,
@@ -112,12 +136,15 @@ fn when<T: Real>(condition: bool) -> T {
 pub fn forward<T: Real>(function: Unary, y: &mut [T]) {
     macro_rules! map {
         (|$x:ident| $made:expr) => {
-            on_this_cpu(#[inline(always)] || {
-                for place in y.iter_mut() {
-                    let $x = *place;
-                    *place = $made;
-                }
-            })
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for place in y.iter_mut() {
+                        let $x = *place;
+                        *place = $made;
+                    }
+                },
+            )
         };
     }
     let (nought, one, half) = (T::ZERO, T::ONE, T::of(0.5));
@@ -203,7 +230,10 @@ pub fn forward<T: Real>(function: Unary, y: &mut [T]) {
 
 fn power<T: Real>(exponent: T, y: &mut [T]) {
     if exponent == T::of(2.0) {
-        on_this_cpu(#[inline(always)] || y.iter_mut().for_each(|place| *place = *place * *place));
+        on_this_cpu(
+            #[inline(always)]
+            || y.iter_mut().for_each(|place| *place = *place * *place),
+        );
     } else {
         y.iter_mut().for_each(|place| *place = place.pow(exponent));
     }
@@ -214,12 +244,15 @@ fn power<T: Real>(exponent: T, y: &mut [T]) {
 pub fn gradient<T: Real>(function: Unary, saved: &[T], dx: &mut [T]) {
     macro_rules! scale {
         (|$s:ident| $slope:expr) => {
-            on_this_cpu(#[inline(always)] || {
-                for (place, saved) in dx.iter_mut().zip(saved) {
-                    let $s = *saved;
-                    *place = *place * $slope;
-                }
-            })
+            on_this_cpu(
+                #[inline(always)]
+                || {
+                    for (place, saved) in dx.iter_mut().zip(saved) {
+                        let $s = *saved;
+                        *place = *place * $slope;
+                    }
+                },
+            )
         };
     }
     let (nought, one, half) = (T::ZERO, T::ONE, T::of(0.5));
@@ -400,7 +433,10 @@ mod tests {
                 };
                 let mut dx = [1.5];
                 gradient(function, &[saved], &mut dx);
-                assert!((dx[0] - 1.5 * wanted).abs() < 1e-8 * (1.0 + wanted.abs()), "{function:?} at {x}: {dx:?}");
+                assert!(
+                    (dx[0] - 1.5 * wanted).abs() < 1e-8 * (1.0 + wanted.abs()),
+                    "{function:?} at {x}: {dx:?}"
+                );
                 #[expect(clippy::cast_possible_truncation, reason = "it is compared")]
                 let (mut narrow, mut slope) = ([x as f32], [1f32]);
                 forward(function, &mut narrow);
@@ -408,7 +444,10 @@ mod tests {
                 assert!((f64::from(narrow[0]) - y).abs() < 2e-6 * (1.0 + y.abs()), "{function:?} at {x}");
                 #[expect(clippy::cast_possible_truncation, reason = "it is compared")]
                 gradient(function, &[saved as f32], &mut slope);
-                assert!((f64::from(slope[0]) - wanted).abs() < 1e-5 * (1.0 + wanted.abs()), "{function:?} at {x}");
+                assert!(
+                    (f64::from(slope[0]) - wanted).abs() < 1e-5 * (1.0 + wanted.abs()),
+                    "{function:?} at {x}"
+                );
             }
         }
     }

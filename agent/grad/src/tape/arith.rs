@@ -102,7 +102,9 @@ impl Tape {
     pub fn select(&mut self, condition: Id, a: Id, b: Id) -> Result<Id, GradError> {
         let inner = self.broadcast(a, b)?.made().to_vec();
         let made = Broadcast::new(&inner, self.shape(condition))
-            .ok_or_else(|| GradError::shape(format!("a condition of sizes {:?} for {inner:?}", self.shape(condition))))?
+            .ok_or_else(|| {
+                GradError::shape(format!("a condition of sizes {:?} for {inner:?}", self.shape(condition)))
+            })?
             .made()
             .to_vec();
         let mut whole = [condition, a, b];
@@ -120,9 +122,10 @@ impl Tape {
         if self.shape(x) == shape {
             return Ok(x);
         }
-        let walk = Broadcast::new(self.shape(x), shape).filter(|walk| walk.made() == shape).ok_or_else(|| {
-            GradError::shape(format!("sizes {:?} do not expand to {shape:?}", self.shape(x)))
-        })?;
+        let walk =
+            Broadcast::new(self.shape(x), shape).filter(|walk| walk.made() == shape).ok_or_else(|| {
+                GradError::shape(format!("sizes {:?} do not expand to {shape:?}", self.shape(x)))
+            })?;
         if self.len(x) == shape.iter().product() {
             return self.view(x, shape);
         }
@@ -139,7 +142,8 @@ impl Tape {
             return Err(GradError::shape(format!("axis {axis} of sizes {shape:?}")));
         }
         let vanishes = |axis: usize| axes.contains(&axis);
-        let kept: Vec<usize> = (0..shape.len()).map(|axis| if vanishes(axis) { 1 } else { shape[axis] }).collect();
+        let kept: Vec<usize> =
+            (0..shape.len()).map(|axis| if vanishes(axis) { 1 } else { shape[axis] }).collect();
         if kept == shape {
             return match fold {
                 Fold::Sum { scale } => self.affine(x, scale, 0.0),
@@ -158,9 +162,8 @@ impl Tape {
             return Ok(x);
         }
         let new = from.len() - shape.len();
-        let axes: Vec<usize> = (0..from.len())
-            .filter(|axis| *axis < new || shape[axis - new] != from[*axis])
-            .collect();
+        let axes: Vec<usize> =
+            (0..from.len()).filter(|axis| *axis < new || shape[axis - new] != from[*axis]).collect();
         let summed = self.reduce(Fold::Sum { scale: 1.0 }, x, &axes)?;
         self.view(summed, shape)
     }
@@ -186,7 +189,8 @@ impl Tape {
                 turned(b_turned)
             ))
         };
-        let ([stack_a @ .., a0, a1], [stack_b @ .., b0, b1]) = (shape_a.as_slice(), shape_b.as_slice()) else {
+        let ([stack_a @ .., a0, a1], [stack_b @ .., b0, b1]) = (shape_a.as_slice(), shape_b.as_slice())
+        else {
             return Err(wrong());
         };
         let (m, k) = if a_turned { (*a1, *a0) } else { (*a0, *a1) };

@@ -50,7 +50,12 @@ impl Tape {
     /// [`GradError::Shape`] when they do not.
     pub fn convolve(&mut self, s: ConvShape, x: Id, w: Id, bias: Option<Id>) -> Result<Id, GradError> {
         let made = vec![s.batch, s.outputs, s.made[0], s.made[1]];
-        self.check_convolution(&s, (x, s.inputs * s.size[0] * s.size[1]), w, bias.map(|bias| (bias, s.outputs)))?;
+        self.check_convolution(
+            &s,
+            (x, s.inputs * s.size[0] * s.size[1]),
+            w,
+            bias.map(|bias| (bias, s.outputs)),
+        )?;
         let inputs = [Some(x), Some(w)].into_iter().chain(bias.map(Some)).collect();
         Ok(self.step(Op::Convolve(s), inputs, vec![made])?[0])
     }
@@ -192,7 +197,10 @@ impl Tape {
             ("initial_c", from.c0, states),
         ] {
             if let Some(id) = id.filter(|id| self.len(*id) != size) {
-                return Err(GradError::shape(format!("{what} has sizes {:?}, not {size} elements", self.shape(id))));
+                return Err(GradError::shape(format!(
+                    "{what} has sizes {:?}, not {size} elements",
+                    self.shape(id)
+                )));
             }
         }
         let state = vec![s.batch, s.hidden];
@@ -214,7 +222,11 @@ impl Tape {
         let shape = self.shape(scores).to_vec();
         let rows = self.len(weights);
         let expected = if kind == Loss::CrossEntropy { rows } else { self.len(scores) };
-        if shape.first() != Some(&rows) || rows == 0 || self.len(targets) != expected || self.is_hollow(scores) {
+        if shape.first() != Some(&rows)
+            || rows == 0
+            || self.len(targets) != expected
+            || self.is_hollow(scores)
+        {
             let got = self.shape(targets);
             return Err(GradError::shape(format!("targets {got:?} and {rows} weights for scores {shape:?}")));
         }

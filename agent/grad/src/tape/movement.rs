@@ -44,18 +44,15 @@ impl Tape {
     ///
     /// # Errors
     /// [`GradError::Shape`] when an index is not there.
-    pub fn take(
-        &mut self,
-        x: Id,
-        axes: &[(usize, Vec<Option<usize>>)],
-        fill: f64,
-    ) -> Result<Id, GradError> {
+    pub fn take(&mut self, x: Id, axes: &[(usize, Vec<Option<usize>>)], fill: f64) -> Result<Id, GradError> {
         let shape = self.shape(x).to_vec();
         let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
         let mut from = Vec::with_capacity(axes.len());
         for (axis, indices) in axes {
             let size = shape.get(*axis).copied();
-            if let Some(index) = indices.iter().flatten().find(|index| size.is_some_and(|size| **index >= size)) {
+            if let Some(index) =
+                indices.iter().flatten().find(|index| size.is_some_and(|size| **index >= size))
+            {
                 return Err(GradError::shape(format!("index {index} on axis {axis} of sizes {shape:?}")));
             }
             let stride = if size.is_some() { stride(*axis) } else { 0 };
@@ -65,8 +62,7 @@ impl Tape {
         if made.iter().try_fold(1usize, |all, size| all.checked_mul(*size)).is_none_or(|all| all > 1 << 30) {
             return Err(GradError::Size { shape: made });
         }
-        let places =
-            Places::of_axes(&from, fill).ok_or_else(|| GradError::Size { shape: made.clone() })?;
+        let places = Places::of_axes(&from, fill).ok_or_else(|| GradError::Size { shape: made.clone() })?;
         self.take_places(x, places, made)
     }
 

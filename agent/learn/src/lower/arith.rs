@@ -27,7 +27,9 @@ pub(crate) fn binary(call: &mut Call<'_>) -> Made {
     let (a, b) = (call.value(0)?, call.value(1)?);
     let mut id = call.tape.binary(function, a.id, b.id)?;
     let kind = match function {
-        Binary::Add | Binary::Div | Binary::Mod | Binary::Rest | Binary::Mul | Binary::Pow | Binary::Sub => a.kind,
+        Binary::Add | Binary::Div | Binary::Mod | Binary::Rest | Binary::Mul | Binary::Pow | Binary::Sub => {
+            a.kind
+        }
         _ => Kind::Truth,
     };
     if function == Binary::Div && kind == Kind::Whole {

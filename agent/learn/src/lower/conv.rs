@@ -21,7 +21,9 @@ impl Windows {
     pub(super) fn read(call: &Call<'_>, plane: &[usize], kernel: Option<&[usize]>) -> Result<Self, OpError> {
         let axes = plane.len();
         if !(1..=2).contains(&axes) {
-            return Err(OpError::setting(format!("windows over {axes} axes are not trained through, 1 or 2 are")));
+            return Err(OpError::setting(format!(
+                "windows over {axes} axes are not trained through, 1 or 2 are"
+            )));
         }
         let list = |name: &str| -> Result<Option<Vec<usize>>, OpError> {
             let Some(list) = call.node.ints(name) else { return Ok(None) };
@@ -108,7 +110,10 @@ impl Windows {
 
 fn groups(call: &Call<'_>) -> Result<usize, OpError> {
     let groups = call.node.int("group").unwrap_or(1);
-    usize::try_from(groups).ok().filter(|groups| *groups > 0).ok_or_else(|| OpError::setting(format!("group is {groups}")))
+    usize::try_from(groups)
+        .ok()
+        .filter(|groups| *groups > 0)
+        .ok_or_else(|| OpError::setting(format!("group is {groups}")))
 }
 
 /// Batch, channels and sizes of a plane.
@@ -145,7 +150,18 @@ pub(crate) fn transpose(call: &mut Call<'_>) -> Made {
     let made = windows.size;
     let Windows { kernel, stride, dilation, pads, .. } = windows;
     let outputs = per_group * groups;
-    let s = ConvShape { batch, groups, inputs: outputs, outputs: channels, size, kernel, stride, dilation, pads, made };
+    let s = ConvShape {
+        batch,
+        groups,
+        inputs: outputs,
+        outputs: channels,
+        size,
+        kernel,
+        stride,
+        dilation,
+        pads,
+        made,
+    };
     let mut y = call.tape.convolve_back(s, call.id(0)?, call.id(1)?)?;
     if let Some(bias) = call.maybe(2) {
         let bias = call.tape.view(bias.id, &[outputs, 1, 1])?;
@@ -174,7 +190,8 @@ fn made_back(call: &Call<'_>, windows: &mut Windows) -> Result<[usize; 2], OpErr
         let whole = windows.stride[axis] * windows.size[axis].saturating_sub(1)
             + more[axis].unwrap_or(0)
             + windows.span(axis);
-        let same = (auto == "SAME_UPPER" || auto == "SAME_LOWER").then(|| windows.size[axis] * windows.stride[axis]);
+        let same =
+            (auto == "SAME_UPPER" || auto == "SAME_LOWER").then(|| windows.size[axis] * windows.stride[axis]);
         let target = if is_wanted { wanted[axis] } else { same };
         if let Some(target) = target {
             let total = whole.saturating_sub(target);
@@ -184,7 +201,8 @@ fn made_back(call: &Call<'_>, windows: &mut Windows) -> Result<[usize; 2], OpErr
             size[axis] = target;
         } else {
             let pads = windows.pads[axis] + windows.pads[axis + 2];
-            size[axis] = whole.checked_sub(pads).ok_or_else(|| OpError::setting("pads are larger than the result"))?;
+            size[axis] =
+                whole.checked_sub(pads).ok_or_else(|| OpError::setting("pads are larger than the result"))?;
         }
     }
     Ok(size)

@@ -39,15 +39,20 @@ pub(crate) fn einsum(call: &mut Call<'_>) -> Made {
     }
     rest.reverse();
     let first = rest.pop().ok_or_else(|| wrong("it has no operand"))?;
-    let mut sum = reduced(call, first, |letter| right.contains(&letter) || rest.iter().any(|t| t.letters.contains(&letter)))?;
+    let mut sum = reduced(call, first, |letter| {
+        right.contains(&letter) || rest.iter().any(|t| t.letters.contains(&letter))
+    })?;
     while let Some(next) = rest.pop() {
-        let later = |letter: char| right.contains(&letter) || rest.iter().any(|term| term.letters.contains(&letter));
+        let later =
+            |letter: char| right.contains(&letter) || rest.iter().any(|term| term.letters.contains(&letter));
         let next = reduced(call, next, |letter| later(letter) || sum.letters.contains(&letter))?;
         sum = joined(call, sum, next, later)?;
     }
     let order: Option<Vec<usize>> =
         right.iter().map(|letter| sum.letters.iter().position(|mine| mine == letter)).collect();
-    let order = order.filter(|order| order.len() == sum.letters.len()).ok_or_else(|| wrong("its result repeats a letter or has one of its own"))?;
+    let order = order
+        .filter(|order| order.len() == sum.letters.len())
+        .ok_or_else(|| wrong("its result repeats a letter or has one of its own"))?;
     Call::floats(call.tape.transpose(sum.id, &order)?)
 }
 
@@ -71,7 +76,12 @@ fn reduced(call: &mut Call<'_>, term: Lettered, needed: impl Fn(char) -> bool) -
 }
 
 /// The product of two: letters of both that are needed later are a stack, others of both are summed.
-fn joined(call: &mut Call<'_>, a: Lettered, b: Lettered, later: impl Fn(char) -> bool) -> Result<Lettered, OpError> {
+fn joined(
+    call: &mut Call<'_>,
+    a: Lettered,
+    b: Lettered,
+    later: impl Fn(char) -> bool,
+) -> Result<Lettered, OpError> {
     let shared = |letter: &&char| b.letters.contains(letter);
     let stack: Vec<char> = a.letters.iter().filter(shared).filter(|l| later(**l)).copied().collect();
     let summed: Vec<char> = a.letters.iter().filter(shared).filter(|l| !later(**l)).copied().collect();
@@ -82,7 +92,8 @@ fn joined(call: &mut Call<'_>, a: Lettered, b: Lettered, later: impl Fn(char) ->
     let product = call.tape.product((left, false), (right, false), 1.0, None)?;
     let letters = [stack, rows, columns].concat();
     let size = |letter: &char| {
-        let of = |term: &Lettered| term.letters.iter().position(|mine| mine == letter).map(|axis| (term.id, axis));
+        let of =
+            |term: &Lettered| term.letters.iter().position(|mine| mine == letter).map(|axis| (term.id, axis));
         of(&a).or_else(|| of(&b)).map_or(1, |(id, axis)| call.tape.shape(id)[axis])
     };
     let shape: Vec<usize> = letters.iter().map(size).collect();
@@ -94,7 +105,8 @@ fn arranged(call: &mut Call<'_>, term: &Lettered, groups: [&[char]; 3]) -> Resul
     let place = |letter: &char| term.letters.iter().position(|mine| mine == letter);
     let order: Vec<usize> = groups.concat().iter().filter_map(place).collect();
     let turned = call.tape.transpose(term.id, &order)?;
-    let size = |group: &[char]| group.iter().filter_map(place).map(|axis| call.tape.shape(term.id)[axis]).product();
+    let size =
+        |group: &[char]| group.iter().filter_map(place).map(|axis| call.tape.shape(term.id)[axis]).product();
     let shape: [usize; 3] = groups.map(size);
     Ok(call.tape.view(turned, &shape)?)
 }

@@ -69,7 +69,8 @@ pub(crate) fn gather(call: &mut Call<'_>) -> Made {
         return call.alike(id);
     }
     let places = call.ints(1)?.unwrap_or_default();
-    let taken = places.iter().map(|place| call.axis(*place, shape[axis]).map(Some)).collect::<Result<_, _>>()?;
+    let taken =
+        places.iter().map(|place| call.axis(*place, shape[axis]).map(Some)).collect::<Result<_, _>>()?;
     let mut walk = whole(&shape);
     walk[axis].1 = taken;
     let made = [&shape[..axis], call.tape.shape(at.id), &shape[axis + 1..]].concat();
@@ -169,7 +170,9 @@ pub(crate) fn trilu(call: &mut Call<'_>) -> Made {
         let over = signed(column) - signed(row);
         if is_upper { over >= diagonal } else { over <= diagonal }
     };
-    let mask = (0..rows * columns).map(|at| f64::from(u8::from(keeps(at / columns, at % columns)))).collect::<Vec<_>>();
+    let mask = (0..rows * columns)
+        .map(|at| f64::from(u8::from(keeps(at / columns, at % columns))))
+        .collect::<Vec<_>>();
     let mask = call.tape.stored(&[rows, columns], mask)?;
     let nought = call.tape.number(0.0)?;
     let id = call.tape.select(mask, x.id, nought)?;

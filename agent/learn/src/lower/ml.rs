@@ -32,9 +32,7 @@ pub(crate) fn normalizer(call: &mut Call<'_>) -> Made {
     let axis = call.shape(0)?.len().saturating_sub(1);
     let sum = Fold::Sum { scale: 1.0 };
     let norm = match call.node.text("norm").unwrap_or("MAX") {
-        "MAX" => {
-            call.tape.reduce(Fold::Max, x, &[axis])?
-        }
+        "MAX" => call.tape.reduce(Fold::Max, x, &[axis])?,
         "L1" => {
             let sizes = call.tape.unary(Unary::Abs, x)?;
             call.tape.reduce(sum, sizes, &[axis])?

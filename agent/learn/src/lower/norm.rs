@@ -145,7 +145,9 @@ pub(crate) fn mean_variance(call: &mut Call<'_>) -> Made {
     let x = call.id(0)?;
     let shape = call.shape(0)?;
     let axes: Vec<usize> = match call.node.ints("axes") {
-        Some(axes) => axes.to_vec().iter().map(|axis| call.axis(*axis, shape.len())).collect::<Result<_, _>>()?,
+        Some(axes) => {
+            axes.to_vec().iter().map(|axis| call.axis(*axis, shape.len())).collect::<Result<_, _>>()?
+        }
         None => [0, 2, 3].into_iter().filter(|axis| *axis < shape.len()).collect(),
     };
     let count: usize = axes.iter().map(|axis| shape[*axis]).product();

@@ -33,9 +33,9 @@ fn activations(call: &Call<'_>, expected: &[&str]) -> Result<(), OpError> {
     let named = texts(call.node, "activations");
     match named.iter().zip(expected.iter().cycle()).find(|(named, expected)| named != *expected) {
         None => Ok(()),
-        Some((named, expected)) => {
-            Err(OpError::setting(format!("an activation of `{named}` where only {expected} is trained through")))
-        }
+        Some((named, expected)) => Err(OpError::setting(format!(
+            "an activation of `{named}` where only {expected} is trained through"
+        ))),
     }
 }
 
@@ -105,7 +105,12 @@ fn layer(call: &mut Call<'_>, cell: impl Fn(usize) -> Result<Cell, OpError>) -> 
 }
 
 /// Last states of all directions: [directions, batch, hidden], or batch first.
-fn stacked(call: &mut Call<'_>, states: &[Id], [batch, hidden]: [usize; 2], is_batch_first: bool) -> Result<Id, OpError> {
+fn stacked(
+    call: &mut Call<'_>,
+    states: &[Id],
+    [batch, hidden]: [usize; 2],
+    is_batch_first: bool,
+) -> Result<Id, OpError> {
     let mut all = Vec::new();
     for state in states {
         all.push(call.tape.view(*state, &[1, batch, hidden])?);
@@ -118,7 +123,12 @@ fn stacked(call: &mut Call<'_>, states: &[Id], [batch, hidden]: [usize; 2], is_b
 }
 
 /// One direction's part of an operand.
-fn part(call: &mut Call<'_>, slot: usize, direction: usize, is_batch_first: bool) -> Result<Option<Id>, OpError> {
+fn part(
+    call: &mut Call<'_>,
+    slot: usize,
+    direction: usize,
+    is_batch_first: bool,
+) -> Result<Option<Id>, OpError> {
     let Some(value) = call.maybe(slot) else { return Ok(None) };
     let axis = usize::from(is_batch_first);
     let part = call.tape.part(value.id, axis, direction, 1)?;

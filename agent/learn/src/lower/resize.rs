@@ -11,16 +11,24 @@ pub(crate) fn resize(call: &mut Call<'_>) -> Made {
     let scales = floats(call, if is_old { 1 } else { 2 })?;
     let wanted = if is_old { None } else { call.ints(3)?.filter(|sizes| !sizes.is_empty()) };
     let axes: Vec<usize> = match call.node.ints("axes") {
-        Some(axes) => axes.to_vec().iter().map(|axis| call.axis(*axis, shape.len())).collect::<Result<_, _>>()?,
+        Some(axes) => {
+            axes.to_vec().iter().map(|axis| call.axis(*axis, shape.len())).collect::<Result<_, _>>()?
+        }
         None => (0..shape.len()).collect(),
     };
-    if call.node.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") || call.flag("antialias", false) {
+    if call.node.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch")
+        || call.flag("antialias", false)
+    {
         return Err(OpError::setting("antialias and keep_aspect_ratio_policy are not trained through"));
     }
     let mut id = call.id(0)?;
     for (place, axis) in axes.iter().enumerate() {
         let size = shape[*axis];
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked by the tape when it is too large")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked by the tape when it is too large"
+        )]
         let (made, scale) = match (&wanted, scales.get(place)) {
             (Some(sizes), _) => {
                 let made = sizes.get(place).and_then(|made| usize::try_from(*made).ok());
@@ -39,12 +47,20 @@ pub(crate) fn resize(call: &mut Call<'_>) -> Made {
 
 fn floats(call: &Call<'_>, slot: usize) -> Result<Vec<f64>, OpError> {
     let Some(value) = call.maybe(slot) else { return Ok(Vec::new()) };
-    let values = call.tape.constant(value.id).ok_or(OpError::Operand { slot, expected: "scales known beforehand" })?;
+    let values =
+        call.tape.constant(value.id).ok_or(OpError::Operand { slot, expected: "scales known beforehand" })?;
     Ok(values.to_vec())
 }
 
 /// One axis resized.
-fn along(call: &mut Call<'_>, x: Id, axis: usize, made: usize, scale: f64, is_old: bool) -> Result<Id, OpError> {
+fn along(
+    call: &mut Call<'_>,
+    x: Id,
+    axis: usize,
+    made: usize,
+    scale: f64,
+    is_old: bool,
+) -> Result<Id, OpError> {
     let shape = call.tape.shape(x).to_vec();
     let size = shape[axis];
     let mode = call.node.text("mode").unwrap_or("nearest");
@@ -78,7 +94,8 @@ fn along(call: &mut Call<'_>, x: Id, axis: usize, made: usize, scale: f64, is_ol
     };
     match mode {
         "nearest" => {
-            let rounding = call.node.text("nearest_mode").unwrap_or(if is_old { "floor" } else { "round_prefer_floor" });
+            let rounding =
+                call.node.text("nearest_mode").unwrap_or(if is_old { "floor" } else { "round_prefer_floor" });
             let round = |at: f64| match rounding {
                 "floor" => at.floor(),
                 "ceil" => at.ceil(),
@@ -89,7 +106,8 @@ fn along(call: &mut Call<'_>, x: Id, axis: usize, made: usize, scale: f64, is_ol
         }
         "linear" | "bilinear" => {
             let low = call.tape.take(x, &walk(points.iter().map(|at| inside(at.floor())).collect()), 0.0)?;
-            let high = call.tape.take(x, &walk(points.iter().map(|at| inside(at.floor() + 1.0)).collect()), 0.0)?;
+            let high =
+                call.tape.take(x, &walk(points.iter().map(|at| inside(at.floor() + 1.0)).collect()), 0.0)?;
             let mut of_axis = vec![1; shape.len()];
             of_axis[axis] = made;
             let near: Vec<f64> = points.iter().map(|at| at - at.floor()).collect();
@@ -104,7 +122,8 @@ fn along(call: &mut Call<'_>, x: Id, axis: usize, made: usize, scale: f64, is_ol
 
 fn block(call: &Call<'_>) -> Result<(usize, [usize; 4]), OpError> {
     let shape = call.shape(0)?;
-    let block = call.node.int("blocksize").and_then(|block| usize::try_from(block).ok()).filter(|block| *block > 0);
+    let block =
+        call.node.int("blocksize").and_then(|block| usize::try_from(block).ok()).filter(|block| *block > 0);
     match (block, shape.as_slice()) {
         (Some(block), &[n, c, h, w]) => Ok((block, [n, c, h, w])),
         _ => Err(OpError::setting(format!("no blocks of sizes {shape:?}"))),

@@ -43,10 +43,12 @@ pub(crate) fn constant_of_shape(call: &mut Call<'_>) -> Made {
     let sizes = sizes(call, 0)?;
     let elements = sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
     let elements = elements.filter(|elements| *elements <= 1 << 24);
-    let elements = elements.ok_or_else(|| OpError::setting(format!("{sizes:?} is too large to be filled")))?;
+    let elements =
+        elements.ok_or_else(|| OpError::setting(format!("{sizes:?} is too large to be filled")))?;
     let (kind, value) = match call.node.attributes.get("value") {
         Some(Attribute::Tensor(constant)) => {
-            let value = hold(call.tape, constant)?.ok_or_else(|| OpError::setting("its value is no number"))?;
+            let value =
+                hold(call.tape, constant)?.ok_or_else(|| OpError::setting("its value is no number"))?;
             let number = call.tape.constant(value.id).and_then(|values| values.first().copied());
             (value.kind, number.unwrap_or(0.0))
         }
@@ -195,7 +197,8 @@ pub(crate) fn expand(call: &mut Call<'_>) -> Made {
     let x = call.value(0)?;
     let (mine, wanted) = (call.shape(0)?, sizes(call, 1)?);
     let rank = mine.len().max(wanted.len());
-    let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
+    let size =
+        |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     let made: Vec<usize> = (0..rank)
         .map(|axis| match (size(&mine, axis), size(&wanted, axis)) {
             (mine, 1) => mine,

@@ -1,7 +1,10 @@
 //! Every operator that is trained through. A new one is a line here, a function in its family, and its
 //! name in `shoal_onnx::TRAINABLE_OPS`.
 
-use super::{Call, Made, activation, arith, conv, einsum, gather, linear, ml, norm, pool, recurrent, reduce, resize, shape};
+use super::{
+    Call, Made, activation, arith, conv, einsum, gather, linear, ml, norm, pool, recurrent, reduce, resize,
+    shape,
+};
 
 /// Lowers a node.
 pub(crate) type Work = fn(&mut Call<'_>) -> Made;

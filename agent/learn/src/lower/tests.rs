@@ -123,7 +123,8 @@ fn off(got: &[f64], wanted: &[f64]) -> f64 {
 
 fn check<T: Real>(name: &str, case: &Case, graph: &Graph, most: f64) -> Result<(), String> {
     let made = compute::<T>(case, graph).map_err(|error| crate::failure::chain(&error))?;
-    let far = |what: &str, off: f64| if off <= most { Ok(()) } else { Err(format!("{what} is off by {off:e}")) };
+    let far =
+        |what: &str, off: f64| if off <= most { Ok(()) } else { Err(format!("{what} is off by {off:e}")) };
     far("the output", off(&made.output, &case.output.1))?;
     far("the loss", off(&[made.loss], &[case.loss]))?;
     let wanted = case.gradients.iter().map(|(name, values)| (name.clone(), values));
@@ -152,10 +153,9 @@ fn gradients_of_every_operator_are_pytorchs() {
             }
         };
         ops.extend(graph.nodes.iter().map(|node| node.op.clone()));
-        for (bits, done) in [
-            (64, check::<f64>(name, case, &graph, 1e-6)),
-            (32, check::<f32>(name, case, &graph, 1e-4)),
-        ] {
+        for (bits, done) in
+            [(64, check::<f64>(name, case, &graph, 1e-6)), (32, check::<f32>(name, case, &graph, 1e-4))]
+        {
             if let Err(reason) = done {
                 wrong.push(format!("{name} in {bits} bits: {reason}"));
             }
