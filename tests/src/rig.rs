@@ -11,6 +11,6 @@ mod solo;
 
 pub use ask::{Form, read_answer, request};
 pub use conn::{Conn, Reply};
-pub use cost::{Memory, cpu, load_average};
+pub use cost::{Memory, cpu, load_average, peak_bytes};
 pub use quantile::{Times, median};
 pub use solo::{Child, MODEL, Solo, pack};

@@ -6,6 +6,7 @@ mod sample;
 mod serve;
 mod stage;
 mod table;
+mod train;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -25,6 +26,8 @@ enum Command {
     Hostile(hostile::Args),
     /// A folder of models: each must answer over the real server what its `.io.npz` says.
     Serve(serve::Args),
+    /// A folder of models: each must have the gradients that its `.grad.npz` says; steps are timed.
+    Train(train::Args),
 }
 
 /// The command line.
@@ -38,6 +41,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     runtime.block_on(async {
         match &args.command {
             Command::Hostile(args) => hostile::run(args).await,
+            Command::Train(args) => tokio::task::block_in_place(|| train::run(args)),
             Command::Serve(args) => tokio::task::block_in_place(|| serve::run(args)),
         }
     })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_grad::kernel::loss::Loss;
+use shoal_grad::kernel::unary::Unary;
 use shoal_grad::{GradError, Id, Layout, Program, Real, Tape};
 use shoal_onnx::Parameter;
 
@@ -29,7 +30,6 @@ pub(crate) struct Network {
     pub(crate) features: Id,
     pub(crate) targets: Id,
     pub(crate) weights: Id,
-    pub(crate) scores: Id,
     pub(crate) loss: Id,
     pub(crate) moving: Vec<Moving>,
     /// Whole weights of parameters that are moved by thin matrices.
@@ -71,7 +71,11 @@ impl Network {
             Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
-        let scores = per_row(&mut tape, values[value].id, rows)?;
+        let mut scores = per_row(&mut tape, values[value].id, rows)?;
+        if recipe.loss == LossKind::LogLikelihood {
+            // Softmax of logarithms of probabilities gives the probabilities back.
+            scores = tape.unary(Unary::Log, scores).map_err(whole)?;
+        }
         let columns = tape.shape(scores)[1];
         check(model, recipe.loss, kind, targets, columns)?;
         let shape = if kind == Loss::CrossEntropy { vec![rows] } else { vec![rows, columns] };
@@ -88,7 +92,6 @@ impl Network {
             features,
             targets,
             weights,
-            scores,
             loss,
             moving,
             merged,
@@ -138,12 +141,15 @@ fn loss_of(model: &Model, kind: LossKind, targets: TargetKind) -> Result<(Loss, 
     let values = |loss| (loss, output);
     Ok(match (kind, targets) {
         (LossKind::Auto | LossKind::CrossEntropy, TargetKind::Classes) => classes(),
+        (LossKind::LogLikelihood, TargetKind::Classes) => values(Loss::CrossEntropy),
         (LossKind::Auto | LossKind::MeanSquared, TargetKind::Values(_)) => values(Loss::MeanSquared),
         (LossKind::Huber { delta }, TargetKind::Values(_)) => values(Loss::Huber { delta }),
         (LossKind::Quantile { quantile }, TargetKind::Values(_)) => values(Loss::Quantile { quantile }),
         (LossKind::MultiLabel, TargetKind::Values(_)) => (Loss::Binary, scores),
         (LossKind::Reconstruction, _) => values(Loss::MeanSquared),
-        (LossKind::CrossEntropy, TargetKind::Values(_)) => return Err(targets_error("classes", "values")),
+        (LossKind::CrossEntropy | LossKind::LogLikelihood, TargetKind::Values(_)) => {
+            return Err(targets_error("classes", "values"));
+        }
         (_, TargetKind::Classes) => return Err(targets_error("values", "classes")),
     })
 }

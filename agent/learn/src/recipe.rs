@@ -60,6 +60,9 @@ pub enum LossKind {
     Auto,
     /// Cross-entropy of the scores before Softmax (or, of one column, before Sigmoid).
     CrossEntropy,
+    /// Negative logarithm of the probability of the class, where the output holds probabilities and no
+    /// Softmax can be seen.
+    LogLikelihood,
     /// Cross-entropy of each column before its Sigmoid: several labels at once.
     MultiLabel,
     /// Mean squared error.

@@ -9,8 +9,14 @@ use crate::mlp::NORMALISER_PREFIX;
 /// Operators that `shoal-learn` has a forward and a backward for, sorted by name.
 pub const TRAINABLE_OPS: &[&str] = &[
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
     "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -24,6 +30,7 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Cosh",
     "CumSum",
     "DepthToSpace",
     "DequantizeLinear",
@@ -40,6 +47,7 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "GRU",
     "Gather",
     "GatherElements",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -52,6 +60,7 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "Identity",
     "InstanceNormalization",
     "IsNaN",
+    "LRN",
     "LSTM",
     "LayerNormalization",
     "LeakyRelu",
@@ -96,9 +105,11 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "Round",
     "Selu",
     "Shape",
+    "Shrink",
     "Sigmoid",
     "Sign",
     "Sin",
+    "Sinh",
     "Size",
     "Slice",
     "Softmax",
@@ -123,6 +134,7 @@ pub const TRAINABLE_OPS: &[&str] = &[
     "Xor",
     "ai.onnx.ml.Normalizer",
     "ai.onnx.ml.Scaler",
+    "com.microsoft.Gelu",
 ];
 
 /// What a parameter does in its layer.

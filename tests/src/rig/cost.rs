@@ -19,6 +19,17 @@ pub struct Memory {
     pub anonymous_bytes: u64,
 }
 
+/// Most memory that a process ever had.
+pub fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = read_to_string(&path).with_context(|| format!("failed to read `{path}`"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .with_context(|| format!("`{path}` has no VmHWM"))?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+}
+
 impl Memory {
     /// Reads `/proc/PID/smaps_rollup`.
     pub fn of(pid: u32) -> anyhow::Result<Self> {

@@ -55,6 +55,16 @@ pub enum Unary {
     Sin,
     Cos,
     Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    /// Nought within `lambda` of it, moved by `bias` towards it outside.
+    Shrink { lambda: f64, bias: f64 },
     /// `x` to a fixed power.
     Power {
         exponent: f64,
@@ -213,6 +223,24 @@ pub fn forward<T: Real>(function: Unary, y: &mut [T]) {
         Unary::Sin => map!(|x| of(x.f64().sin())),
         Unary::Cos => map!(|x| of(x.f64().cos())),
         Unary::Tan => map!(|x| of(x.f64().tan())),
+        Unary::Asin => map!(|x| of(x.f64().asin())),
+        Unary::Acos => map!(|x| of(x.f64().acos())),
+        Unary::Atan => map!(|x| of(x.f64().atan())),
+        Unary::Sinh => map!(|x| of(x.f64().sinh())),
+        Unary::Cosh => map!(|x| of(x.f64().cosh())),
+        Unary::Asinh => map!(|x| of(x.f64().asinh())),
+        Unary::Acosh => map!(|x| of(x.f64().acosh())),
+        Unary::Atanh => map!(|x| of(x.f64().atanh())),
+        Unary::Shrink { lambda, bias } => {
+            let (lambda, bias) = (of(lambda), of(bias));
+            map!(|x| if x < -lambda {
+                x + bias
+            } else if x > lambda {
+                x - bias
+            } else {
+                nought
+            });
+        }
         Unary::Power { exponent } => power(of(exponent), y),
         Unary::Affine { scale, shift } => {
             let (scale, shift) = (of(scale), of(shift));
@@ -345,6 +373,18 @@ pub fn gradient<T: Real>(function: Unary, saved: &[T], dx: &mut [T]) {
         Unary::Sin => scale!(|x| of(x.f64().cos())),
         Unary::Cos => scale!(|x| of(-x.f64().sin())),
         Unary::Tan => scale!(|x| of(1.0 / x.f64().cos().powi(2))),
+        Unary::Asin => scale!(|x| one / (one - x * x).sqrt()),
+        Unary::Acos => scale!(|x| -(one / (one - x * x).sqrt())),
+        Unary::Atan => scale!(|x| one / (one + x * x)),
+        Unary::Sinh => scale!(|x| of(x.f64().cosh())),
+        Unary::Cosh => scale!(|x| of(x.f64().sinh())),
+        Unary::Asinh => scale!(|x| one / (x * x + one).sqrt()),
+        Unary::Acosh => scale!(|x| one / (x * x - one).sqrt()),
+        Unary::Atanh => scale!(|x| one / (one - x * x)),
+        Unary::Shrink { lambda, .. } => {
+            let lambda = of(lambda);
+            scale!(|x| when::<T>(x.abs() > lambda));
+        }
         Unary::Power { exponent } => {
             let (exponent, less) = (of(exponent), of(exponent - 1.0));
             if less == one {
@@ -373,7 +413,15 @@ mod tests {
         let positive = vec![0.2, 0.7, 1.3, 2.9];
         let mut cases: Vec<(Unary, Vec<f64>)> =
             [Unary::Log, Unary::Sqrt, Unary::Power { exponent: 1.7 }].map(|f| (f, positive.clone())).into();
+        let near = vec![-0.7, -0.2, 0.3, 0.8];
+        cases.extend([Unary::Asin, Unary::Acos, Unary::Atanh].map(|f| (f, near.clone())));
+        cases.push((Unary::Acosh, vec![1.3, 2.7]));
         let everywhere = [
+            Unary::Atan,
+            Unary::Sinh,
+            Unary::Cosh,
+            Unary::Asinh,
+            Unary::Shrink { lambda: 0.5, bias: 0.2 },
             Unary::Neg,
             Unary::Abs,
             Unary::Exp,

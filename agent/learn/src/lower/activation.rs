@@ -1,5 +1,6 @@
 //! Functions of one number.
 
+use shoal_grad::kernel::binary::Binary;
 use shoal_grad::kernel::unary::Unary;
 
 use super::{Call, Kind, Made, OpError, Value};
@@ -8,8 +9,15 @@ use super::{Call, Kind, Made, OpError, Value};
 pub(crate) fn plain(call: &mut Call<'_>) -> Made {
     let function = match call.node.op.as_str() {
         "Abs" => Unary::Abs,
+        "Acos" => Unary::Acos,
+        "Acosh" => Unary::Acosh,
+        "Asin" => Unary::Asin,
+        "Asinh" => Unary::Asinh,
+        "Atan" => Unary::Atan,
+        "Atanh" => Unary::Atanh,
         "Ceil" => Unary::Ceil,
         "Cos" => Unary::Cos,
+        "Cosh" => Unary::Cosh,
         "Erf" => Unary::Erf,
         "Exp" => Unary::Exp,
         "Floor" => Unary::Floor,
@@ -25,6 +33,7 @@ pub(crate) fn plain(call: &mut Call<'_>) -> Made {
         "Sigmoid" => Unary::Sigmoid,
         "Sign" => Unary::Sign,
         "Sin" => Unary::Sin,
+        "Sinh" => Unary::Sinh,
         "Softplus" => Unary::Softplus,
         "Softsign" => Unary::Softsign,
         "Sqrt" => Unary::Sqrt,
@@ -51,6 +60,7 @@ pub(crate) fn with_settings(call: &mut Call<'_>) -> Made {
             alpha: call.float("alpha", 1.673_263_192_176_818_8),
             gamma: call.float("gamma", 1.050_701_022_148_132_3),
         },
+        "Shrink" => Unary::Shrink { lambda: call.float("lambd", 0.5), bias: call.float("bias", 0.0) },
         "Swish" => Unary::Swish { alpha: call.float("alpha", 1.0) },
         "ThresholdedRelu" => Unary::ThresholdedRelu { alpha: call.float("alpha", 1.0) },
         _ => return Err(OpError::Unknown),
@@ -71,6 +81,17 @@ pub(crate) fn gelu(call: &mut Call<'_>) -> Made {
 
 /// Bounds are settings up to opset 6 and operands after it.
 pub(crate) fn clip(call: &mut Call<'_>) -> Made {
+    let is_known = |slot: usize| call.maybe(slot).is_none_or(|bound| call.tape.constant(bound.id).is_some());
+    if !is_known(1) || !is_known(2) {
+        // Bounds that are trained, or computed.
+        let mut id = call.id(0)?;
+        for (slot, function) in [(1, Binary::Max), (2, Binary::Min)] {
+            if let Some(bound) = call.maybe(slot) {
+                id = call.tape.binary(function, id, bound.id)?;
+            }
+        }
+        return call.alike(id);
+    }
     let low = match call.number(1)? {
         Some(low) => low,
         None => call.float("min", f64::NEG_INFINITY),

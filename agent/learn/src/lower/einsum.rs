@@ -16,10 +16,9 @@ struct Lettered {
 /// Operands are joined two at a time from the left; a letter that stands nowhere later is summed at once.
 pub(crate) fn einsum(call: &mut Call<'_>) -> Made {
     let equation = call.node.text("equation").unwrap_or_default().replace(' ', "");
-    let wrong = |reason: &str| OpError::setting(format!("equation `{equation}`: {reason}"));
-    if equation.contains('.') {
-        return Err(wrong("an ellipsis is not trained through"));
-    }
+    let given = equation.clone();
+    let wrong = |reason: &str| OpError::setting(format!("equation `{given}`: {reason}"));
+    let equation = if equation.contains("...") { spelled(call, &equation)? } else { equation.clone() };
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left.to_owned(), right.chars().collect::<Vec<char>>()),
         None => (equation.clone(), implied(&equation)),
@@ -54,6 +53,27 @@ pub(crate) fn einsum(call: &mut Call<'_>) -> Made {
         .filter(|order| order.len() == sum.letters.len())
         .ok_or_else(|| wrong("its result repeats a letter or has one of its own"))?;
     Call::floats(call.tape.transpose(sum.id, &order)?)
+}
+
+/// An ellipsis spelled out in letters that stand nowhere else, the same ones in every operand.
+fn spelled(call: &Call<'_>, equation: &str) -> Result<String, OpError> {
+    let (left, right) = equation.split_once("->").unwrap_or((equation, ""));
+    let mut free = ('A'..='Z').chain('a'..='z').filter(|letter| !equation.contains(*letter));
+    let mut letters: Option<String> = None;
+    for (slot, term) in left.split(',').enumerate().filter(|(_, term)| term.contains("...")) {
+        let axes = call.shape(slot)?.len().saturating_sub(term.len() - 3);
+        let mine = letters.get_or_insert_with(|| free.by_ref().take(axes).collect());
+        if mine.len() != axes {
+            return Err(OpError::setting(format!("equation `{equation}`: axes of an ellipsis differ")));
+        }
+    }
+    let letters = letters.unwrap_or_default();
+    if !equation.contains("->") {
+        let once = implied(&left.replace("...", ""));
+        let right: String = once.into_iter().collect();
+        return Ok(format!("{}->{letters}{right}", left.replace("...", &letters)));
+    }
+    Ok(format!("{}->{}", left.replace("...", &letters), right.replace("...", &letters)))
 }
 
 /// Without an arrow: the letters that stand once, in the order of the alphabet.

@@ -120,9 +120,10 @@ pub(crate) fn tile(call: &mut Call<'_>) -> Made {
 pub(crate) fn pad(call: &mut Call<'_>) -> Made {
     let shape = call.shape(0)?;
     let pads = call.list(1, "pads")?.ok_or(OpError::Operand { slot: 1, expected: "pads" })?;
-    let fill = match call.number(2)? {
-        Some(fill) => fill,
-        None => call.float("value", 0.0),
+    let moving = call.maybe(2).filter(|value| call.tape.constant(value.id).is_none());
+    let fill = match moving {
+        Some(_) => 0.0,
+        None => call.number(2)?.unwrap_or_else(|| call.float("value", 0.0)),
     };
     let axes: Vec<usize> = match call.ints(3)? {
         Some(axes) => axes.iter().map(|axis| call.axis(*axis, shape.len())).collect::<Result<_, _>>()?,
@@ -152,7 +153,15 @@ pub(crate) fn pad(call: &mut Call<'_>) -> Made {
         };
         walk[*axis].1 = (-before..size.saturating_add(after)).map(source).collect::<Result<_, _>>()?;
     }
-    let id = call.tape.take(call.id(0)?, &walk, fill)?;
+    let mut id = call.tape.take(call.id(0)?, &walk, fill)?;
+    if let Some(value) = moving {
+        // The border of a mask is where the value goes, which is trained or computed.
+        let ones = call.tape.stored(&shape, vec![0.0; shape.iter().product()])?;
+        let border = call.tape.take(ones, &walk, 1.0)?;
+        let value = call.tape.view(value.id, &[])?;
+        let value = call.tape.mul(border, value)?;
+        id = call.tape.add(id, value)?;
+    }
     call.alike(id)
 }
 
@@ -177,4 +186,32 @@ pub(crate) fn trilu(call: &mut Call<'_>) -> Made {
     let nought = call.tape.number(0.0)?;
     let id = call.tape.select(mask, x.id, nought)?;
     Ok(vec![Value { id, kind: x.kind }])
+}
+
+/// `GatherND` by indices known beforehand.
+pub(crate) fn nd(call: &mut Call<'_>) -> Made {
+    let (shape, of_indices) = (call.shape(0)?, call.shape(1)?);
+    let places = call.ints(1)?.ok_or(OpError::Operand { slot: 1, expected: "indices" })?;
+    let shared = call.node.int("batch_dims").and_then(|dims| usize::try_from(dims).ok()).unwrap_or(0);
+    let Some((depth, outer)) = of_indices.split_last() else {
+        return Err(OpError::setting("indices without axes"));
+    };
+    let axes = shared + depth;
+    if axes > shape.len() || shared > outer.len() || *depth == 0 {
+        return Err(OpError::setting(format!("indices {of_indices:?} for sizes {shape:?}")));
+    }
+    let slice: usize = shape[axes..].iter().product();
+    let stacks: usize = shape[..shared].iter().product();
+    let per_stack = (places.len() / depth).checked_div(stacks).unwrap_or(0).max(1);
+    let mut map = Vec::new();
+    for (place, index) in places.chunks_exact(*depth).enumerate() {
+        let mut from = place / per_stack;
+        for (axis, at) in (shared..axes).zip(index) {
+            from = from * shape[axis] + call.axis(*at, shape[axis])?;
+        }
+        map.extend((0..slice).map(|inner| from * slice + inner));
+    }
+    let made = [outer, &shape[axes..]].concat();
+    let id = call.tape.take_elements(call.id(0)?, &map, &made)?;
+    call.alike(id)
 }

@@ -160,3 +160,31 @@ pub(crate) fn mean_variance(call: &mut Call<'_>) -> Made {
     let deviation = call.tape.affine(deviation, 1.0, EPSILON)?;
     Call::floats(call.tape.binary(Binary::Div, centred, deviation)?)
 }
+
+/// `LRN`: each channel divided by a power of the squares of those near it.
+pub(crate) fn response(call: &mut Call<'_>) -> Made {
+    let x = call.id(0)?;
+    let shape = call.shape(0)?;
+    let (batch, channels, plane) = planes(&shape)?;
+    let size = call.node.int("size").and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+    let size = size.ok_or_else(|| OpError::setting("size is left out"))?;
+    let (alpha, beta, bias) = (call.float("alpha", 1e-4), call.float("beta", 0.75), call.float("bias", 1.0));
+    let squares = call.tape.unary(Unary::Power { exponent: 2.0 }, x)?;
+    let inner: usize = plane.iter().product();
+    let squares = call.tape.view(squares, &[batch, channels, inner])?;
+    let (before, all) = ((size - 1) / 2, |count: usize| (0..count).map(Some).collect::<Vec<_>>());
+    let mut sum = None;
+    for offset in 0..size {
+        let near = (0..channels).map(|at| (at + offset).checked_sub(before).filter(|at| *at < channels));
+        let walk = [(0, all(batch)), (1, near.collect()), (2, all(inner))];
+        let moved = call.tape.take(squares, &walk, 0.0)?;
+        sum = Some(match sum {
+            None => moved,
+            Some(sum) => call.tape.add(sum, moved)?,
+        });
+    }
+    let sum = call.tape.view(sum.unwrap_or(squares), &shape)?;
+    let scaled = call.tape.affine(sum, alpha / size as f64, bias)?;
+    let power = call.tape.unary(Unary::Power { exponent: -beta }, scaled)?;
+    Call::floats(call.tape.mul(x, power)?)
+}

@@ -17,8 +17,14 @@ pub(crate) fn find(op: &str) -> Option<Work> {
 /// By name.
 pub(crate) const TABLE: &[(&str, Work)] = &[
     ("Abs", activation::plain),
+    ("Acos", activation::plain),
+    ("Acosh", activation::plain),
     ("Add", arith::binary),
     ("And", arith::binary),
+    ("Asin", activation::plain),
+    ("Asinh", activation::plain),
+    ("Atan", activation::plain),
+    ("Atanh", activation::plain),
     ("AveragePool", pool::average),
     ("BatchNormalization", norm::batch),
     ("Cast", arith::cast),
@@ -32,6 +38,7 @@ pub(crate) const TABLE: &[(&str, Work)] = &[
     ("Conv", conv::convolve),
     ("ConvTranspose", conv::transpose),
     ("Cos", activation::plain),
+    ("Cosh", activation::plain),
     ("CumSum", reduce::running_sum),
     ("DepthToSpace", resize::depth_to_space),
     ("DequantizeLinear", ml::dequantize),
@@ -48,6 +55,7 @@ pub(crate) const TABLE: &[(&str, Work)] = &[
     ("GRU", recurrent::gru),
     ("Gather", gather::gather),
     ("GatherElements", gather::elements),
+    ("GatherND", gather::nd),
     ("Gelu", activation::gelu),
     ("Gemm", linear::gemm),
     ("GlobalAveragePool", pool::global),
@@ -60,6 +68,7 @@ pub(crate) const TABLE: &[(&str, Work)] = &[
     ("Identity", shape::pass),
     ("InstanceNormalization", norm::instance),
     ("IsNaN", activation::plain),
+    ("LRN", norm::response),
     ("LSTM", recurrent::lstm),
     ("LayerNormalization", norm::layer),
     ("LeakyRelu", activation::with_settings),
@@ -104,9 +113,11 @@ pub(crate) const TABLE: &[(&str, Work)] = &[
     ("Round", activation::plain),
     ("Selu", activation::with_settings),
     ("Shape", shape::shape),
+    ("Shrink", activation::with_settings),
     ("Sigmoid", activation::plain),
     ("Sign", activation::plain),
     ("Sin", activation::plain),
+    ("Sinh", activation::plain),
     ("Size", shape::size),
     ("Slice", gather::slice),
     ("Softmax", norm::softmax),
@@ -131,6 +142,7 @@ pub(crate) const TABLE: &[(&str, Work)] = &[
     ("Xor", arith::binary),
     ("ai.onnx.ml.Normalizer", ml::normalizer),
     ("ai.onnx.ml.Scaler", ml::scaler),
+    ("com.microsoft.Gelu", activation::gelu),
 ];
 
 #[cfg(test)]
