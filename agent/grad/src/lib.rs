@@ -19,5 +19,7 @@ mod program;
 pub use error::GradError;
 pub use layout::Layout;
 pub use program::Program;
+#[doc(hidden)]
+pub use program::Run;
 pub use real::{Real, on_this_cpu};
 pub use tape::{Id, LayerInputs, Normalised, States, Tape};

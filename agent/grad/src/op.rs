@@ -132,6 +132,7 @@ impl Op {
         match self {
             Self::Convolve(s) | Self::ConvolveBack(s) | Self::ConvolveWeight(s) => s.scratch(),
             Self::Recurrent(s) | Self::RecurrentGradient(s, _) => s.scratch(),
+            Self::Product(p) => p.scratch(),
             _ => 0,
         }
     }
@@ -160,7 +161,7 @@ impl Op {
             (Self::Expand(walk), [y]) => binary::expand(walk, x.at(0), y),
             (Self::Select, [y]) => binary::select(x.at(0), x.at(1), x.at(2), y),
             (Self::Reduce(fold, how), [y]) => binary::reduce(*fold, how, x.at(0), y),
-            (Self::Product(p), [y]) => product::forward(p, x.at(0), x.at(1), x.get(2), y),
+            (Self::Product(p), [y]) => product::forward(p, x.at(0), x.at(1), x.get(2), y, scratch),
             (Self::Convolve(s), [y]) => conv::forward(s, x.at(0), x.at(1), x.get(2), y, scratch),
             (Self::ConvolveBack(s), [dx]) => conv::grad_input(s, x.at(0), x.at(1), dx, scratch),
             (Self::ConvolveWeight(s), [dw]) => conv::grad_weight(s, x.at(0), x.at(1), dw, scratch),

@@ -42,7 +42,7 @@ impl<T: Real> Program<T> {
     /// Runs all steps.
     pub fn run(&mut self) {
         for step in &self.layout.steps {
-            run(step, &self.own, &mut self.shared);
+            T::execute(Run { step, own: &self.own, shared: &mut self.shared });
         }
     }
 
@@ -86,6 +86,24 @@ impl<T: Real> Program<T> {
             }
             _ => panic!("tensor {} is no gradient", gradient.0),
         }
+    }
+}
+
+/// One step with all memory.
+///
+/// It goes through [`Real::execute`], so that kernels are compiled in this crate and with its settings, not
+/// wherever a program is used.
+#[derive(Debug)]
+pub struct Run<'a, T> {
+    step: &'a Placed,
+    own: &'a [Box<[T]>],
+    shared: &'a mut [T],
+}
+
+impl<T: Real> Run<'_, T> {
+    #[inline]
+    pub(crate) fn go(self) {
+        run(self.step, self.own, self.shared);
     }
 }
 

@@ -77,6 +77,10 @@ pub trait Real:
     /// Multiplies by a packed matrix; see [`crate::kernel::packed`].
     #[doc(hidden)]
     fn packed(call: crate::kernel::packed::Product<'_, Self>);
+
+    /// Runs a step of a program.
+    #[doc(hidden)]
+    fn execute(run: crate::program::Run<'_, Self>);
 }
 
 /// Runs loops in the widest vectors of this CPU. What the closure calls must be inlined into it
@@ -128,6 +132,9 @@ impl Real for f64 {
     }
     fn packed(call: crate::kernel::packed::Product<'_, Self>) {
         crate::kernel::packed::run(call);
+    }
+    fn execute(run: crate::program::Run<'_, Self>) {
+        run.go();
     }
 }
 
@@ -228,6 +235,9 @@ impl Real for f32 {
     }
     fn packed(call: crate::kernel::packed::Product<'_, Self>) {
         crate::kernel::packed::run(call);
+    }
+    fn execute(run: crate::program::Run<'_, Self>) {
+        run.go();
     }
 }
 

@@ -21,6 +21,13 @@ pub enum LearnError {
     /// The model's inputs or outputs are not such that rows can be trained on.
     #[error("the model cannot be trained: {reason}")]
     Interface { reason: String },
+    /// Nothing in the model is a weight that a gradient reaches.
+    #[error("the model has no trainable parameter{}", if *.is_quantised {
+        ": it is quantised, and no gradient passes the rounding; train the float model and quantise that"
+    } else {
+        ""
+    })]
+    NoParameters { is_quantised: bool },
     /// The scope leaves nothing to train.
     #[error("no parameter is in scope {scope}, the model has {known}")]
     NothingInScope { scope: String, known: String },

@@ -86,19 +86,7 @@ impl Network {
             Moving { name, dims, id, gradient: id }
         });
         let moving = moving.collect();
-        Ok(Self {
-            tape,
-            rows,
-            features,
-            targets,
-            weights,
-            loss,
-            moving,
-            merged,
-            statistics,
-            kind,
-            columns,
-        })
+        Ok(Self { tape, rows, features, targets, weights, loss, moving, merged, statistics, kind, columns })
     }
 
     /// Adds the gradients by all that moves.

@@ -1,6 +1,6 @@
 //! Which of a graph's parameters a recipe's scope means.
 
-use shoal_onnx::{Graph, Parameter, Role, parameters};
+use shoal_onnx::{Graph, Parameter, Role, is_quantised, parameters};
 
 use crate::failure::LearnError;
 use crate::recipe::Scope;
@@ -8,6 +8,10 @@ use crate::recipe::Scope;
 /// Picks the parameters in scope, in the order of the layers.
 pub(crate) fn select(graph: &Graph, scope: &Scope) -> Result<Vec<Parameter>, LearnError> {
     let known = parameters(graph);
+    if known.is_empty() {
+        let is_quantised = is_quantised(graph);
+        return Err(LearnError::NoParameters { is_quantised });
+    }
     let last = known.iter().filter(|p| p.role == Role::Weight).map(|p| p.node).max();
     let is_in = |p: &Parameter| match scope {
         Scope::All => true,

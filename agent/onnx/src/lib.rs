@@ -44,4 +44,4 @@ pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers
 pub use refit::{TreeRefit, TreeRefitError, refit_trees};
 pub use refusal::Refusal;
 pub use spec::{Datatype, TensorSpec};
-pub use trainable::{Parameter, Role, TRAINABLE_OPS, parameters, untrainable_ops};
+pub use trainable::{Parameter, Role, TRAINABLE_OPS, is_quantised, parameters, untrainable_ops};

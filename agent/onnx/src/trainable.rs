@@ -181,10 +181,13 @@ pub fn untrainable_ops(graph: &Graph) -> BTreeSet<String> {
 /// begin with [`NORMALISER_PREFIX`] are none.
 #[must_use]
 pub fn parameters(graph: &Graph) -> Vec<Parameter> {
-    let live = live(graph);
+    let live = reached(graph);
     let fed = fed(graph);
     let mut wanted: BTreeMap<&str, (Role, usize)> = BTreeMap::new();
     for (place, node) in graph.nodes.iter().enumerate().rev().filter(|(place, _)| live[*place]) {
+        if ROUNDED.contains(&node.op.as_str()) {
+            continue; // Scales and zero points of quantised tensors.
+        }
         if node.outputs.iter().all(|made| !fed.contains(made.as_str())) {
             let seen = node.outputs.iter().find_map(|made| wanted.get(made.as_str())).copied();
             for name in node.inputs.iter().filter(|name| !name.is_empty()) {
@@ -216,6 +219,30 @@ pub fn parameters(graph: &Graph) -> Vec<Parameter> {
     let slot = |p: &Parameter| graph.nodes[p.node].inputs.iter().position(|name| *name == p.name);
     found.sort_by_key(|p| (p.node, slot(p), p.name.clone()));
     found
+}
+
+/// Operators of quantised models: no gradient passes the rounding.
+const ROUNDED: [&str; 3] = ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"];
+
+/// Whether a graph holds quantised tensors.
+#[must_use]
+pub fn is_quantised(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| ROUNDED.contains(&node.op.as_str()) || node.op.ends_with("Integer"))
+}
+
+/// Nodes whose results a gradient reaches: those between them and the output do not round.
+fn reached(graph: &Graph) -> Vec<bool> {
+    let mut needed: BTreeSet<&str> = graph.float_output().map(|o| o.name.as_str()).into_iter().collect();
+    let mut reached = vec![false; graph.nodes.len()];
+    for (place, node) in graph.nodes.iter().enumerate().rev() {
+        if node.outputs.iter().any(|made| needed.contains(made.as_str())) {
+            reached[place] = true;
+            if node.op != "QuantizeLinear" && node.op != "DynamicQuantizeLinear" {
+                needed.extend(node.inputs.iter().map(String::as_str));
+            }
+        }
+    }
+    reached
 }
 
 /// No weight is as large; what is added to scores to hide them is.

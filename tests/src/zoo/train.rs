@@ -10,7 +10,7 @@ mod time;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use shoal_infer::read_npz;
-use shoal_learn::{Dataset, LossKind, Targets};
+use shoal_learn::{Dataset, LearnError, LossKind, Targets};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,9 +49,12 @@ pub(super) struct Args {
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     model: String,
-    /// Why it has no numbers; a model that is served only says so too.
+    /// Why it has no numbers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     error: Option<String>,
+    /// A quantised dialect of a float model, which alone is trained.
+    #[serde(default)]
+    is_quantised: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     checked: Option<Checked>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -116,6 +119,7 @@ fn child(onnx: &Path, args: &Args) -> anyhow::Result<Line> {
     Ok(serde_json::from_str(&last).unwrap_or_else(|_| Line {
         model: name_of(onnx),
         error: Some(format!("the process ended with {}", done.status)),
+        is_quantised: false,
         checked: None,
         timed: None,
     }))
@@ -178,7 +182,8 @@ impl Reference {
 }
 
 fn alone(onnx: &Path, args: &Args) -> Line {
-    let mut line = Line { model: name_of(onnx), error: None, checked: None, timed: None };
+    let mut line =
+        Line { model: name_of(onnx), error: None, is_quantised: false, checked: None, timed: None };
     let work = || -> anyhow::Result<(Checked, Option<Timed>)> {
         let path = reference_of(onnx).context("no .grad.npz")?;
         let is_own = name_of(&path.with_extension("")) == name_of(onnx);
@@ -194,7 +199,11 @@ fn alone(onnx: &Path, args: &Args) -> Line {
     };
     match work() {
         Ok((checked, timed)) => (line.checked, line.timed) = (Some(checked), timed),
-        Err(cause) => line.error = Some(format!("{cause:#}")),
+        Err(cause) => {
+            let quantised = LearnError::NoParameters { is_quantised: true }.to_string();
+            line.is_quantised = cause.chain().any(|cause| cause.to_string() == quantised);
+            line.error = Some(format!("{cause:#}"));
+        }
     }
     line
 }
@@ -208,13 +217,14 @@ fn heading(width: usize) -> String {
 
 impl Line {
     fn is_right(&self) -> bool {
-        self.checked.as_ref().is_some_and(|checked| checked.wrong.is_empty())
+        self.is_quantised || self.checked.as_ref().is_some_and(|checked| checked.wrong.is_empty())
     }
 
     fn text(&self, width: usize) -> String {
         let model = &self.model;
         let Some(checked) = &self.checked else {
-            return format!("{model:<width$}  FAIL  {}\n", self.error.as_deref().unwrap_or_default());
+            let word = if self.is_quantised { "refused" } else { "FAIL" };
+            return format!("{model:<width$}  {word}  {}\n", self.error.as_deref().unwrap_or_default());
         };
         let worst = format!("{:.1e} {}", checked.worst, checked.worst_parameter);
         let mut text = format!(

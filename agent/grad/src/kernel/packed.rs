@@ -59,6 +59,20 @@ pub fn packed_len(k: usize, n: usize) -> usize {
 pub fn pack<T: Real>([k, n]: [usize; 2], b: Matrix<'_, T>, packed: &mut [T]) {
     assert_eq!(packed.len(), packed_len(k, n), "packed operand of {k} x {n}");
     for (panel, first) in packed.chunks_exact_mut((k * PANEL).max(1)).zip((0..n).step_by(PANEL)) {
+        if b.row == 1 && b.column > 1 {
+            // Read along the columns, which are runs.
+            let width = PANEL.min(n - first);
+            if width < PANEL {
+                panel.fill(T::ZERO);
+            }
+            for column in 0..width {
+                let from = &b.data[(first + column) * b.column..][..k];
+                for (to, from) in panel[column..].iter_mut().step_by(PANEL).zip(from) {
+                    *to = *from;
+                }
+            }
+            continue;
+        }
         for (p, row) in panel.chunks_exact_mut(PANEL).enumerate() {
             let (row, rest) = row.split_at_mut(PANEL.min(n - first));
             rest.fill(T::ZERO);

@@ -64,7 +64,10 @@ pub enum Unary {
     Acosh,
     Atanh,
     /// Nought within `lambda` of it, moved by `bias` towards it outside.
-    Shrink { lambda: f64, bias: f64 },
+    Shrink {
+        lambda: f64,
+        bias: f64,
+    },
     /// `x` to a fixed power.
     Power {
         exponent: f64,
