@@ -3,7 +3,7 @@
 use crate::worker::Golden;
 use clap::Args;
 use serde::Serialize;
-use shoal_onnx::{Inspection, Limits, Refusal, Servable, TensorSpec, inspect};
+use shoal_onnx::{Inspection, Limits, Refusal, Role, Servable, TensorSpec, inspect};
 use shoal_proto::id::Digest;
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{GOLDEN, MAX_PACKAGE_BYTES, MODEL, Package, PackageError, REFERENCE};
@@ -38,6 +38,51 @@ pub struct InspectReport {
     pub model: Inspection,
     /// Memory that loading takes, roughly.
     pub load_bytes: u64,
+    /// What training would take; absent where it cannot be trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingReport>,
+}
+
+/// What training a model would take.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainingReport {
+    /// Every stored tensor.
+    pub tensors: Vec<TensorReport>,
+    /// Bytes of a run over all parameters with Adam, by rows at once.
+    pub bytes: BTreeMap<usize, usize>,
+}
+
+/// A stored tensor.
+#[derive(Debug, Clone, Serialize)]
+pub struct TensorReport {
+    /// The initialiser's name.
+    pub name: String,
+    /// Its sizes.
+    pub shape: Vec<usize>,
+    /// `weight`, `bias` or `norm` where it is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_as: Option<&'static str>,
+    /// Why it is not trained, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_trained: Option<&'static str>,
+}
+
+/// Rows at once whose memory is told.
+const BATCHES: [usize; 3] = [1, 8, 32];
+
+fn training(onnx: &[u8]) -> Option<TrainingReport> {
+    let planned = shoal_learn::plan(onnx, &shoal_learn::Recipe::default(), &BATCHES).ok()?;
+    let tensors = planned.tensors.into_iter().map(|tensor| TensorReport {
+        name: tensor.name,
+        shape: tensor.dims,
+        trained_as: tensor.role.ok().map(|role| match role {
+            Role::Weight => "weight",
+            Role::Bias => "bias",
+            Role::Norm => "norm",
+        }),
+        not_trained: tensor.role.err(),
+    });
+    Some(TrainingReport { tensors: tensors.collect(), bytes: planned.bytes.into_iter().collect() })
 }
 
 /// What a package says.
@@ -122,7 +167,8 @@ pub fn run(args: &InspectArgs) -> Result<InspectReport, InspectError> {
     let model = inspect(onnx.unwrap_or_default(), &Limits::default())
         .map_err(|source| InspectError::Model { path: path(), source })?;
     let load_bytes = model.parameters.size_bytes.saturating_mul(COPIES_AT_LOAD);
-    Ok(InspectReport { file: path(), package: report, model, load_bytes })
+    let training = training(onnx.unwrap_or_default());
+    Ok(InspectReport { file: path(), package: report, model, load_bytes, training })
 }
 
 fn describe(package: &Package) -> Result<PackageReport, PackageError> {
@@ -171,10 +217,26 @@ impl fmt::Display for InspectReport {
                 "trainable",
                 trainable.parameters.len(),
                 some(&trainable.parameters)
-            )
+            )?;
+            self.training.as_ref().map_or(Ok(()), |training| write!(f, "{training}"))
         } else {
             writeln!(f, "{:<12}no: {}", "trainable", trainable.reasons.join("; "))
         }
+    }
+}
+
+impl fmt::Display for TrainingReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.bytes.iter().map(|(rows, bytes)| format!("{} with {rows} rows", size(*bytes as u64)));
+        let all: Vec<String> = all.collect();
+        writeln!(f, "{:<12}{} at once, beside file and rows", "to train", all.join(", "))?;
+        let width = self.tensors.iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0);
+        for TensorReport { name, shape, trained_as, not_trained } in &self.tensors {
+            let what =
+                trained_as.map_or_else(|| format!("no: {}", not_trained.unwrap_or_default()), str::to_owned);
+            writeln!(f, "  {name:<width$}  {:<18}  {what}", format!("{shape:?}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,7 @@ mod session;
 
 mod fine_tune;
 mod fit;
+mod plan;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{Dataset, DatasetError, Source, SourceError, TargetKind, Targets};
@@ -32,5 +33,6 @@ pub use failure::LearnError;
 pub use fine_tune::{Gradients, Slopes, fine_tune, gradients, trainable_parameters};
 pub use fit::fit_mlp;
 pub use lower::OpError;
+pub use plan::{Planned, plan};
 pub use recipe::{ClassWeights, LossKind, Optimizer, Recipe, RecipeError, Schedule, Scope, Statistics};
 pub use session::{Progress, Session, Trained};

@@ -20,8 +20,12 @@ fn network(name: &str) -> (Vec<u8>, Dataset) {
             TensorData::F32(values) => values.clone(),
             #[expect(clippy::cast_possible_truncation, reason = "fixtures are of 32 bits")]
             TensorData::F64(values) => values.iter().map(|value| *value as f32).collect(),
-            TensorData::I64(values) => values.iter().map(|value| i16::try_from(*value).unwrap().into()).collect(),
-            TensorData::I32(values) => values.iter().map(|value| i16::try_from(*value).unwrap().into()).collect(),
+            TensorData::I64(values) => {
+                values.iter().map(|value| i16::try_from(*value).unwrap().into()).collect()
+            }
+            TensorData::I32(values) => {
+                values.iter().map(|value| i16::try_from(*value).unwrap().into()).collect()
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -103,7 +107,10 @@ fn a_head_is_trained_on_activations_that_are_kept() {
         let (keeps, _, trained) = ask(0);
         assert!(keeps, "{name}");
         let all = run(&onnx, &data, &Recipe { scope: Scope::All, ..recipe.clone() });
-        assert!(trained.parameters.len() < all.parameters.len() && trained.last_loss < trained.first_loss, "{name}");
+        assert!(
+            trained.parameters.len() < all.parameters.len() && trained.last_loss < trained.first_loss,
+            "{name}"
+        );
         assert!((trained.first_loss - all.first_loss).abs() < 1e-6, "{name}");
     }
 }
@@ -180,7 +187,12 @@ fn every_loss_falls_and_the_file_still_serves() {
     ] {
         let (onnx, data) = network(name);
         let trained = run(&onnx, &data, &recipe);
-        assert!(trained.last_loss < trained.first_loss, "{name}: {} to {}", trained.first_loss, trained.last_loss);
+        assert!(
+            trained.last_loss < trained.first_loss,
+            "{name}: {} to {}",
+            trained.first_loss,
+            trained.last_loss
+        );
         assert_eq!(trained.onnx.len(), onnx.len(), "{name}");
         assert_eq!(run(&onnx, &data, &recipe).onnx, trained.onnx, "{name}: the same again");
         Predictor::load(&trained.onnx, &Limits::default()).unwrap();
@@ -193,7 +205,8 @@ fn the_best_weights_on_held_out_rows_are_kept() {
     let Targets::Classes(classes) = data.targets() else { panic!() };
     // Held out: the same rows, called something else; every step makes them worse in the end.
     let wrong = classes.iter().map(|class| (class + 1) % 3).collect();
-    let held_out = Dataset::new(data.width(), data.features().to_vec(), Targets::Classes(wrong), vec![]).unwrap();
+    let held_out =
+        Dataset::new(data.width(), data.features().to_vec(), Targets::Classes(wrong), vec![]).unwrap();
     let recipe = Recipe { patience: 2, evaluate_every: 1, learning_rate: 0.05, ..few(50) };
     let (mut rows, mut judged) = (data.clone(), held_out);
     let mut session = Session::new(&onnx, &mut rows, Some(&mut judged), &recipe).unwrap();

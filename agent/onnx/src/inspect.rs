@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::model::{OnnxModel, decode};
 use crate::refusal::Refusal;
 use crate::spec::TensorSpec;
-use crate::trainable::{parameters, untrainable_ops};
+use crate::trainable::{is_quantised, parameters, untrainable_ops};
 
 /// What a model is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Refusal> {
     };
     let graph = model.graph();
     inspection.parameters = graph.parameter_count();
-    inspection.trainable = trainable(&graph);
+    inspection.trainable = trainable(&model.training_graph());
     inspection.output_kind = output_kind(&graph);
     inspection.inputs = graph.inputs;
     inspection.outputs = graph.outputs;
@@ -139,17 +139,26 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Refusal> {
 }
 
 fn trainable(graph: &Graph) -> Trainable {
-    let mut reasons: Vec<String> =
-        untrainable_ops(graph).into_iter().map(|op| format!("{op} cannot be trained through")).collect();
-    if graph.inputs.len() != 1 || !graph.inputs.iter().all(TensorSpec::is_f32) {
-        reasons.push("training needs exactly one input, of f32".into());
+    let mut reasons: Vec<String> = untrainable_ops(graph)
+        .into_iter()
+        .map(|op| match op.strip_prefix("ai.onnx.ml.TreeEnsemble") {
+            Some(_) => format!("{op} is not trained by gradients; its leaves can be refitted"),
+            None => format!("{op} cannot be trained through"),
+        })
+        .collect();
+    if graph.inputs.len() != 1 {
+        reasons.push("training needs exactly one input".into());
     }
     if graph.float_output().is_none() {
         reasons.push("no output is of floating point numbers".into());
     }
     let parameters: Vec<String> = parameters(graph).into_iter().map(|p| p.name).collect();
     if parameters.is_empty() {
-        reasons.push("it stores no f32 weights".into());
+        reasons.push(if is_quantised(graph) {
+            "it is quantised, and no gradient passes the rounding".into()
+        } else {
+            "it stores no weights that a gradient reaches".into()
+        });
     }
     if !reasons.is_empty() {
         return Trainable { parameters: Vec::new(), reasons };

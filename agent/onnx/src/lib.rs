@@ -44,4 +44,6 @@ pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers
 pub use refit::{TreeRefit, TreeRefitError, refit_trees};
 pub use refusal::Refusal;
 pub use spec::{Datatype, TensorSpec};
-pub use trainable::{Parameter, Role, TRAINABLE_OPS, is_quantised, parameters, untrainable_ops};
+pub use trainable::{
+    Parameter, Role, StoredTensor, TRAINABLE_OPS, is_quantised, parameters, stored_tensors, untrainable_ops,
+};

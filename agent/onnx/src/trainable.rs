@@ -221,6 +221,45 @@ pub fn parameters(graph: &Graph) -> Vec<Parameter> {
     found
 }
 
+/// A stored tensor with what training makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// The initialiser's name, or that of what a `Constant` node makes.
+    pub name: String,
+    /// Its sizes.
+    pub dims: Vec<usize>,
+    /// What it does when it is trained, or why it is not.
+    pub role: Result<Role, &'static str>,
+}
+
+/// Lists the stored tensors of numbers with more than one axis or element, trained or not: parameters first,
+/// in the order of the layers.
+#[must_use]
+pub fn stored_tensors(graph: &Graph) -> Vec<StoredTensor> {
+    let trained = parameters(graph);
+    let names: BTreeSet<&str> = trained.iter().map(|parameter| parameter.name.as_str()).collect();
+    let left = graph.initializers.iter().filter(|(name, _)| !names.contains(name.as_str()));
+    let left: Vec<StoredTensor> = left
+        .filter_map(|(name, constant)| {
+            let reason = match &constant.data {
+                ConstantData::Bytes(..) if constant.dims.len() > 1 => {
+                    "it is quantised: whole numbers of eight bits"
+                }
+                ConstantData::Bytes(..) | ConstantData::I64(_) | ConstantData::I32(_) => return None,
+                ConstantData::F64(_) => "it is of 64 bits",
+                ConstantData::Other(_) => "it is of a kind that is not computed with",
+                ConstantData::F32(_) if is_statistic(name) => "it is measured, not learned",
+                ConstantData::F32(_) if constant.dims.is_empty() => "it is a single number",
+                ConstantData::F32(values) if values.iter().any(|value| value.abs() >= MASK) => "it masks",
+                ConstantData::F32(_) => "no gradient reaches it as a weight, bias or scale",
+            };
+            Some(StoredTensor { name: name.clone(), dims: constant.dims.clone(), role: Err(reason) })
+        })
+        .collect();
+    let trained = trained.into_iter().map(|p| StoredTensor { name: p.name, dims: p.dims, role: Ok(p.role) });
+    trained.chain(left).collect()
+}
+
 /// Operators of quantised models: no gradient passes the rounding.
 const ROUNDED: [&str; 3] = ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"];
 

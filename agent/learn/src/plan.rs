@@ -1,0 +1,62 @@
+//! What a run would take, before there are rows.
+
+use shoal_grad::Layout;
+use shoal_onnx::{StoredTensor, stored_tensors};
+
+use crate::dataset::TargetKind;
+use crate::failure::LearnError;
+use crate::lower::{BatchNorm, Wanted, lower};
+use crate::model::{Head, Model};
+use crate::network::{Network, Plan};
+use crate::optimizer::Memory;
+use crate::recipe::Recipe;
+use crate::scope;
+
+/// What can be trained, and what it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Every stored tensor, trained or why not.
+    pub tensors: Vec<StoredTensor>,
+    /// Bytes of a run with so many rows at once, beside the file and the rows.
+    pub bytes: Vec<(usize, usize)>,
+}
+
+/// Plans runs of a recipe with these numbers of rows at once: nothing is computed.
+///
+/// # Errors
+/// [`LearnError`] when the model cannot be trained at all.
+pub fn plan(onnx: &[u8], recipe: &Recipe, batches: &[usize]) -> Result<Planned, LearnError> {
+    let model = Model::parse(onnx)?;
+    let picked = scope::select(&model.graph, &recipe.scope)?;
+    let targets = targets(&model)?;
+    let plan = Plan { model: &model, recipe, picked: &picked, targets };
+    let mut bytes = Vec::with_capacity(batches.len());
+    for rows in batches {
+        let network = Network::new(plan, *rows)?;
+        let evaluation = Layout::new(&network.tape, &[network.loss]);
+        let evaluation = evaluation.map_err(|source| LearnError::Program { source })?.bytes(size_of::<f32>());
+        let network = network.with_gradients()?;
+        let elements: usize = network.moving.iter().map(|moving| moving.dims.iter().product::<usize>()).sum();
+        let row = model.width() + targets.width();
+        let rest = (Memory::elements(elements, recipe) + row * rows) * size_of::<f32>();
+        bytes.push((*rows, network.bytes()? + evaluation + rest));
+    }
+    Ok(Planned { tensors: stored_tensors(&model.graph), bytes })
+}
+
+/// Classes where the scores can be told to be a classifier's, else as many values as come out.
+fn targets(model: &Model) -> Result<TargetKind, LearnError> {
+    if model.head == Head::Softmax {
+        return Ok(TargetKind::Classes);
+    }
+    let inputs = [(model.input.clone(), model.shape(1))].into();
+    let wanted = Wanted {
+        values: &[&model.output],
+        inputs: &inputs,
+        trainable: &Default::default(),
+        rank: None,
+        batch_norm: BatchNorm::AsStored,
+    };
+    let lowered = lower(&model.graph, &wanted)?;
+    Ok(TargetKind::Values(lowered.tape.len(lowered.values[&model.output].id)))
+}
