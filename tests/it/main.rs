@@ -3,6 +3,7 @@
 
 mod e2e;
 mod hostile;
+mod learning;
 mod serving;
 mod sim;
 mod tidy;
