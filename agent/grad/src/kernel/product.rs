@@ -93,11 +93,21 @@ fn scale<T: Real>(y: &mut [T], alpha: T, bias: Option<&[T]>) {
     }
 }
 
+/// Elements of the sides of the squares in which a matrix is turned: what is read and written stays near.
+const SQUARE: usize = 16;
+
 /// `a` [k, m] as rows [m, k].
 fn turn<T: Real>(a: &[T], m: usize, k: usize, rows: &mut [T]) {
-    for (p, from) in a.chunks_exact(m).enumerate() {
-        for (to, from) in rows[p..].iter_mut().step_by(k).zip(from) {
-            *to = *from;
+    for first_p in (0..k).step_by(SQUARE) {
+        let end_p = k.min(first_p + SQUARE);
+        for first_i in (0..m).step_by(SQUARE) {
+            let width = SQUARE.min(m - first_i);
+            for p in first_p..end_p {
+                let from = &a[p * m + first_i..][..width];
+                for (to, from) in rows[first_i * k + p..].iter_mut().step_by(k).zip(from) {
+                    *to = *from;
+                }
+            }
         }
     }
 }
