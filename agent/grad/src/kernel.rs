@@ -17,3 +17,4 @@ pub mod rows;
 
 pub mod loss;
 pub mod product;
+pub mod update;

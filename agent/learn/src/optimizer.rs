@@ -1,6 +1,6 @@
 //! How parameters move.
 
-use shoal_grad::on_this_cpu;
+use shoal_grad::kernel::update::{adapt, descend, roll};
 
 use crate::recipe::{Optimizer, Recipe};
 
@@ -84,7 +84,7 @@ impl Memory {
                 let kept = 1.0 - rates.learning_rate * decay;
                 // ε beside the uncorrected root: the same number, one division less.
                 let rates = [shrink, scale as f32, (EPSILON * root) as f32, kept as f32];
-                adapt(values, gradient, &mut self.first, &mut self.second, rates);
+                adapt(values, gradient, &mut self.first, &mut self.second, [BETA_1, BETA_2], rates);
             }
         }
     }
@@ -101,52 +101,6 @@ impl Memory {
             .map(|(g, (apart, pull))| g * shrink + pull * apart)
             .collect()
     }
-}
-
-fn descend(values: &mut [f32], gradient: &[f32], rate: f32) {
-    on_this_cpu(
-        #[inline(always)]
-        || {
-            for (value, g) in values.iter_mut().zip(gradient) {
-                *value -= rate * *g;
-            }
-        },
-    );
-}
-
-fn roll(values: &mut [f32], gradient: &[f32], velocity: &mut [f32], [rate, shrink, momentum]: [f32; 3]) {
-    on_this_cpu(
-        #[inline(always)]
-        || {
-            for ((value, g), v) in values.iter_mut().zip(gradient).zip(velocity) {
-                *v = momentum * *v + shrink * *g;
-                *value -= rate * *v;
-            }
-        },
-    );
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-fn adapt(
-    values: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    [shrink, scale, epsilon, kept]: [f32; 4],
-) {
-    let (beta_1, beta_2) = (BETA_1 as f32, BETA_2 as f32);
-    let (rest_1, rest_2) = ((1.0 - BETA_1) as f32, (1.0 - BETA_2) as f32);
-    on_this_cpu(
-        #[inline(always)]
-        || {
-            for (((value, g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-                let g = shrink * *g;
-                *m = beta_1 * *m + rest_1 * g;
-                *v = beta_2 * *v + rest_2 * g * g;
-                *value = kept * *value - scale * *m / (v.sqrt() + epsilon);
-            }
-        },
-    );
 }
 
 #[cfg(test)]
