@@ -24,13 +24,16 @@ mod checkpoint;
 mod session;
 
 mod fine_tune;
+
+mod architecture;
 mod fit;
 
+pub use architecture::{Architecture, ArchitectureError};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{Dataset, DatasetError, Source, SourceError, TargetKind, Targets};
 pub use failure::LearnError;
 pub use fine_tune::{Gradients, Slopes, fine_tune, gradients, trainable_parameters};
-pub use fit::fit_mlp;
+pub use fit::{FitPlan, Fitted, fit};
 pub use lower::OpError;
 pub use recipe::{ClassWeights, LossKind, Optimizer, Recipe, RecipeError, Schedule, Scope, Statistics};
 pub use session::{Progress, Session, Trained};

@@ -352,14 +352,14 @@ fn a_network_that_does_not_fit_is_not_written() {
         change(&mut spec);
         build_mlp(&spec).unwrap_err()
     };
-    assert_eq!(with(|s| s.layers.clear()), MlpError::Empty);
-    assert_eq!(with(|s| s.width = 0), MlpError::Empty);
+    assert_eq!(with(|s| s.layers.clear()), NetworkError::Empty);
+    assert_eq!(with(|s| s.width = 0), NetworkError::Empty);
     assert_eq!(
         with(|s| s.layers[1].weight.truncate(5)),
-        MlpError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 }
+        NetworkError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 }
     );
-    assert!(matches!(with(|s| s.layers[0].bias[0] = f32::NAN), MlpError::Value { .. }));
-    assert!(matches!(with(|s| s.normaliser.as_mut().unwrap().std[0] = 0.0), MlpError::Value { .. }));
+    assert!(matches!(with(|s| s.layers[0].bias[0] = f32::NAN), NetworkError::Value { .. }));
+    assert!(matches!(with(|s| s.normaliser.as_mut().unwrap().std[0] = 0.0), NetworkError::Value { .. }));
 }
 
 #[test]
