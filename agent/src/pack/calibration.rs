@@ -8,7 +8,7 @@ use shoal_proto::manifest::OutputKind;
 /// Confidence bins of the calibration error. Guo et al. 2017 use as many.
 const BINS: usize = 15;
 /// Rows below which a temperature would be noise.
-pub const MIN_ROWS: usize = 30;
+const MIN_ROWS: usize = 30;
 /// Spread of ln T that is believed before any row is seen: rows that are all answered right would else ask
 /// for a temperature of nought.
 const PRIOR_SPREAD: f64 = 0.5;
@@ -77,7 +77,7 @@ impl Logits {
         self.rows().zip(truth).map(of).sum()
     }
 
-    /// Which bin each row's confidence falls in, the confidence, and whether the answer is right.
+    /// The confidence of each row's answer, and whether it is right.
     fn confidences(&self, truth: &[u32], temperature: f64) -> Vec<(f64, bool)> {
         let of = |(row, truth): (&[f64], &u32)| {
             let best = (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best });

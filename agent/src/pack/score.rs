@@ -4,19 +4,20 @@
 const Z: f64 = 1.959_963_984_540_054;
 
 /// The interval that holds a proportion with 95 % confidence. Wilson 1927, without continuity correction.
-#[must_use]
-pub fn wilson(right: u64, rows: u64) -> (f64, f64) {
+pub(super) fn wilson(right: u64, rows: u64) -> (f64, f64) {
     let n = rows.max(1) as f64;
     let share = right as f64 / n;
     let centre = share + Z * Z / (2.0 * n);
     let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    (((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0))
+    // At the ends the formula is exact, and its rounding is not.
+    let low = if right == 0 { 0.0 } else { (centre - half) / scale };
+    let high = if right >= rows { 1.0 } else { (centre + half) / scale };
+    (low, high)
 }
 
 /// The mean over the classes that occur of the share answered right of each; `None` without rows.
-#[must_use]
-pub fn balanced_accuracy(answers: impl IntoIterator<Item = u32>, truth: &[u32]) -> Option<f64> {
+pub(super) fn balanced_accuracy(answers: impl IntoIterator<Item = u32>, truth: &[u32]) -> Option<f64> {
     let classes = truth.iter().max().map_or(0, |most| *most as usize + 1);
     let mut counts = vec![(0u64, 0u64); classes];
     for (answer, truth) in answers.into_iter().zip(truth) {
@@ -24,14 +25,16 @@ pub fn balanced_accuracy(answers: impl IntoIterator<Item = u32>, truth: &[u32]) 
         *rows += 1;
         *right += u64::from(answer == *truth);
     }
-    let shares: Vec<f64> =
-        counts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, right)| *right as f64 / *rows as f64).collect();
+    let shares: Vec<f64> = counts
+        .iter()
+        .filter(|(rows, _)| *rows > 0)
+        .map(|(rows, right)| *right as f64 / *rows as f64)
+        .collect();
     (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
 }
 
 /// Root mean square of the differences.
-#[must_use]
-pub fn rmse(answers: impl IntoIterator<Item = f32>, truth: &[f32]) -> f64 {
+pub(super) fn rmse(answers: impl IntoIterator<Item = f32>, truth: &[f32]) -> f64 {
     let squares = answers.into_iter().zip(truth).map(|(y, t)| (f64::from(y) - f64::from(*t)).powi(2));
     (squares.sum::<f64>() / truth.len().max(1) as f64).sqrt()
 }

@@ -74,8 +74,7 @@ const LETTERS: [(&str, &[&str], &str); 14] = [
 ];
 
 /// The unit that a name carries; empty where it carries none.
-#[must_use]
-pub fn unit(name: &str) -> String {
+pub(super) fn unit(name: &str) -> String {
     bracketed(name).or_else(|| suffixed(name)).unwrap_or_default()
 }
 
@@ -106,7 +105,8 @@ fn suffixed(name: &str) -> Option<String> {
         return None;
     }
     let always = SUFFIXES.iter().find(|(suffix, _)| suffix == last).map(|(_, unit)| *unit);
-    let after = |begins: &[&str]| before.iter().any(|word| begins.iter().any(|begin| word.starts_with(begin)));
+    let after =
+        |begins: &[&str]| before.iter().any(|word| begins.iter().any(|begin| word.starts_with(begin)));
     let sometimes = || LETTERS.iter().find(|(letter, begins, _)| letter == last && after(begins));
     always.or_else(|| sometimes().map(|(_, _, unit)| *unit)).map(str::to_owned)
 }
