@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod offline;
+mod packed;
 mod show;
 
 use crate::config::{Config, ConfigError};
@@ -139,8 +140,11 @@ fn command(args: Args, program: (PathBuf, Vec<String>)) -> Result<(), CliError> 
             print(json, &report, || report.to_string())
         }
         Command::Pack(args) => {
-            let report = crate::pack::run(&args)?;
-            print(json, &report, || show::packed(&report))
+            let mut bar = packed::Bar::new(json);
+            let report = crate::pack::run_with(&args, &mut |progress| bar.on_progress(progress));
+            bar.end();
+            let report = report?;
+            print(json, &report, || packed::packed(&report))
         }
         Command::Predict(args) if args.package.is_some() => {
             let answer = offline::predict(&args)?;

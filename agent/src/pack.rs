@@ -1,22 +1,34 @@
 //! Makes a package from a table and a model, from a table alone, or from a model that takes tensors.
 
 mod build;
+mod calibration;
+mod fit;
+mod golden;
 mod model;
+mod report;
+mod schema;
+mod score;
 mod tensors;
+mod units;
 
-use crate::file::{FileError, write_atomic};
-use crate::keys::{KeyError, read_key};
+pub use calibration::Calibration;
+pub use fit::FitReport;
+pub use report::PackReport;
+pub use schema::{Column, ColumnKind, Schema};
+
+use crate::file::FileError;
+use crate::keys::KeyError;
 use crate::profile;
 use crate::rows::Rows;
 use crate::table::{Features, Label, Table, TableError, Targets};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use report::finish;
 use shoal_infer::{InferError, LoadError, NpzError};
-use shoal_learn::{DatasetError, LearnError};
+use shoal_learn::{ArchitectureError, DatasetError, LearnError, Progress};
 use shoal_onnx::Refusal;
-use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::id::ModelName;
 use shoal_proto::manifest::Task;
-use shoal_proto::package::{Package, PackageError};
+use shoal_proto::package::PackageError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,8 +70,10 @@ pub struct PackArgs {
     /// A trained model.
     #[arg(long, value_name = "FILE", required_unless_present = "fit", conflicts_with = "fit")]
     pub onnx: Option<PathBuf>,
-    /// Train a first model here: `mlp:64`, or `mlp:64,32` for two hidden layers.
-    #[arg(long, value_name = "mlp:WIDTHS", requires = "data")]
+    /// Train a first model here: `linear`; `mlp:64,32` with two hidden layers; or `cnn1d:3x128:32,64` with
+    /// two layers of convolutions over windows, whose columns are the 128 samples of the first channel, then
+    /// those of the second, and so on.
+    #[arg(long, value_name = "NETWORK", requires = "data")]
     pub fit: Option<String>,
     /// What the model answers. Without it: a class where there is data, or where the model gives a label
     /// beside its scores or classes are named; else numbers.
@@ -94,47 +108,6 @@ impl From<TaskArg> for Task {
     }
 }
 
-/// What was packed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PackReport {
-    /// Where it is.
-    pub file: PathBuf,
-    /// For people: `gas@1`.
-    pub name: String,
-    /// Its identity.
-    pub version: Digest,
-    /// Size of the archive.
-    pub size_bytes: u64,
-    /// How many features it takes.
-    pub features: usize,
-    /// The classes; empty for a regression.
-    pub classes: Vec<String>,
-    /// Rows of the data, and how many of them have a label and no missing value.
-    pub rows: usize,
-    /// See `rows`.
-    pub complete_rows: usize,
-    /// Rows held out.
-    pub held_out_rows: usize,
-    /// Share answered right of those (classification).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_out_accuracy: Option<f64>,
-    /// Root mean square error on those (regression).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_out_rmse: Option<f64>,
-    /// Whether the model was fitted here: a model from elsewhere may have seen the held-out rows.
-    pub fitted: bool,
-    /// What stands against training it on a device; empty when nothing does.
-    pub not_trainable: Vec<String>,
-    /// Rows in the guard set.
-    pub guard_rows: usize,
-    /// Rows in the replay set.
-    pub replay_rows: usize,
-    /// Rows of golden inputs.
-    pub golden_rows: usize,
-    /// Whether it is signed.
-    pub signed: bool,
-}
-
 /// A package that was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
@@ -149,8 +122,11 @@ pub enum PackError {
         source: shoal_proto::id::IdError,
     },
     /// `--fit`.
-    #[error("`--fit {fit}` is not understood: expected mlp:WIDTH or mlp:WIDTH,WIDTH with 1 to 4096")]
-    Fit { fit: String },
+    #[error(transparent)]
+    Fit(#[from] ArchitectureError),
+    /// Windows that are not those of the data.
+    #[error("`--fit {fit}` takes CHANNELS × LENGTH = {takes} features, the data has {data}")]
+    Windows { fit: String, takes: usize, data: usize },
     /// The model's file.
     #[error("failed to read `{path}`")]
     Read {
@@ -229,6 +205,7 @@ impl PackError {
         match self {
             Self::Table(cause) => cause.hint(),
             Self::Name { .. } => Some("give one with --name"),
+            Self::Windows { .. } => Some("columns are channel after channel; leave others out with --drop"),
             Self::OneClass { .. } => Some("use --task regression for a number, or another --label"),
             Self::Refused { source, .. } => source.hint(),
             Self::Width { .. } => {
@@ -245,58 +222,61 @@ impl PackError {
 
 /// Makes a package and writes it.
 pub fn run(args: &PackArgs) -> Result<PackReport, PackError> {
+    run_with(args, &mut |_progress| {})
+}
+
+/// The same, and says after each step of a fit how far it is.
+pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Result<PackReport, PackError> {
     let Some(path) = &args.data else { return tensors::run(args) };
     let name = name(args)?;
     let (table, rows, classes) = data(args, path)?;
+    let schema = Schema::of(&table);
     let (train, held_out) = rows.split(HELD_OUT, args.seed);
-    let onnx = model::bytes(args, &train, classes.len())?;
+    let (onnx, fitted) = match &args.onnx {
+        Some(path) => (model::read(path)?, None),
+        None => {
+            let made = fit::fit(args, &train, classes.len(), on_progress)?;
+            (made.onnx, Some((made.report, made.temperature)))
+        }
+    };
     let model = model::Model::check(&onnx, &table, &classes, &held_out)?;
-    let parts = build::Parts { name, table: &table, classes: &classes, train: &train, held_out: &held_out };
-    let (mut package, guard_rows, replay_rows) = build::package(args, &parts, onnx, &model)?;
-    let made = finish(args, &mut package)?;
+    let calibration = match &fitted {
+        None => Calibration::of_given(&model, &held_out),
+        Some((_, temperature)) => temperature.and_then(|one| Calibration::folded(&model, &held_out, one)),
+    };
+    let parts = build::Parts {
+        name,
+        table: &table,
+        classes: &classes,
+        train: &train,
+        held_out: &held_out,
+        schema: &schema,
+        calibration: calibration.as_ref(),
+    };
+    let mut built = build::package(args, &parts, onnx, &model)?;
+    let mut report = finish(args, &mut built.package)?;
+    model.score(&train, &held_out, &mut report);
+    let mut warnings = schema.warnings;
+    let golden_rows = built.golden_rows.unwrap_or_else(|reason| {
+        warnings.push(format!("no golden rows: {reason}"));
+        0
+    });
     Ok(PackReport {
         features: table.width(),
         rows: table.rows(),
         complete_rows: rows.len(),
         held_out_rows: held_out.len(),
-        held_out_accuracy: model.accuracy(&held_out),
-        held_out_rmse: model.rmse(&held_out),
         fitted: args.fit.is_some(),
         not_trainable: model.not_trainable,
-        guard_rows,
-        replay_rows,
+        guard_rows: built.guard_rows,
+        replay_rows: built.replay_rows,
+        golden_rows,
+        calibration,
+        fit: fitted.map(|(report, _)| report),
+        columns: schema.columns,
+        warnings,
         classes,
-        ..made
-    })
-}
-
-/// Signs and writes a package, and says what any package says of itself.
-fn finish(args: &PackArgs, package: &mut Package) -> Result<PackReport, PackError> {
-    if let Some(path) = &args.sign_key {
-        package.sign(&read_key(path)?)?;
-    }
-    let archive = package.to_archive()?;
-    let manifest = package.manifest()?;
-    let file = args.output.clone().unwrap_or_else(|| format!("{}.shoal", manifest.model.name).into());
-    write_atomic(&file, &archive)?;
-    Ok(PackReport {
-        file,
-        name: manifest.display_name(),
-        version: package.version()?,
-        size_bytes: archive.len() as u64,
-        features: 0,
-        classes: manifest.output.classes,
-        rows: 0,
-        complete_rows: 0,
-        held_out_rows: 0,
-        held_out_accuracy: None,
-        held_out_rmse: None,
-        fitted: false,
-        not_trainable: Vec::new(),
-        guard_rows: 0,
-        replay_rows: 0,
-        golden_rows: 0,
-        signed: package.signature.is_some(),
+        ..report
     })
 }
 

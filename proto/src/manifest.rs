@@ -78,7 +78,7 @@ pub struct InputInfo {
 }
 
 /// What comes out of the graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputInfo {
     /// The ONNX output, of shape `[N, classes]` or `[N, values]`.
@@ -88,6 +88,10 @@ pub struct OutputInfo {
     /// The classes, in the order of the output tensor; empty for regression.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// What scores before the Softmax are to be divided by for calibrated confidences, above zero, where
+    /// that was measured and the file does not do it itself. For readers: the file is served as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
 }
 
 /// What the numbers of an output are.
@@ -253,6 +257,11 @@ impl Manifest {
         {
             return no(format!("feature `{}` has range {} to {}", feature.name, feature.min, feature.max));
         }
+        if let Some(temperature) = self.output.temperature
+            && !(temperature.is_finite() && temperature > 0.0)
+        {
+            return no(format!("temperature {temperature}, expected a number above 0"));
+        }
         let classes = self.output.classes.len();
         match (self.model.task, self.output.kind) {
             (Task::Classification, OutputKind::Values) => {
@@ -300,6 +309,10 @@ mod tests {
         let manifest = Manifest::parse(GOOD).unwrap();
         assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
         assert_eq!(manifest.display_name(), "gas@3+press-07.2");
+        assert_eq!(manifest.output.temperature, None, "packages of earlier builds are read");
+        let mut cooled = manifest;
+        cooled.output.temperature = Some(1.5);
+        assert_eq!(Manifest::parse(&cooled.to_text()).unwrap(), cooled);
     }
 
     #[test]
@@ -312,6 +325,7 @@ mod tests {
             ("kind = \"probabilities\"", "kind = \"values\"", "values"),
             ("classes = [\"ethanol\", \"acetone\"]", "classes = []", "0 classes"),
             ("version = 3", "version = 3\ncolour = 1", "colour"),
+            ("kind = \"probabilities\"", "kind = \"probabilities\"\ntemperature = 0.0", "temperature"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "`{from}` is not in the sample");

@@ -1,7 +1,7 @@
 //! Why a model cannot be trained, or a training run came to nothing.
 
 use shoal_grad::GradError;
-use shoal_onnx::{MlpError, PatchError, Refusal};
+use shoal_onnx::{NetworkError, PatchError, Refusal};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -80,7 +80,7 @@ pub enum LearnError {
     Patch(#[from] PatchError),
     /// A new network could not be written.
     #[error("the network cannot be written")]
-    Mlp(#[from] MlpError),
+    Network(#[from] NetworkError),
 }
 
 /// An error with its causes, in one line.

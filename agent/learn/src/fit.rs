@@ -1,16 +1,19 @@
-//! A dense network made from data alone.
+//! A network made from data alone.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shoal_onnx::{DenseLayer, Head, MlpSpec, Normaliser, build_mlp, patch_initializers};
+use shoal_onnx::{
+    CnnSpec, ConvLayer, DenseLayer, Head, MlpSpec, Normaliser, build_cnn, build_mlp, patch_initializers,
+};
 
-use crate::dataset::{Dataset, Targets};
+use crate::architecture::Architecture;
+use crate::dataset::{Dataset, Source, Targets};
 use crate::failure::LearnError;
-use crate::fine_tune::fine_tune;
 use crate::recipe::Recipe;
+use crate::session::{Progress, Session};
 
 /// A column that varies less than this, relative to its size, is constant: dividing by its spread
 /// would make noise of rounding.
@@ -19,67 +22,158 @@ const CONSTANT_COLUMN: f64 = 1e-6;
 /// Apart from the order of rows, which uses the recipe's seed itself.
 const WEIGHTS_STREAM: u64 = 1;
 
-/// Makes and trains a dense network with rectifiers: for class targets with `classes` outputs
-/// behind a Softmax, for values with as many outputs as the targets have (`classes` is not used).
+/// Length of a convolution's kernel.
+const KERNEL: usize = 5;
+
+/// How a network is made and trained.
+#[derive(Debug, Clone)]
+pub struct FitPlan<'a> {
+    /// What it looks like.
+    pub architecture: &'a Architecture,
+    /// Its outputs where targets are classes, behind a Softmax; not used for values, where it has as many
+    /// outputs as the targets.
+    pub classes: usize,
+    /// Standard deviations at which features are cut.
+    pub clip: f32,
+    /// How it is trained. With patience, rows that are not trained on decide when to stop.
+    pub recipe: &'a Recipe,
+}
+
+/// A network that was made from data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The file.
+    pub onnx: Vec<u8>,
+    /// Steps made.
+    pub steps: u64,
+    /// The step whose weights these are.
+    pub best_step: u64,
+    /// Place of the last dense layer.
+    last: usize,
+}
+
+impl Fitted {
+    /// The file with all scores before the Softmax divided by a temperature above zero: the same classes, other
+    /// confidences. Guo et al. 2017.
+    ///
+    /// # Errors
+    /// [`LearnError::Patch`] when the numbers do not stay finite.
+    pub fn at_temperature(&self, temperature: f64) -> Result<Vec<u8>, LearnError> {
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        let scale = (1.0 / temperature) as f32;
+        rescale(&self.onnx, self.last, &[0.0], &[scale])
+    }
+}
+
+/// Makes and trains a network on `train`; the rows of `validation` only decide when to stop.
 ///
-/// Features are standardised by their mean and spread and cut at ± `clip`. Values are standardised
-/// for training, and the last layer is scaled back after it.
+/// Features are standardised by the mean and spread of the training rows (of a whole channel, where there are
+/// channels) and cut at ± `clip`. Values are standardised for training, and the last layer is scaled back
+/// after it. The same rows and plan give the same bytes on the same build and kind of CPU.
 ///
 /// # Errors
 /// [`LearnError`] of the data, the recipe, or the run.
-pub fn fit_mlp(
-    data: &Dataset,
-    hidden: &[usize],
-    classes: usize,
-    recipe: &Recipe,
-    clip: f32,
-) -> Result<Vec<u8>, LearnError> {
-    recipe.check()?;
-    let (mean, std) = spread(data.features(), data.width());
+pub fn fit(
+    train: &Dataset,
+    validation: Option<&Dataset>,
+    plan: &FitPlan<'_>,
+    on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Fitted, LearnError> {
+    plan.recipe.check()?;
+    let (start, last) = first_network(train, plan)?;
+    let scale = match train.targets() {
+        Targets::Classes(_) => None,
+        Targets::Values { width, values } => Some(spread(values, *width)),
+    };
+    let mut source = standardised(train, scale.as_ref())?;
+    let mut held_out = validation.map(|rows| standardised(rows, scale.as_ref())).transpose()?;
+    let held_out = held_out.as_mut().map(|rows| rows as &mut dyn Source);
+    let mut session = Session::new(&start, &mut source, held_out, plan.recipe)?;
+    while let Some(progress) = session.step()? {
+        if on_progress(progress).is_break() {
+            return Err(LearnError::Stopped { step: progress.step });
+        }
+    }
+    let trained = session.finish()?;
+    let onnx = match &scale {
+        None => trained.onnx,
+        Some((mean, std)) => rescale(&trained.onnx, last, mean, std)?,
+    };
+    Ok(Fitted { onnx, steps: trained.steps, best_step: trained.best_step, last })
+}
+
+/// The network before training, and the place of its last dense layer.
+fn first_network(data: &Dataset, plan: &FitPlan<'_>) -> Result<(Vec<u8>, usize), LearnError> {
+    let got = data.width();
+    let expected = plan.architecture.width().unwrap_or(got);
+    if expected != got {
+        return Err(LearnError::Width { expected, got });
+    }
     let (head, outputs) = match data.targets() {
-        Targets::Classes(_) => (Head::Classes, classes),
+        Targets::Classes(_) => (Head::Classes, plan.classes),
         Targets::Values { width, .. } => (Head::Values, *width),
     };
-    let mut random = ChaCha8Rng::seed_from_u64(recipe.seed);
+    let mut random = ChaCha8Rng::seed_from_u64(plan.recipe.seed);
     random.set_stream(WEIGHTS_STREAM);
-    let mut inputs = data.width();
-    let mut layers = Vec::new();
+    let clip = plan.clip;
+    let hidden: &[usize] = match plan.architecture {
+        Architecture::Linear => &[],
+        Architecture::Mlp { hidden } => hidden,
+        Architecture::Cnn1d { channels, length, filters } => {
+            let (mean, std) = spread_of_channels(data.features(), *channels, *length);
+            let normaliser = Some(Normaliser { mean, std, clip });
+            let (mut inputs, mut convolutions) = (*channels, Vec::new());
+            for (place, filters) in filters.iter().enumerate() {
+                let DenseLayer { weight, bias } = layer(inputs * KERNEL, *filters, &mut random);
+                let stride = if place == 0 { 1 } else { 2 };
+                convolutions.push(ConvLayer { weight, bias, kernel: KERNEL, stride });
+                inputs = *filters;
+            }
+            let dense = layer(inputs, outputs, &mut random);
+            let (channels, length) = (*channels, *length);
+            let spec = CnnSpec { channels, length, normaliser, convolutions, dense, head };
+            return Ok((build_cnn(&spec)?, 0));
+        }
+    };
+    let (mean, std) = spread(data.features(), got);
+    let (mut inputs, mut layers) = (got, Vec::new());
     for width in hidden.iter().chain([&outputs]) {
         layers.push(layer(inputs, *width, &mut random));
         inputs = *width;
     }
-    let spec =
-        MlpSpec { width: data.width(), normaliser: Some(Normaliser { mean, std, clip }), layers, head };
-    let start = build_mlp(&spec)?;
-    let mut go_on = |_| ControlFlow::Continue(());
-    let Targets::Values { width, values } = data.targets() else {
-        return Ok(fine_tune(&start, &mut data.clone(), recipe, &mut go_on)?.onnx);
-    };
-    let (mean, std) = spread(values, *width);
-    let columns = || mean.iter().zip(&std).cycle();
-    let values = values.iter().zip(columns()).map(|(value, (mean, std))| (value - mean) / std).collect();
-    let targets = Targets::Values { width: *width, values };
-    let mut scaled = Dataset::new(data.width(), data.features().to_vec(), targets, data.weights().to_vec())?;
-    let trained = fine_tune(&start, &mut scaled, recipe, &mut go_on)?;
-    scale_back(&trained.onnx, hidden.len(), &mean, &std)
+    let spec = MlpSpec { width: got, normaliser: Some(Normaliser { mean, std, clip }), layers, head };
+    Ok((build_mlp(&spec)?, hidden.len()))
 }
 
-/// Folds `y · std + mean` into the last layer.
-fn scale_back(onnx: &[u8], last: usize, mean: &[f32], std: &[f32]) -> Result<Vec<u8>, LearnError> {
+/// The rows with their values, where they have some, at mean zero and spread one.
+fn standardised(data: &Dataset, scale: Option<&(Vec<f32>, Vec<f32>)>) -> Result<Dataset, LearnError> {
+    let (Targets::Values { width, values }, Some((mean, std))) = (data.targets(), scale) else {
+        return Ok(data.clone());
+    };
+    let columns = mean.iter().zip(std).cycle();
+    let values = values.iter().zip(columns).map(|(value, (mean, std))| (value - mean) / std).collect();
+    let targets = Targets::Values { width: *width, values };
+    Ok(Dataset::new(data.width(), data.features().to_vec(), targets, data.weights().to_vec())?)
+}
+
+/// Folds `y · std + mean` into the last layer; one number of each holds for all outputs.
+fn rescale(onnx: &[u8], last: usize, mean: &[f32], std: &[f32]) -> Result<Vec<u8>, LearnError> {
     let graph = shoal_onnx::OnnxModel::parse(onnx, &shoal_onnx::Limits::default())?.graph();
-    let mut new = BTreeMap::new();
-    for (name, is_bias) in [(format!("layers.{last}.weight"), false), (format!("layers.{last}.bias"), true)] {
-        let stored = graph.initializers.get(&name).map(|constant| &constant.data);
-        let Some(shoal_onnx::ConstantData::F32(values)) = stored else { continue };
-        let width = values.len().checked_div(std.len()).unwrap_or(0).max(1);
-        let rows = values.chunks(width).zip(std.iter().zip(mean));
-        let scaled = rows.flat_map(|(row, (std, mean))| {
-            let added = if is_bias { *mean } else { 0.0 };
-            row.iter().map(move |value| value * std + added)
-        });
-        new.insert(name, scaled.collect());
+    let stored = |name: &str| match graph.initializers.get(name).map(|constant| &constant.data) {
+        Some(shoal_onnx::ConstantData::F32(values)) => values.clone(),
+        _ => Vec::new(),
+    };
+    let (weight, bias) = (format!("layers.{last}.weight"), format!("layers.{last}.bias"));
+    let (mut weights, mut biases) = (stored(&weight), stored(&bias));
+    let inputs = weights.len().checked_div(biases.len()).unwrap_or(0).max(1);
+    let columns = || mean.iter().zip(std).cycle();
+    for (row, (_, std)) in weights.chunks_mut(inputs).zip(columns()) {
+        row.iter_mut().for_each(|value| *value *= std);
     }
-    Ok(patch_initializers(onnx, &new)?)
+    for (value, (mean, std)) in biases.iter_mut().zip(columns()) {
+        *value = *value * std + mean;
+    }
+    Ok(patch_initializers(onnx, &BTreeMap::from([(weight, weights), (bias, biases)]))?)
 }
 
 /// He initialisation for rectifiers: normal, variance 2 / inputs; no bias.
@@ -111,4 +205,15 @@ fn spread(values: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
             (mean, if std > 0.0 { std } else { 1.0 })
         })
         .unzip()
+}
+
+/// The same of whole channels, for each of their samples: a convolution sees all of them alike.
+fn spread_of_channels(values: &[f32], channels: usize, length: usize) -> (Vec<f32>, Vec<f32>) {
+    let channel = |channel: usize| {
+        let rows = values.chunks_exact(channels * length);
+        let samples = rows.flat_map(|row| &row[channel * length..(channel + 1) * length]).copied();
+        let (mean, std) = spread(&samples.collect::<Vec<_>>(), 1);
+        [(mean[0], std[0])].repeat(length)
+    };
+    (0..channels).flat_map(channel).unzip()
 }

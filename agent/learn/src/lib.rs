@@ -24,14 +24,17 @@ mod checkpoint;
 mod session;
 
 mod fine_tune;
+
+mod architecture;
 mod fit;
 mod plan;
 
+pub use architecture::{Architecture, ArchitectureError};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{Dataset, DatasetError, Source, SourceError, TargetKind, Targets};
 pub use failure::LearnError;
 pub use fine_tune::{Gradients, Slopes, fine_tune, gradients, trainable_parameters};
-pub use fit::fit_mlp;
+pub use fit::{FitPlan, Fitted, fit};
 pub use lower::OpError;
 pub use plan::{Planned, plan};
 pub use recipe::{ClassWeights, LossKind, Optimizer, Recipe, RecipeError, Schedule, Scope, Statistics};

@@ -107,7 +107,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let recipe = |seed| Recipe { seed, epochs: 3, batch: 8, ..Recipe::default() };
     assert_eq!(run(&onnx, &data, &recipe(1)), run(&onnx, &data, &recipe(1)));
     assert_ne!(run(&onnx, &data, &recipe(1)).onnx, run(&onnx, &data, &recipe(2)).onnx);
-    let fit = |seed| fit_mlp(&data, &[8], 6, &recipe(seed), 5.0).unwrap();
+    let fit = |seed| fit_small(&data, 6, &recipe(seed));
     assert_eq!(fit(1), fit(1));
     assert_ne!(fit(1), fit(2));
 }
@@ -187,7 +187,7 @@ fn a_network_is_fitted_from_data_alone() {
     let classes: Vec<u32> = (0..200).map(|i| i % 2).collect();
     let data = Dataset::new(2, features.clone(), Targets::Classes(classes.clone()), vec![]).unwrap();
     let recipe = Recipe { learning_rate: 1e-2, ..Recipe::default() };
-    let onnx = fit_mlp(&data, &[8], 2, &recipe, 5.0).unwrap();
+    let onnx = fit_small(&data, 2, &recipe);
     let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
     let right =
         served.iter().zip(&classes).filter(|(row, class)| (row[1] > row[0]) == (**class == 1)).count();
@@ -199,7 +199,7 @@ fn a_network_is_fitted_from_data_alone() {
     let data =
         Dataset::new(2, features.clone(), Targets::Values { width: 1, values: values.clone() }, vec![])
             .unwrap();
-    let onnx = fit_mlp(&data, &[8], 0, &recipe, 5.0).unwrap();
+    let onnx = fit_small(&data, 0, &recipe);
     let served = Predictor::load(&onnx, &Limits::default()).unwrap().rows(200, &features).unwrap();
     let error = |guess: &dyn Fn(usize) -> f32| {
         values.iter().enumerate().map(|(i, v)| (v - guess(i)).powi(2)).sum::<f32>()
@@ -262,4 +262,10 @@ fn a_recipe_is_written_by_people() {
         serde_json::from_str::<Recipe>(r#"{"optimizer": "adam", "scope": "last_layer"}"#).unwrap().scope,
         Scope::LastLayer
     );
+}
+
+fn fit_small(data: &Dataset, classes: usize, recipe: &Recipe) -> Vec<u8> {
+    let architecture = Architecture::Mlp { hidden: vec![8] };
+    let plan = FitPlan { architecture: &architecture, classes, clip: 5.0, recipe };
+    shoal_learn::fit(data, None, &plan, &mut |_| ControlFlow::Continue(())).unwrap().onnx
 }

@@ -24,7 +24,7 @@ mod lower;
 mod affine;
 mod graph;
 mod inspect;
-mod mlp;
+mod network;
 mod patch;
 mod refit;
 mod steady;
@@ -37,8 +37,11 @@ pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Train
 pub use limits::Limits;
 pub use lower::ClassNames;
 pub use ml::ml_settings;
-pub use mlp::{DenseLayer, Head, MlpError, MlpSpec, NORMALISER_PREFIX, Normaliser, build_mlp};
 pub use model::OnnxModel;
+pub use network::{
+    CnnSpec, ConvLayer, DenseLayer, Head, MlpSpec, NORMALISER_PREFIX, NetworkError, Normaliser, build_cnn,
+    build_mlp,
+};
 pub use ops::{SERVED_OPS, UnknownOp};
 pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers};
 pub use refit::{TreeRefit, TreeRefitError, refit_trees};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::constant::ConstantData;
 use crate::graph::{Graph, Node};
-use crate::mlp::NORMALISER_PREFIX;
+use crate::network::NORMALISER_PREFIX;
 
 /// Operators that `shoal-learn` has a forward and a backward for, sorted by name.
 pub const TRAINABLE_OPS: &[&str] = &[

@@ -345,6 +345,49 @@ fn a_written_network_is_a_good_file() {
     assert_eq!(values.outputs[0].to_string(), "values f32[?, 2]");
 }
 
+fn cnn() -> CnnSpec {
+    let conv = |inputs: usize, filters: usize, stride| ConvLayer {
+        weight: vec![0.25; filters * inputs * 5],
+        bias: vec![0.5; filters],
+        kernel: 5,
+        stride,
+    };
+    CnnSpec {
+        channels: 2,
+        length: 8,
+        normaliser: Some(Normaliser { mean: vec![1.0; 16], std: vec![0.5; 16], clip: 3.0 }),
+        convolutions: vec![conv(2, 3, 1), conv(3, 4, 2)],
+        dense: DenseLayer { weight: vec![-1.0; 8], bias: vec![0.0, 1.0] },
+        head: Head::Classes,
+    }
+}
+
+#[test]
+fn a_written_convolutional_network_takes_rows() {
+    let bytes = build_cnn(&cnn()).unwrap();
+    assert_eq!(bytes, build_cnn(&cnn()).unwrap());
+    let found = inspect(&bytes, &Limits::default()).unwrap();
+    assert_eq!((&found.servable, found.output_kind), (&Servable::Yes, OutputKind::Probabilities));
+    assert_eq!(found.inputs[0].to_string(), "features f32[?, 16]");
+    assert_eq!(found.outputs[0].to_string(), "probabilities f32[?, 2]");
+    assert_eq!((found.trainable.parameters.len(), found.trainable.reasons.len()), (6, 0));
+    let values = build_cnn(&CnnSpec { head: Head::Values, ..cnn() }).unwrap();
+    assert_eq!(inspect(&values, &Limits::default()).unwrap().outputs[0].to_string(), "values f32[?, 2]");
+    let with = |change: fn(&mut CnnSpec)| {
+        let mut spec = cnn();
+        change(&mut spec);
+        build_cnn(&spec).unwrap_err()
+    };
+    assert_eq!(with(|s| s.length = 0), NetworkError::Empty);
+    assert_eq!(with(|s| s.convolutions.clear()), NetworkError::Empty);
+    assert_eq!(with(|s| s.convolutions[0].kernel = 4), NetworkError::Empty);
+    let name = "convolutions.1.weight".into();
+    assert_eq!(
+        with(|s| s.convolutions[1].weight.truncate(5)),
+        NetworkError::Length { name, expected: 60, got: 5 }
+    );
+}
+
 #[test]
 fn a_network_that_does_not_fit_is_not_written() {
     let with = |change: fn(&mut MlpSpec)| {
@@ -352,14 +395,14 @@ fn a_network_that_does_not_fit_is_not_written() {
         change(&mut spec);
         build_mlp(&spec).unwrap_err()
     };
-    assert_eq!(with(|s| s.layers.clear()), MlpError::Empty);
-    assert_eq!(with(|s| s.width = 0), MlpError::Empty);
+    assert_eq!(with(|s| s.layers.clear()), NetworkError::Empty);
+    assert_eq!(with(|s| s.width = 0), NetworkError::Empty);
     assert_eq!(
         with(|s| s.layers[1].weight.truncate(5)),
-        MlpError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 }
+        NetworkError::Length { name: "layers.1.weight".into(), expected: 6, got: 5 }
     );
-    assert!(matches!(with(|s| s.layers[0].bias[0] = f32::NAN), MlpError::Value { .. }));
-    assert!(matches!(with(|s| s.normaliser.as_mut().unwrap().std[0] = 0.0), MlpError::Value { .. }));
+    assert!(matches!(with(|s| s.layers[0].bias[0] = f32::NAN), NetworkError::Value { .. }));
+    assert!(matches!(with(|s| s.normaliser.as_mut().unwrap().std[0] = 0.0), NetworkError::Value { .. }));
 }
 
 #[test]

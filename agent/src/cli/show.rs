@@ -2,7 +2,6 @@
 
 use crate::control::Version;
 use crate::core::agent::{ModelStatus, Status};
-use crate::pack::PackReport;
 use crate::serve::Doing;
 use serde::Serialize;
 use serde_json::Value;
@@ -55,7 +54,7 @@ fn one_doing(doing: &Doing) -> String {
     text
 }
 
-fn line(text: &mut String, name: &str, value: &str) {
+pub(super) fn line(text: &mut String, name: &str, value: &str) {
     let _infallible = writeln!(text, "{name:<20} {value}");
 }
 
@@ -84,42 +83,6 @@ fn one_model(model: &ModelStatus) -> String {
     if let Some(end) = &model.last_end {
         line(&mut text, "  last candidate", &format!("{} {:?}", end.version.short(), end.end));
     }
-    text
-}
-
-/// A package that was made.
-pub(super) fn packed(report: &PackReport) -> String {
-    let mut text = String::new();
-    line(&mut text, "package", &format!("{} ({} bytes)", report.file.display(), report.size_bytes));
-    line(&mut text, "name", &format!("{}  {}", report.name, report.version.short()));
-    if report.features > 0 {
-        line(&mut text, "features", &report.features.to_string());
-    } else {
-        line(&mut text, "takes", "tensors, which are not watched");
-    }
-    if !report.classes.is_empty() {
-        line(&mut text, "classes", &report.classes.join(", "));
-    }
-    let (rows, complete, held_out) = (report.rows, report.complete_rows, report.held_out_rows);
-    if report.features > 0 {
-        line(&mut text, "rows", &format!("{rows}, {complete} complete, {held_out} held out"));
-    } else {
-        line(&mut text, "golden rows", &report.golden_rows.to_string());
-    }
-    if let Some(accuracy) = report.held_out_accuracy {
-        let kind = if report.fitted { "" } else { " (the model may have seen these rows)" };
-        line(&mut text, "held-out accuracy", &format!("{accuracy:.3}{kind}"));
-    }
-    if let Some(rmse) = report.held_out_rmse {
-        line(&mut text, "held-out RMSE", &format!("{rmse:.4}"));
-    }
-    if report.features > 0 {
-        line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
-    }
-    for reason in &report.not_trainable {
-        line(&mut text, "cannot be trained", reason);
-    }
-    line(&mut text, "signed", if report.signed { "yes" } else { "no: the hub signs it when it is pushed" });
     text
 }
 

@@ -1,6 +1,9 @@
 //! The files of a package.
 
+use super::calibration::Calibration;
+use super::golden::golden;
 use super::model::Model;
+use super::schema::Schema;
 use super::{PackArgs, PackError, TaskArg, profile};
 use crate::rows::Rows;
 use crate::table::Table;
@@ -9,7 +12,7 @@ use shoal_proto::id::ModelName;
 use shoal_proto::manifest::{
     FORMAT, Feature, GatePolicy, InputInfo, Manifest, ModelInfo, OutputInfo, Recipe,
 };
-use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, REPLAY};
+use shoal_proto::package::{BASELINE, GOLDEN, GUARD, MANIFEST, MODEL, Package, REPLAY};
 
 /// Rows of the guard set at most: a candidate answers them in well under a second.
 pub(super) const MAX_GUARD_ROWS: usize = 500;
@@ -23,33 +26,54 @@ pub(super) struct Parts<'a> {
     pub(super) classes: &'a [String],
     pub(super) train: &'a Rows,
     pub(super) held_out: &'a Rows,
+    pub(super) schema: &'a Schema,
+    pub(super) calibration: Option<&'a Calibration>,
 }
 
-/// The package, and how many rows its guard and replay sets have. The guard set is a class-balanced part
+/// A package, and how many rows its sets have.
+pub(super) struct Built {
+    pub(super) package: Package,
+    pub(super) guard_rows: usize,
+    pub(super) replay_rows: usize,
+    /// Or why there are none.
+    pub(super) golden_rows: Result<usize, String>,
+}
+
+/// The package. The guard set is a class-balanced part
 /// of the held-out rows, right or wrong: no version may get more of it wrong than its parent.
 pub(super) fn package(
     args: &PackArgs,
     parts: &Parts<'_>,
     onnx: Vec<u8>,
     model: &Model,
-) -> Result<(Package, usize, usize), PackError> {
+) -> Result<Built, PackError> {
     let predictions = model.predictions(parts.classes.len(), parts.held_out);
     let baseline = profile::baseline(parts.table.width(), &parts.table.features, predictions);
     let guard = parts.held_out.coreset(MAX_GUARD_ROWS, args.seed);
     let replay = parts.train.coreset(MAX_REPLAY_ROWS, args.seed);
-    let files = [
+    let golden = golden(&model.predictor, parts.held_out, &baseline.features, args.seed);
+    let mut files = vec![
         (MODEL, onnx),
         (MANIFEST, manifest(args, parts, model, &baseline).to_text().into_bytes()),
         (BASELINE, baseline.to_bytes()),
         (GUARD, guard.to_npz()?),
         (REPLAY, replay.to_npz()?),
     ];
-    let package = Package::new(files.map(|(name, bytes)| (name.to_owned(), bytes)).into())?;
-    Ok((package, guard.len(), replay.len()))
+    if let Ok(golden) = &golden {
+        files.push((GOLDEN, golden.to_npz()?));
+    }
+    let files = files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+    Ok(Built {
+        package: Package::new(files)?,
+        guard_rows: guard.len(),
+        replay_rows: replay.len(),
+        golden_rows: golden.map(|golden| golden.rows()),
+    })
 }
 
 fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseline) -> Manifest {
-    let features = parts.table.names.iter().zip(&baseline.features);
+    let features = parts.schema.columns.iter().zip(&baseline.features);
+    let unfolded = parts.calibration.filter(|calibration| !calibration.folded);
     Manifest {
         format: FORMAT,
         requires: Vec::new(),
@@ -64,14 +88,15 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
             tensor: model.output.clone(),
             kind: model.kind,
             classes: parts.classes.to_vec(),
+            temperature: unfolded.map(|calibration| calibration.temperature),
         },
         recipe: Recipe::default(),
         gate: GatePolicy::default(),
         lineage: None,
         features: features
-            .map(|(name, profile)| Feature {
-                name: name.clone(),
-                unit: String::new(),
+            .map(|(column, profile)| Feature {
+                name: column.name.clone(),
+                unit: column.unit.clone(),
                 min: profile.min,
                 max: profile.max,
             })

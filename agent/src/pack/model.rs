@@ -1,57 +1,27 @@
-//! The model that is packed: read or fitted, and held against the data.
+//! The model that is packed, held against the data.
 
-use super::{PackArgs, PackError};
+use super::calibration::Logits;
+use super::score::{balanced_accuracy, rmse, wilson};
+use super::{PackError, PackReport};
 use crate::profile::{self, answer};
 use crate::rows::{Rows, Truth};
 use crate::table::Table;
 use shoal_infer::Predictor;
-use shoal_learn::{Optimizer, Recipe};
 use shoal_onnx::{Limits, Servable, inspect};
 use shoal_proto::baseline::PredictionBaseline;
 use shoal_proto::manifest::OutputKind;
 use std::fs;
+use std::path::Path;
 
-/// Standard deviations at which a fitted model cuts its inputs: far enough for drift to be seen, near
-/// enough that one broken sensor does not decide alone.
-const CLIP: f32 = 10.0;
-/// Steps of a fit, whatever the rows: about a minute for a small network.
-const FIT_STEPS: u32 = 3_000;
-/// Rows in a step of a fit.
-const FIT_BATCH: usize = 32;
-/// Passes at most: beyond it a small table is learned by heart.
-const FIT_EPOCHS: u32 = 100;
-/// Widest hidden layer that `--fit` makes.
-const MAX_HIDDEN: usize = 4_096;
 /// How far probabilities may sum from one.
 const SUM_TOLERANCE: f32 = 1e-3;
 
-/// The ONNX file, read or fitted.
-pub(super) fn bytes(args: &PackArgs, train: &Rows, classes: usize) -> Result<Vec<u8>, PackError> {
-    if let Some(path) = &args.onnx {
-        let fail = |source| PackError::Read { path: path.clone(), source };
-        let onnx = fs::read(path).map_err(fail)?;
-        let refused = |source| PackError::Refused { path: path.clone(), source };
-        inspect(&onnx, &Limits::default()).map_err(refused)?;
-        return Ok(onnx);
-    }
-    let fit = args.fit.clone().unwrap_or_default();
-    let hidden = hidden(&fit).ok_or(PackError::Fit { fit })?;
-    let an_epoch = u32::try_from(train.len().div_ceil(FIT_BATCH)).unwrap_or(u32::MAX).max(1);
-    let recipe = Recipe {
-        optimizer: Optimizer::Adam,
-        learning_rate: 1e-3,
-        batch: FIT_BATCH,
-        epochs: (FIT_STEPS / an_epoch).clamp(5, FIT_EPOCHS),
-        seed: args.seed,
-        ..Recipe::default()
-    };
-    Ok(shoal_learn::fit_mlp(&train.dataset(Vec::new())?, &hidden, classes, &recipe, CLIP)?)
-}
-
-fn hidden(fit: &str) -> Option<Vec<usize>> {
-    let widths = fit.strip_prefix("mlp:")?.split(',').map(|width| width.trim().parse().ok());
-    let widths: Vec<usize> = widths.collect::<Option<_>>()?;
-    widths.iter().all(|width| (1..=MAX_HIDDEN).contains(width)).then_some(widths)
+/// The ONNX file that is given.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PackError> {
+    let onnx = fs::read(path).map_err(|source| PackError::Read { path: path.to_owned(), source })?;
+    let refused = |source| PackError::Refused { path: path.to_owned(), source };
+    inspect(&onnx, &Limits::default()).map_err(refused)?;
+    Ok(onnx)
 }
 
 /// A model that fits the data, and its answers to the held-out rows.
@@ -60,6 +30,7 @@ pub(super) struct Model {
     pub(super) output: String,
     pub(super) kind: OutputKind,
     pub(super) not_trainable: Vec<String>,
+    pub(super) predictor: Predictor,
     width: usize,
     scores: Vec<f32>,
 }
@@ -104,7 +75,8 @@ impl Model {
             not_trainable.extend(reasons);
         }
         let input = predictor.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
-        Ok(Self { input, output, kind, not_trainable, width: scores.width, scores: scores.values })
+        let (width, scores) = (scores.width, scores.values);
+        Ok(Self { input, output, kind, not_trainable, predictor, width, scores })
     }
 
     fn answers(&self) -> impl Iterator<Item = (u32, f32)> {
@@ -116,15 +88,29 @@ impl Model {
         (classes > 0).then(|| profile::predictions(classes, self.answers(), held_out.classes()))
     }
 
-    pub(super) fn accuracy(&self, held_out: &Rows) -> Option<f64> {
-        let profile = self.predictions(usize::from(self.kind != OutputKind::Values), held_out)?;
-        Some(profile.correct as f64 / profile.labelled.max(1) as f64)
+    /// The scores of the held-out rows of a classifier.
+    pub(super) fn logits(&self) -> Option<Logits> {
+        Logits::new(self.kind, self.width, &self.scores)
     }
 
-    pub(super) fn rmse(&self, held_out: &Rows) -> Option<f64> {
-        let Truth::Values(truth) = held_out.truth() else { return None };
-        let squares = self.scores.iter().zip(truth).map(|(y, t)| f64::from(y - t).powi(2));
-        Some((squares.sum::<f64>() / truth.len().max(1) as f64).sqrt())
+    /// Writes down how good the answers to the held-out rows are, and how good a constant would be.
+    pub(super) fn score(&self, train: &Rows, held_out: &Rows, report: &mut PackReport) {
+        if let Truth::Values(truth) = held_out.truth() {
+            report.held_out_rmse = Some(rmse(self.scores.iter().copied(), truth));
+            let Truth::Values(seen) = train.truth() else { return };
+            let mean = seen.iter().map(|value| f64::from(*value)).sum::<f64>() / seen.len().max(1) as f64;
+            #[expect(clippy::cast_possible_truncation, reason = "a constant answer is f32 like any other")]
+            let constant = std::iter::repeat(mean as f32);
+            report.held_out_rmse_of_mean = Some(rmse(constant, truth));
+            return;
+        }
+        let truth = held_out.classes();
+        let answers = || self.answers().map(|(class, _)| class);
+        let right = answers().zip(truth).filter(|(answer, truth)| answer == *truth).count() as u64;
+        let rows = truth.len() as u64;
+        report.held_out_accuracy = Some(right as f64 / rows.max(1) as f64);
+        report.held_out_interval = Some(wilson(right, rows));
+        report.held_out_balanced_accuracy = balanced_accuracy(answers(), truth);
     }
 }
 

@@ -1,7 +1,8 @@
 //! A package of a model that takes tensors: no table, no features, nothing to train on.
 
 use super::model::guess;
-use super::{PackArgs, PackError, PackReport, TaskArg, finish, name};
+use super::report::finish;
+use super::{PackArgs, PackError, PackReport, TaskArg, name};
 use crate::profile;
 use crate::worker::Golden;
 use shoal_infer::{Predictor, Tensor, TensorData, read_npz, sample_row, trial};
@@ -91,7 +92,7 @@ fn output(
     let guessed =
         if has_label || !args.classes.is_empty() { TaskArg::Classification } else { TaskArg::Regression };
     if args.task.unwrap_or(guessed) == TaskArg::Regression {
-        return Ok(OutputInfo { tensor, kind: OutputKind::Values, classes: Vec::new() });
+        return Ok(OutputInfo { tensor, kind: OutputKind::Values, classes: Vec::new(), temperature: None });
     }
     let inputs = golden.map_or_else(|| sample_row(predictor), |golden| golden.inputs.clone());
     let made = predictor.infer(&inputs)?;
@@ -114,7 +115,7 @@ fn output(
         shoal_onnx::OutputKind::Probabilities => OutputKind::Probabilities,
         shoal_onnx::OutputKind::Values => guess(floats(&scores.data).chunks(width.max(1))),
     };
-    Ok(OutputInfo { tensor, kind, classes })
+    Ok(OutputInfo { tensor, kind, classes, temperature: None })
 }
 
 fn floats(data: &TensorData) -> Vec<f32> {

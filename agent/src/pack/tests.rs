@@ -1,8 +1,10 @@
+mod fits;
+
 use super::*;
 use crate::inspect::{InspectArgs, run as look};
 use clap::Parser;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use shoal_proto::package::{GUARD, Package, REPLAY};
+use shoal_proto::package::{GOLDEN, GUARD, Package, REPLAY};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -56,6 +58,8 @@ fn a_fitted_package_is_whole_and_says_what_it_is() {
     let baseline = package.baseline().unwrap();
     assert_eq!((baseline.rows, baseline.features[1].missing), (300, 6));
     assert_eq!(baseline.predictions.unwrap().labelled, 60);
+    assert_eq!(report.golden_rows, 10);
+    assert!(package.file(GOLDEN).is_some());
     for file in [GUARD, REPLAY] {
         assert!(!Rows::from_npz("x", package.file(file).unwrap(), 2).unwrap().is_empty());
     }
@@ -93,7 +97,16 @@ fn what_cannot_be_packed_is_said() {
         (blobs(300), vec!["--label", "y", "--fit", "mlp:8"], vec!["column `when`", "line 2"]),
         (blobs(12), vec!["--label", "y", "--drop", "when", "--fit", "mlp:8"], vec!["11 rows", "20"]),
         (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "cnn:8"], vec!["cnn:8"]),
-        (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "mlp:0"], vec!["mlp:0"]),
+        (
+            blobs(60),
+            vec!["--label", "y", "--drop", "when", "--fit", "mlp:0"],
+            vec!["mlp:0", "linear", "cnn1d:3x128:32,64"],
+        ),
+        (
+            blobs(60),
+            vec!["--label", "y", "--drop", "when", "--fit", "cnn1d:3x4:8"],
+            vec!["12 features", "has 3"],
+        ),
         (blobs(60), vec!["--label", "z", "--drop", "when", "--fit", "mlp:8"], vec!["no column `z`"]),
         (blobs(60), vec!["--label", "y", "--drop", "when", "--fit", "mlp:8", "--name", "A B"], vec!["A B"]),
         (blobs(60), vec!["--label", "y", "--drop", "when", "--onnx", "/no/m.onnx"], vec!["/no/m.onnx"]),

@@ -49,6 +49,7 @@ impl Version {
                 tensor: "y".into(),
                 kind: OutputKind::Probabilities,
                 classes: vec!["a".into(), "b".into()],
+                temperature: None,
             },
             recipe: Recipe::default(),
             gate: GatePolicy::default(),
