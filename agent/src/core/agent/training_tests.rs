@@ -53,12 +53,14 @@ impl Disk {
         others
     }
 
+    /// A start; the configuration names the version at the first only, since the document is not kept here.
     fn boot(&mut self, info: &VersionInfo) -> (Agent, Vec<Effect>) {
+        let configured = if self.0.is_empty() { vec![info.clone()] } else { Vec::new() };
         let boot = Boot {
             incarnation: Some(Incarnation(1)),
             memory: self.0.clone(),
             versions: vec![info.clone()],
-            configured: vec![info.clone()],
+            configured,
             ..Boot::default()
         };
         let mut effects = Vec::new();
