@@ -182,7 +182,10 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
             let answer = client.label(&prediction_id, &label, &source).await?;
             print(json, &answer, || format!("{}\n", answer["status"].as_str().unwrap_or("taken")))
         }
-        Command::Train { model } => done(json, &client.order(&model, "train").await?),
+        Command::Train { model, cancel } => {
+            let what = if cancel { "train/cancel" } else { "train" };
+            done(json, &client.order(&model, what).await?)
+        }
         Command::Rollback { model } => done(json, &client.order(&model, "rollback").await?),
         Command::Promote { model, version } => done(json, &client.promote(&model, &version).await?),
         Command::Install { file } => done(json, &client.install(&file).await?),

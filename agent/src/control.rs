@@ -74,6 +74,7 @@ pub fn router(asks: Asks) -> Router {
         .route("/control/versions", get(versions))
         .route("/control/models/{model}/manifest", get(manifest))
         .route("/control/models/{model}/train", post(train))
+        .route("/control/models/{model}/train/cancel", post(cancel_training))
         .route("/control/models/{model}/rollback", post(rollback))
         .route("/control/models/{model}/promote", post(promote))
         .route("/control/install", post(install).layer(DefaultBodyLimit::max(package_limit)))
@@ -115,6 +116,13 @@ async fn command(asks: &Asks, command: Command) -> Result<Json<Done>, Response> 
 
 async fn train(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Json<Done>, Response> {
     command(&asks, Command::Train { model }).await
+}
+
+async fn cancel_training(
+    State(asks): State<Asks>,
+    Path(model): Path<ModelName>,
+) -> Result<Json<Done>, Response> {
+    command(&asks, Command::CancelTraining { model }).await
 }
 
 async fn rollback(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Json<Done>, Response> {

@@ -3,11 +3,13 @@
 
 use rand::seq::SliceRandom as _;
 use rand::{SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 use shoal_infer::{NpzError, Tensor, TensorData, read_npz, write_npz};
 use shoal_learn::{Dataset, DatasetError, Targets};
 
 /// The truth of each row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Truth {
     /// A class.
     Classes(Vec<u32>),

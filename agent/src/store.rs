@@ -1,7 +1,8 @@
-//! The two databases; rusqlite is named in this module only.
+//! The databases; rusqlite is named in this module only.
 //!
 //! `state.db` holds what the device must never forget, `samples.db` what it may lose. They are two
-//! files so that samples can never starve state. One writer thread each, with group commit.
+//! files so that samples can never starve state. One writer thread each, with group commit. `train.db`
+//! is the training children's own.
 
 mod ballast;
 mod reader;
@@ -11,12 +12,14 @@ mod samples_rows;
 mod schema;
 mod state;
 mod state_rows;
+mod train;
 
 pub use reader::{LabelledRow, RecentRow, SamplesReader};
 pub use samples::{Captured, LateJoins, PendingLabel, SampleStats, SamplesDb};
 pub use samples_rows::{Joined, Label, LabelOutcome, LabelRow, MAX_ID_BYTES, SampleRow};
 pub use state::StateDb;
 pub use state_rows::Loaded;
+pub use train::TrainDb;
 
 use crate::file::FileError;
 use std::io;

@@ -10,16 +10,21 @@ mod confine;
 mod golden;
 mod job;
 mod limits;
+mod outside;
 mod parent;
+mod recipe;
+mod resume;
 mod samples;
 mod train;
 
 pub use admit::AdmitError;
 pub use golden::{Golden, GoldenError};
-pub use job::{AdmitJob, Answer, Born, TrainingJob, Why};
+pub use job::{AdmitJob, Answer, Born, Memory, Said, TrainingJob, Why};
 pub use limits::Limits;
 pub use parent::{Attempt, ChildError, Workers, WorkersError};
-pub use train::{TrainError, train};
+pub use resume::Pace;
+pub use samples::RowGone;
+pub use train::TrainError;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -86,11 +91,12 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
             say(&admit::answer(&job)?)
         }
         WorkerArgs::Train { job } => {
-            let job: TrainingJob = read(job)?;
+            let path = job;
+            let job: TrainingJob = read(path)?;
             confine::bind_to_parent()?;
             job.limits.apply()?;
             limits::step_back()?;
-            say(&Answer::of(train::run(&job)))
+            say(&Answer::of(train::run(&job, &mut outside::Parent::new(path, job.pace))))
         }
     }
 }
@@ -124,5 +130,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+#[cfg(test)]
+mod process_tests;
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,8 @@ pub struct Feature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// Which parameters move: `all`, `last`, `bias`, or a name glob.
+    /// Which parameters move: `all`, `last`, `norms-and-biases` (or `bias`), `low-rank:R`, or name globs with
+    /// commas between them.
     pub scope: String,
     /// Step size.
     pub learning_rate: f64,
@@ -137,6 +138,69 @@ pub struct Recipe {
     pub l2_to_start: f64,
     /// Most labelled rows of the device in a run.
     pub max_rows: u32,
+    /// How they move: `adam`, `adamw` or `sgd`.
+    #[serde(skip_serializing_if = "is_adam")]
+    pub optimizer: String,
+    /// Pull of `adamw` towards nought.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub weight_decay: f64,
+    /// Share of its speed that `sgd` keeps from step to step.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub momentum: f64,
+    /// What is made smaller: `auto`, `cross-entropy`, `multi-label`, `mean-squared`, `huber:δ`, `quantile:q` or
+    /// `reconstruction`.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub loss: String,
+    /// `equal` or `balanced`.
+    #[serde(skip_serializing_if = "is_equal")]
+    pub class_weights: String,
+    /// Length that all gradients together have at most; nought for no bound.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub clip_norm: f64,
+    /// Strength of elastic weight consolidation: pull towards the parent's weights, the harder the more they
+    /// matter to the replayed rows.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub ewc: f64,
+    /// Share of each batch that is replayed rows; nought mixes them in as they come.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub replay_share: f64,
+    /// Looks at the newest of the training rows, which are then not trained on, without a better one after
+    /// which to stop; nought for never. The gate's holdout is not among them.
+    #[serde(skip_serializing_if = "is_none")]
+    pub patience: u32,
+    /// Share of the steps in which the step size grows from nought.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub warm_up: f64,
+    /// What becomes of the step size after it: `constant` or `cosine`.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub schedule: String,
+    /// Memory in MiB that training may take, within the device's own limit; nought for that limit.
+    #[serde(skip_serializing_if = "is_none")]
+    pub memory_mib: u32,
+}
+
+fn is_adam(optimizer: &str) -> bool {
+    optimizer == "adam"
+}
+
+fn is_auto(loss: &str) -> bool {
+    loss == "auto"
+}
+
+fn is_equal(class_weights: &str) -> bool {
+    class_weights == "equal"
+}
+
+fn is_constant(schedule: &str) -> bool {
+    schedule == "constant"
+}
+
+fn is_nought(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn is_none(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Default for Recipe {
@@ -148,6 +212,18 @@ impl Default for Recipe {
             epochs: 30,
             l2_to_start: 0.0,
             max_rows: 2_000,
+            optimizer: "adam".into(),
+            weight_decay: 0.0,
+            momentum: 0.0,
+            loss: "auto".into(),
+            class_weights: "equal".into(),
+            clip_norm: 0.0,
+            ewc: 0.0,
+            replay_share: 0.0,
+            patience: 0,
+            warm_up: 0.0,
+            schedule: "constant".into(),
+            memory_mib: 0,
         }
     }
 }
@@ -313,6 +389,23 @@ mod tests {
         let mut cooled = manifest;
         cooled.output.temperature = Some(1.5);
         assert_eq!(Manifest::parse(&cooled.to_text()).unwrap(), cooled);
+    }
+
+    #[test]
+    fn a_recipe_says_what_is_not_as_usual_and_an_older_one_reads() {
+        let usual = Manifest::parse(GOOD).unwrap();
+        let text = usual.to_text();
+        assert!(
+            text.contains("max_rows") && !text.contains("optimizer") && !text.contains("patience"),
+            "{text}"
+        );
+        let mut other = usual.clone();
+        other.recipe.optimizer = "adamw".into();
+        other.recipe.weight_decay = 0.01;
+        other.recipe.patience = 3;
+        let text = other.to_text();
+        assert!(text.contains("weight_decay = 0.01") && !text.contains("schedule"), "{text}");
+        assert_eq!(Manifest::parse(&text).unwrap(), other);
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub(super) enum Command {
     Train {
         /// The model.
         model: ModelName,
+        /// Stop the run that is under way.
+        #[arg(long)]
+        cancel: bool,
     },
     /// Serve the previous version again; the present one is condemned on this device.
     Rollback {

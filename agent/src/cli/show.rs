@@ -74,7 +74,11 @@ fn one_model(model: &ModelStatus) -> String {
     if labels > 0 {
         line(&mut text, "  recent accuracy", &format!("{correct} of {labels} labelled"));
     }
-    if let Some(waiting) = &model.training_waits_for {
+    if let Some(training) = &model.training {
+        let loss = training.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
+        let at = format!("run {}, step {} of {}{loss}", training.run, training.step, training.steps);
+        line(&mut text, "  training", &at);
+    } else if let Some(waiting) = &model.training_waits_for {
         line(&mut text, "  training waits", waiting);
     }
     if let Some(waiting) = &model.trial_waits_for {

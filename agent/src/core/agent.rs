@@ -9,7 +9,10 @@ mod status;
 mod training;
 mod watching;
 
-pub use status::{ModelStatus, Status};
+#[cfg(test)]
+mod training_tests;
+
+pub use status::{ModelStatus, Status, TrainingStatus};
 pub use training::Waiting;
 
 use super::effect::{Effect, Record};
@@ -250,6 +253,7 @@ impl Agent {
     fn on_command(&mut self, now: Now, command: &Command, turn: &mut Turn) -> Result<String, String> {
         match command {
             Command::Train { model } => self.on_train_command(now, model, turn),
+            Command::CancelTraining { model } => self.on_cancel_command(model, turn),
             Command::Rollback { model } => self.on_rollback_command(now, model, turn),
             Command::Promote { model, version } => self.on_promote_command(now, model, *version, turn),
         }

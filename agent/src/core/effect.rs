@@ -25,6 +25,8 @@ pub enum Effect {
     Serve { model: ModelName, version: Digest },
     /// Train in a child; comes back as `TrainingEnded`.
     Train(TrainJob),
+    /// Stop a run within a step; comes back as its `TrainingEnded`.
+    StopTraining { run: u64 },
     /// Delete a version that nothing refers to any more.
     Remove { version: Digest },
     /// Answer a command: what happens now, or why not.

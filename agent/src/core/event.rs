@@ -104,6 +104,8 @@ pub struct Trained {
 pub enum Command {
     /// Train now, whatever the monitors say.
     Train { model: ModelName },
+    /// Stop the run that is under way.
+    CancelTraining { model: ModelName },
     /// Serve the previous version again and condemn the present one here.
     Rollback { model: ModelName },
     /// Serve a version that is on disk, by digest or by its prefix.

@@ -2,6 +2,7 @@
 
 use super::note;
 use crate::clock::Clock;
+use crate::core::agent::Status;
 use crate::core::{Agent, Effect, Event, TrainJob};
 use crate::fetch::Fetcher;
 use crate::mqtt::{Message, Publisher};
@@ -54,6 +55,7 @@ impl Act {
             Effect::Admit { version } => self.admit(version),
             Effect::Serve { model, version } => self.serve(model, version),
             Effect::Train(job) => self.train(job),
+            Effect::StopTraining { run } => self.workers.stop(run),
             Effect::Remove { version } => self.remove(version),
             Effect::Note(said) => note::log(&said),
             Effect::Persist(_) | Effect::Reply { .. } => {} // the loop's own
@@ -104,6 +106,16 @@ impl Act {
             let run = job.run;
             Some(Event::TrainingEnded { run, outcome: workers.train(job).await })
         });
+    }
+
+    /// Writes into a status how far runs are.
+    pub(super) fn fill_in(&self, status: &mut Status) {
+        for training in status.models.iter_mut().filter_map(|model| model.training.as_mut()) {
+            if let Some(said) = self.workers.progress(training.run) {
+                (training.step, training.steps) = (said.step, said.steps);
+                training.loss = Some(said.loss);
+            }
+        }
     }
 
     fn remove(&self, version: Digest) {

@@ -151,7 +151,11 @@ impl Turns {
     fn on_ask(&mut self, ask: Ask, effects: &mut Vec<Effect>) {
         let now = self.clock.now();
         match ask {
-            Ask::Status(answer) => drop(answer.send(self.agent.status(now))),
+            Ask::Status(answer) => {
+                let mut status = self.agent.status(now);
+                self.act.fill_in(&mut status);
+                drop(answer.send(status));
+            }
             Ask::Versions(answer) => {
                 let versions = self.agent.versions().into_iter();
                 drop(answer.send(versions.map(|(version, record)| Version { version, record }).collect()));

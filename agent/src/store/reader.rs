@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::samples_rows::{Label, MIGRATIONS, floats_from_bytes, parsed, read_label};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::WallMs;
 use std::path::Path;
@@ -78,16 +78,48 @@ impl SamplesReader {
         let sql = "SELECT id, prediction_id, features, label_class, label_value, at_ms FROM sample
              WHERE labelled = 1 AND version IN (SELECT id FROM version WHERE model = ?1)
              ORDER BY id DESC LIMIT ?2";
-        self.newest(sql, model, limit, |row| {
-            Ok(LabelledRow {
-                rowid: row.get::<_, i64>(0)?.cast_unsigned(),
-                prediction_id: row.get(1)?,
-                features: floats_from_bytes(row.get_ref(2)?.as_blob()?),
-                class: row.get(3)?,
-                value: row.get(4)?,
-                at: WallMs(row.get::<_, i64>(5)?.cast_unsigned()),
-            })
-        })
+        self.newest(sql, model, limit, read_labelled)
+    }
+
+    /// The newest labelled rows of a model, over all its versions, in order of prediction: only their
+    /// numbers, 8 bytes a row.
+    pub fn labelled_ids(&self, model: &ModelName, limit: u32) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT id FROM sample
+             WHERE labelled = 1 AND version IN (SELECT id FROM version WHERE model = ?1)
+             ORDER BY id DESC LIMIT ?2";
+        self.newest(sql, model, limit, |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
+    }
+
+    /// A labelled row by its number; `None` when it was evicted.
+    pub fn labelled_row(&self, rowid: u64) -> Result<Option<LabelledRow>, StoreError> {
+        let read = || {
+            self.connection
+                .prepare_cached(
+                    "SELECT id, prediction_id, features, label_class, label_value, at_ms FROM sample
+                     WHERE id = ?1 AND labelled = 1",
+                )?
+                .query_row([rowid.cast_signed()], read_labelled)
+                .optional()
+        };
+        read().map_err(StoreError::sqlite("read a sample"))
+    }
+
+    /// Reads the features of a row; `false`, and nothing read, when it was evicted or has another width.
+    pub fn features_into(&self, rowid: u64, features: &mut [f32]) -> Result<bool, StoreError> {
+        let mut read = || -> rusqlite::Result<bool> {
+            let mut query = self.connection.prepare_cached("SELECT features FROM sample WHERE id = ?1")?;
+            let mut rows = query.query([rowid.cast_signed()])?;
+            let Some(row) = rows.next()? else { return Ok(false) };
+            let bytes = row.get_ref(0)?.as_blob()?;
+            let fits = bytes.len() == size_of_val(features);
+            if fits {
+                for (to, four) in features.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *to = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+                }
+            }
+            Ok(fits)
+        };
+        read().map_err(StoreError::sqlite("read a sample's features"))
     }
 
     /// The newest rows of a model, labelled or not, in order of prediction.
@@ -136,4 +168,15 @@ impl SamplesReader {
         rows.reverse();
         Ok(rows)
     }
+}
+
+fn read_labelled(row: &Row<'_>) -> rusqlite::Result<LabelledRow> {
+    Ok(LabelledRow {
+        rowid: row.get::<_, i64>(0)?.cast_unsigned(),
+        prediction_id: row.get(1)?,
+        features: floats_from_bytes(row.get_ref(2)?.as_blob()?),
+        class: row.get(3)?,
+        value: row.get(4)?,
+        at: WallMs(row.get::<_, i64>(5)?.cast_unsigned()),
+    })
 }

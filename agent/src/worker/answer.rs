@@ -6,6 +6,9 @@ use shoal_infer::{InferError, LoadError, Predictor};
 use shoal_onnx::Limits;
 use shoal_proto::manifest::{Manifest, OutputKind};
 
+/// Rows that are answered at once: bounds the memory of an answer.
+const ANSWERED_AT_ONCE: usize = 256;
+
 /// A version that answers no rows.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
@@ -42,12 +45,17 @@ impl Judge {
         if rows.is_empty() {
             return Ok((self.scores, Vec::new()));
         }
-        let scores = self.predictor.rows(rows.len(), rows.features())?;
-        // One score tells two classes apart.
-        if scores.width != self.scores && !(self.scores == 2 && scores.width == 1) {
-            return Err(AnswerError::Width { expected: self.scores, got: scores.width });
+        let (mut width, mut values) = (self.scores, Vec::new());
+        for features in rows.features().chunks(rows.width() * ANSWERED_AT_ONCE) {
+            let scores = self.predictor.rows(features.len() / rows.width(), features)?;
+            // One score tells two classes apart.
+            if scores.width != self.scores && !(self.scores == 2 && scores.width == 1) {
+                return Err(AnswerError::Width { expected: self.scores, got: scores.width });
+            }
+            width = scores.width;
+            values.extend(scores.values);
         }
-        Ok((scores.width, scores.values))
+        Ok((width, values))
     }
 
     /// Class and confidence of each row; empty for a regression.

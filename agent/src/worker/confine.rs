@@ -71,6 +71,11 @@ impl Confined {
     }
 }
 
+/// A figure of this process's memory as the kernel counts it; zero where `/proc` is not to be had.
+pub(super) fn resident_bytes(name: &str) -> u64 {
+    File::open("/proc/self/status").ok().and_then(|status| bytes_of(&status, name)).unwrap_or_default()
+}
+
 /// A figure of `/proc/self/status`, which the kernel writes anew whenever it is read from its beginning.
 fn bytes_of(status: &File, name: &str) -> Option<u64> {
     let mut text = [0; MAX_STATUS_BYTES];

@@ -2,6 +2,7 @@
 
 use super::chain;
 use super::limits::Limits;
+use super::resume::Pace;
 use crate::core::effect::TrainJob;
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::Evidence;
@@ -45,6 +46,9 @@ pub struct TrainingJob {
     pub holdout_share: f64,
     /// The child's limits.
     pub limits: Limits,
+    /// When it writes checkpoints.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 impl TrainingJob {
@@ -52,7 +56,8 @@ impl TrainingJob {
     #[must_use]
     pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
         let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
-        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits }
+        let pace = Pace::USUAL;
+        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace }
     }
 }
 
@@ -63,6 +68,32 @@ pub struct Born {
     pub version: Digest,
     /// What was measured.
     pub evidence: Evidence,
+    /// What the run took.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+/// Memory of a training run, in bytes; zero where `/proc` is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Resident before training began: the program, the parent, rows that are replayed.
+    pub base_bytes: u64,
+    /// What training said that it would take.
+    pub planned_bytes: u64,
+    /// Most that was resident until training ended.
+    pub peak_bytes: u64,
+}
+
+/// How far a training run is: a line of its output, before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// Steps made.
+    pub step: u64,
+    /// Steps to make, unless it stops early.
+    pub steps: u64,
+    /// Loss of the step's rows before it.
+    pub loss: f64,
 }
 
 /// A child's answer.

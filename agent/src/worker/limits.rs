@@ -26,6 +26,14 @@ const MEMORY_PER_BYTE: u64 = 12;
 /// Bytes beyond [`SMALL_MODEL_BYTES`] that bring a second of processor time; of wall time they bring two.
 const BYTES_PER_CPU_S: u64 = 2 << 20;
 
+/// The trainer's program with all that it links, touched and untouched, before a package is read.
+const TRAINER_BYTES: u64 = 64 << 20;
+/// A package in memory: its bytes, the decoded model, what is written at the end.
+const PACKAGE_COPIES: u64 = 4;
+/// Of what is left a session plans with so much: a checkpoint of it takes up to 9/4 of its state for a moment,
+/// once as numbers and once as CBOR (4 + 5 bytes a number), and 4/13 and 9/13 are the whole.
+const SESSION_SHARE: (u64, u64) = (4, 13);
+
 /// Limits of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +73,15 @@ impl Limits {
             wall_s: self.wall_s.min(wall_s + 2 * seconds),
             ..self
         }
+    }
+
+    /// What a training session may plan with, for a package of this size. It follows from the job alone, so that
+    /// a run that is resumed is laid out as it was: nought would be no bound, so that it is one at least.
+    #[must_use]
+    pub(super) fn session_bytes(&self, package_bytes: usize) -> u64 {
+        let package = (package_bytes as u64).saturating_mul(PACKAGE_COPIES);
+        let left = self.memory_bytes.saturating_sub(TRAINER_BYTES).saturating_sub(package);
+        (left / SESSION_SHARE.1 * SESSION_SHARE.0).max(1)
     }
 
     /// The parent's patience.

@@ -1,7 +1,7 @@
 //! The parent's side: starts children, waits with patience, and says what became of them.
 
 use super::chain;
-use super::job::{AdmitJob, Answer, Born, TrainingJob, Why};
+use super::job::{AdmitJob, Answer, Born, Said, TrainingJob, Why};
 use super::limits::Limits;
 use crate::admission::AdmissionReport;
 use crate::core::effect::TrainJob;
@@ -10,13 +10,13 @@ use crate::vault::Vault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_proto::id::Digest;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
@@ -26,7 +26,9 @@ const JOB: &str = ".job-";
 /// Admissions at once, however many versions come: each may use a quarter of a small board's memory.
 const ADMISSIONS_AT_ONCE: usize = 1;
 /// Bytes of an answer at most: evidence of a model with 10,000 classes has a fifth of that.
-const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a line of progress at most.
+const MAX_SAID_BYTES: usize = 256;
 /// Bytes of a child's error output that are kept, the last ones.
 const MAX_STDERR_BYTES: usize = 4 * 1024;
 /// Lines of them that stand in the error.
@@ -90,6 +92,31 @@ pub struct Workers {
     admit: Limits,
     train: Limits,
     admissions: Arc<Semaphore>,
+    runs: Runs,
+}
+
+/// Training runs under way, by number.
+type Runs = Arc<Mutex<BTreeMap<u64, Running>>>;
+
+#[derive(Debug)]
+struct Running {
+    /// While it is there, the run goes on.
+    job: PathBuf,
+    said: Option<Said>,
+}
+
+fn locked(runs: &Runs) -> MutexGuard<'_, BTreeMap<u64, Running>> {
+    runs.lock().unwrap_or_else(PoisonError::into_inner) // whatever is there is whole
+}
+
+/// Takes a run off the list, also when its future is dropped.
+#[derive(Debug)]
+struct Listed(Runs, u64);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        locked(&self.0).remove(&self.1);
+    }
 }
 
 impl Workers {
@@ -112,7 +139,7 @@ impl Workers {
         };
         clean().map_err(|source| WorkersError { path: state.clone(), source })?;
         let admissions = Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE));
-        Ok(Self { program, prefix, state, admit, train, admissions })
+        Ok(Self { program, prefix, state, admit, train, admissions, runs: Runs::default() })
     }
 
     /// Whether the server may parse a version that is in the vault. The error is why not, for people; what
@@ -153,7 +180,7 @@ impl Workers {
         let onnx_bytes = Vault::join(&self.state).model_bytes(version);
         let limits = self.admit.for_model(onnx_bytes);
         let job = AdmitJob { state: self.state.clone(), version, limits };
-        let (outcome, said) = self.child("admit", &job, limits).await;
+        let (outcome, said) = self.child("admit", &job, limits, None).await;
         Attempt { outcome, said, limits }
     }
 
@@ -162,7 +189,7 @@ impl Workers {
     /// Dropping the future ends the child.
     pub async fn train(&self, job: TrainJob) -> Result<Trained, String> {
         let job = TrainingJob::new(job, self.state.clone(), self.train);
-        let (born, _) = self.child::<Born>("train", &job, self.train).await;
+        let (born, _) = self.child::<Born>("train", &job, self.train, Some(job.run)).await;
         let born = born.map_err(|cause| cause.to_string())?;
         let vault = Vault::join(&self.state);
         let read = tokio::task::spawn_blocking(move || vault.info(born.version));
@@ -170,16 +197,43 @@ impl Workers {
         Ok(Trained { candidate, evidence: born.evidence })
     }
 
-    /// Runs a child to its end; the text is the last of what it said on its error output.
+    /// How far a training run is, as its child last said.
+    #[must_use]
+    pub fn progress(&self, run: u64) -> Option<Said> {
+        locked(&self.runs).get(&run)?.said
+    }
+
+    /// Asks a training run to stop: it does so within a step, with a checkpoint written, and says where.
+    pub fn stop(&self, run: u64) {
+        let Some(job) = locked(&self.runs).get(&run).map(|running| running.job.clone()) else { return };
+        if let Err(cause) = fs::remove_file(&job) {
+            tracing::debug!(run, %cause, "the run was told to stop before");
+        }
+    }
+
+    /// Runs a child to its end, listed where it is a training `run`; the text is the last of what it said on its error output.
     async fn child<T: DeserializeOwned>(
         &self,
         what: &'static str,
         job: &impl Serialize,
         limits: Limits,
+        run: Option<u64>,
     ) -> (Result<T, ChildError>, String) {
         let ended = match self.start(what, job) {
             Ok((child, job)) => {
-                let ended = tokio::time::timeout(limits.wall(), end(child)).await;
+                let listed = run.map(|run| {
+                    let running = Running { job: job.path().to_owned(), said: None };
+                    locked(&self.runs).insert(run, running);
+                    Listed(Arc::clone(&self.runs), run)
+                });
+                let on_said = |said| {
+                    let mut runs = locked(&self.runs);
+                    if let Some(running) = run.and_then(|run| runs.get_mut(&run)) {
+                        running.said = Some(said);
+                    }
+                };
+                let ended = tokio::time::timeout(limits.wall(), end(child, on_said)).await;
+                drop(listed);
                 drop(job);
                 ended
             }
@@ -236,14 +290,13 @@ impl Workers {
 }
 
 /// Waits for a child's end and both of its outputs.
-async fn end(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+async fn end(mut child: Child, on_said: impl FnMut(Said)) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let answer = async {
-        let mut bytes = Vec::new();
-        if let Some(stdout) = stdout {
-            stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes).await?;
+        match stdout {
+            Some(stdout) => listen(stdout, on_said).await,
+            None => Ok(Vec::new()),
         }
-        io::Result::Ok(bytes)
     };
     let errors = async {
         match stderr {
@@ -253,6 +306,25 @@ async fn end(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     };
     let (status, answer, errors) = tokio::join!(child.wait(), answer, errors);
     Ok((status?, answer?, errors?))
+}
+
+/// The answer, and before it lines of progress.
+async fn listen(mut stream: impl AsyncRead + Unpin, mut on_said: impl FnMut(Said)) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        bytes.extend_from_slice(&buffer[..read]);
+        if read == 0 || bytes.len() > MAX_ANSWER_BYTES {
+            return Ok(bytes);
+        }
+        while let Some(end) = bytes.iter().take(MAX_SAID_BYTES).position(|byte| *byte == b'\n')
+            && let Ok(said) = serde_json::from_slice::<Said>(&bytes[..end])
+        {
+            on_said(said);
+            bytes.drain(..=end);
+        }
+    }
 }
 
 /// The last bytes of a stream, read to its end.
@@ -322,6 +394,36 @@ mod tests {
             let error = shell(script, SOON).await.unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)) && error.len() < 300, "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_run_is_heard_of_and_told_to_stop() {
+        let state = tempfile::tempdir().unwrap();
+        // Says one step, and waits until its job is gone.
+        let script = r#"echo '{"step":3,"steps":9,"loss":0.5}'; while [ -e "$3" ]; do sleep 0.01; done; echo '{"no":{"kind":"","reason":"paused at step 4 of 9"}}'"#;
+        let program = (PathBuf::from("/bin/sh"), vec!["-c".into(), script.into(), "agent".into()]);
+        let workers = Workers::new(program, state.path().to_owned(), SOON, SOON).unwrap();
+        let job = TrainJob {
+            run: 7,
+            model: shoal_proto::id::ModelName::new("gas").unwrap(),
+            parent: Digest([1; 32]),
+            device: shoal_proto::id::DeviceId::new("press-07").unwrap(),
+            number: 1,
+            seed: 1,
+            recipe: shoal_proto::manifest::Recipe::default(),
+            holdout_share: 0.3,
+        };
+        let asked = async {
+            while workers.progress(7).is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(workers.progress(7).unwrap(), Said { step: 3, steps: 9, loss: 0.5 });
+            workers.stop(6); // nobody
+            workers.stop(7);
+        };
+        let (ended, ()) = tokio::join!(workers.train(job), asked);
+        assert_eq!(ended.unwrap_err(), "paused at step 4 of 9");
+        assert_eq!(workers.progress(7), None, "over");
     }
 
     #[tokio::test]

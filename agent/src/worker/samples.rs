@@ -1,34 +1,288 @@
-//! The device's labelled rows, as a training run takes them.
+//! The device's labelled rows, as a training run takes them: chosen once, then read a few at a time.
 
 use super::train::TrainError;
-use crate::rows::Rows;
-use crate::store::{LabelledRow, SamplesReader};
-use shoal_proto::id::ModelName;
-use std::path::Path;
+use crate::rows::{Rows, Truth};
+use crate::store::{LabelledRow, SamplesReader, StoreError};
+use serde::{Deserialize, Serialize};
+use shoal_learn::{Source, SourceError, TargetKind};
+use shoal_proto::id::{Digest, Digester, ModelName};
+use std::ops::Range;
 
-/// The newest labelled rows of a model, oldest first.
-pub(super) fn read(state: &Path, model: &ModelName, limit: u32) -> Result<Vec<LabelledRow>, TrainError> {
-    let read = || SamplesReader::open_read_only(state)?.labelled(model, limit);
-    read().map_err(TrainError::Samples)
+/// A row that was there when the run began.
+#[derive(Debug, thiserror::Error)]
+pub enum RowGone {
+    /// The store made room.
+    #[error("sample {id} was evicted while the run was under way")]
+    Evicted { id: u64 },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-/// Adds a row; `false` when it is incomplete, or labelled with what the model does not answer.
-pub(super) fn push(sample: &LabelledRow, rows: &mut Rows, classes: usize) -> bool {
-    match (sample.class, sample.value) {
-        (Some(class), _) if usize::try_from(class).is_ok_and(|class| class < classes) => {
-            rows.push_class(&sample.features, class)
+/// What rows must be to be of use to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Features of a row.
+    pub(super) width: usize,
+    /// Classes that the model tells apart; none for a regression.
+    pub(super) classes: usize,
+}
+
+impl Shape {
+    /// The truth of a row; `None` when it is incomplete, or labelled with what the model does not answer.
+    fn truth(self, row: &LabelledRow) -> Option<One> {
+        if row.features.len() != self.width || !row.features.iter().all(|value| value.is_finite()) {
+            return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "models answer in f32")]
-        (None, Some(value)) if classes == 0 => rows.push_value(&sample.features, value as f32),
-        _ => false,
+        match (row.class, row.value) {
+            (Some(class), _) if usize::try_from(class).is_ok_and(|class| class < self.classes) => {
+                Some(One::Class(class))
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "models answer in f32")]
+            (None, Some(value)) if self.classes == 0 && (value as f32).is_finite() => {
+                Some(One::Value(value as f32))
+            }
+            _ => None,
+        }
+    }
+
+    /// Rows of this shape, none yet.
+    pub(super) fn none(self) -> Rows {
+        Rows::none(self.width, self.classes > 0)
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum One {
+    Class(u32),
+    Value(f32),
+}
+
+/// The rows of a run with their truth, chosen when it first began and kept while it lasts: 12 bytes a row,
+/// oldest first. What came or was relabelled since changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Pinned {
+    ids: Vec<u64>,
+    truth: Truth,
+    /// So many are trained on; the newer ones are held out.
+    training: usize,
+    /// Over ids, features and truth of the training rows, replayed ones among them, and the seed.
+    digest: Digest,
+}
+
+impl Pinned {
+    /// Chooses the newest labelled rows that are of use, and holds the newest `holdout_share` of them out.
+    pub(super) fn choose(
+        reader: &SamplesReader,
+        (model, limit): (&ModelName, u32),
+        holdout_share: f64,
+        shape: Shape,
+        of_run: &OfRun<'_>,
+    ) -> Result<Self, TrainError> {
+        let mut ids = reader.labelled_ids(model, limit).map_err(TrainError::Samples)?;
+        let mut truth = Truth::none(shape.classes > 0);
+        let mut failed = None;
+        ids.retain(|id| match reader.labelled_row(*id) {
+            Ok(row) => match (row.and_then(|row| shape.truth(&row)), &mut truth) {
+                (Some(One::Class(class)), Truth::Classes(classes)) => {
+                    classes.push(class);
+                    true
+                }
+                (Some(One::Value(value)), Truth::Values(values)) => {
+                    values.push(value);
+                    true
+                }
+                _ => false,
+            },
+            Err(cause) => {
+                failed.get_or_insert(cause);
+                false
+            }
+        });
+        if let Some(cause) = failed {
+            return Err(TrainError::Samples(cause));
+        }
+        let share = 1.0 - holdout_share.clamp(0.0, 1.0);
+        let training = (0..ids.len()).take_while(|at| (*at as f64) < ids.len() as f64 * share).count();
+        let mut pinned = Self { ids, truth, training, digest: Digest([0; 32]) };
+        pinned.digest = pinned.digest_of(reader, of_run)?.ok_or(TrainError::Moved)?;
+        Ok(pinned)
+    }
+
+    /// Whether all rows are still there, as they were.
+    pub(super) fn is_there(
+        &self,
+        reader: &SamplesReader,
+        shape: Shape,
+        of_run: &OfRun<'_>,
+    ) -> Result<bool, TrainError> {
+        let fits = self.ids.len() == self.truth_len() && self.training <= self.ids.len();
+        if !fits || self.digest_of(reader, of_run)? != Some(self.digest) {
+            return Ok(false);
+        }
+        let mut features = vec![0.0; shape.width];
+        for id in &self.ids[self.training..] {
+            if !reader.features_into(*id, &mut features).map_err(TrainError::Samples)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `None` when a row is gone. One pass, a row in memory at a time.
+    fn digest_of(&self, reader: &SamplesReader, of_run: &OfRun<'_>) -> Result<Option<Digest>, TrainError> {
+        let mut digester = Digester::default();
+        digester.update(&of_run.seed.to_le_bytes());
+        for (at, id) in self.ids[..self.training].iter().enumerate() {
+            let Some(row) = reader.labelled_row(*id).map_err(TrainError::Samples)? else { return Ok(None) };
+            digest_into(&row, self.one(at), &mut digester);
+        }
+        digester.update(of_run.replay);
+        Ok(Some(digester.finish()))
+    }
+
+    fn truth_len(&self) -> usize {
+        match &self.truth {
+            Truth::Classes(classes) => classes.len(),
+            Truth::Values(values) => values.len(),
+        }
+    }
+
+    fn one(&self, at: usize) -> One {
+        match &self.truth {
+            Truth::Classes(classes) => One::Class(classes[at]),
+            Truth::Values(values) => One::Value(values[at]),
+        }
+    }
+
+    /// Places of the rows that are trained on.
+    pub(super) fn training(&self) -> Range<usize> {
+        0..self.training
+    }
+
+    /// Places of the rows that are held out.
+    pub(super) fn holdout(&self) -> Range<usize> {
+        self.training..self.ids.len()
+    }
+
+    /// What names the training set.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Reads some of them into memory.
+    pub(super) fn read(
+        &self,
+        reader: &SamplesReader,
+        places: Range<usize>,
+        shape: Shape,
+    ) -> Result<Rows, RowGone> {
+        let mut rows = shape.none();
+        let mut features = vec![0.0; shape.width];
+        for at in places {
+            let id = self.ids[at];
+            let is_read = reader.features_into(id, &mut features)?;
+            let is_taken = is_read
+                && match self.one(at) {
+                    One::Class(class) => rows.push_class(&features, class),
+                    One::Value(value) => rows.push_value(&features, value),
+                };
+            if !is_taken {
+                return Err(RowGone::Evicted { id });
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// What a training set's digest is taken over beside its rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfRun<'a> {
+    pub(super) seed: u64,
+    /// The parent's replay file.
+    pub(super) replay: &'a [u8],
+}
+
 /// What the digest of a training set is taken over: the label's reference, features and truth.
-pub(super) fn digest_into(sample: &LabelledRow, bytes: &mut Vec<u8>) {
-    bytes.extend((sample.prediction_id.len() as u64).to_le_bytes());
-    bytes.extend(sample.prediction_id.as_bytes());
-    bytes.extend(sample.features.iter().flat_map(|value| value.to_le_bytes()));
-    bytes.extend(sample.class.map_or(u64::MAX, u64::from).to_le_bytes());
-    bytes.extend(sample.value.unwrap_or(f64::NAN).to_le_bytes());
+fn digest_into(row: &LabelledRow, truth: One, digester: &mut Digester) {
+    digester.update(&(row.prediction_id.len() as u64).to_le_bytes());
+    digester.update(row.prediction_id.as_bytes());
+    for value in &row.features {
+        digester.update(&value.to_le_bytes());
+    }
+    let (class, value) = match truth {
+        One::Class(class) => (u64::from(class), f64::NAN),
+        One::Value(value) => (u64::MAX, f64::from(value)),
+    };
+    digester.update(&class.to_le_bytes());
+    digester.update(&value.to_le_bytes());
+}
+
+/// Rows of the device in the database, and after them those that are replayed, in memory.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    pub(super) reader: &'a SamplesReader,
+    pub(super) pinned: &'a Pinned,
+    /// Which of the pinned rows.
+    pub(super) places: Range<usize>,
+    pub(super) shape: Shape,
+    pub(super) replay: Option<&'a Rows>,
+    /// Of each replayed row.
+    pub(super) replay_weight: f32,
+}
+
+impl Source for Stored<'_> {
+    fn rows(&self) -> usize {
+        self.places.len() + self.replay.map_or(0, Rows::len)
+    }
+
+    fn width(&self) -> usize {
+        self.shape.width
+    }
+
+    fn targets(&self) -> TargetKind {
+        match &self.pinned.truth {
+            Truth::Classes(_) => TargetKind::Classes,
+            Truth::Values(_) => TargetKind::Values(1),
+        }
+    }
+
+    fn replay_from(&self) -> usize {
+        self.places.len()
+    }
+
+    fn weight(&self, row: usize) -> f32 {
+        if row < self.places.len() { 1.0 } else { self.replay_weight }
+    }
+
+    fn read(&mut self, rows: &[usize], features: &mut [f32], targets: &mut [f32]) -> Result<(), SourceError> {
+        let to = features.chunks_exact_mut(self.shape.width).zip(targets);
+        for (row, (features, target)) in rows.iter().zip(to) {
+            let fail = |cause: RowGone| SourceError { row: *row, source: Box::new(cause) };
+            if *row < self.places.len() {
+                let at = self.places.start + row;
+                let id = self.pinned.ids[at];
+                if !self.reader.features_into(id, features).map_err(|cause| fail(cause.into()))? {
+                    return Err(fail(RowGone::Evicted { id }));
+                }
+                *target = number(self.pinned.one(at));
+            } else if let Some(replay) = self.replay {
+                let (at, width) = (row - self.places.len(), self.shape.width);
+                features.copy_from_slice(&replay.features()[at * width..(at + 1) * width]);
+                *target = match replay.truth() {
+                    Truth::Classes(classes) => number(One::Class(classes[at])),
+                    Truth::Values(values) => values[at],
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(one: One) -> f32 {
+    match one {
+        #[expect(clippy::cast_precision_loss, reason = "classes are few")]
+        One::Class(class) => class as f32,
+        One::Value(value) => value,
+    }
 }

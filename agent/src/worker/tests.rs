@@ -1,9 +1,11 @@
 use super::admit::admit_package;
+use super::resume::{Outside, Shelf};
+use super::train::train as train_on;
 use super::*;
 use crate::pack::{HELD_OUT, PackArgs};
 use crate::profile;
 use crate::rows::Rows;
-use crate::store::LabelledRow;
+use crate::store::{Captured, Label, LabelRow, LabelledRow, SampleRow, SamplesDb, SamplesReader};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::{Manifest, Recipe};
@@ -19,7 +21,7 @@ fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
     (vec![side + rng.random_range(-1.0..1.0), place + rng.random_range(-1.0..1.0)], class)
 }
 
-fn parent(folder: &Path) -> Package {
+pub(super) fn parent(folder: &Path) -> Package {
     let mut rng = StdRng::seed_from_u64(1);
     let mut csv = "a,b,y\n".to_owned();
     for _ in 0..300 {
@@ -48,7 +50,7 @@ fn parent(folder: &Path) -> Package {
     Package::from_archive(&fs::read(output).unwrap()).unwrap()
 }
 
-fn samples(count: u64, turn: bool) -> Vec<LabelledRow> {
+pub(super) fn samples(count: u64, turn: bool) -> Vec<LabelledRow> {
     let mut rng = StdRng::seed_from_u64(2);
     let one = |at| {
         let (features, class) = draw(&mut rng, turn);
@@ -64,7 +66,73 @@ fn samples(count: u64, turn: bool) -> Vec<LabelledRow> {
     (0..count).map(one).collect()
 }
 
-fn job(state: &Path, parent: &Package) -> TrainingJob {
+/// Writes rows and labels into `samples.db`; those that are there already are labelled again.
+pub(super) fn store(state: &Path, rows: &[LabelledRow]) {
+    let write = async {
+        let (samples, _late) = SamplesDb::open(state, 64 << 20).unwrap();
+        for row in rows {
+            let sample = SampleRow {
+                prediction_id: row.prediction_id.clone(),
+                model: ModelName::new("parent").unwrap(),
+                version: Digest([1; 32]),
+                at: row.at,
+                features: row.features.clone().into(),
+                class: row.class,
+                confidence: 0.5,
+                values: std::sync::Arc::new([0.5]),
+            };
+            while samples.capture(sample.clone()) == Captured::Dropped {
+                samples.flush().await.unwrap();
+            }
+        }
+        samples.flush().await.unwrap();
+        let mut pending = Vec::new();
+        for row in rows {
+            let label = LabelRow {
+                prediction_id: row.prediction_id.clone(),
+                label: Label::Class(row.class.unwrap()),
+                source: "test".into(),
+                at: row.at,
+            };
+            pending.push(samples.hand_in_label(label).await.unwrap());
+        }
+        for label in pending {
+            label.on_disk().await.unwrap();
+        }
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(write);
+}
+
+/// A world that says nothing.
+struct Silence;
+
+impl Outside for Silence {
+    fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn on_step(&mut self, _: shoal_learn::Progress) {}
+}
+
+/// Trains on these rows, in a state folder of their own.
+fn train(
+    job: &TrainingJob,
+    parent: &Package,
+    rows: &[LabelledRow],
+) -> Result<(Package, shoal_proto::decision::Evidence), TrainError> {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), rows);
+    let job = TrainingJob { state: folder.path().to_owned(), ..job.clone() };
+    let reader = SamplesReader::open_read_only(folder.path()).unwrap();
+    let (candidate, evidence, _) = train_on(&job, parent, &reader, &mut Shelf::open(&job), &mut Silence)?;
+    Ok((candidate, evidence))
+}
+
+pub(super) fn job(state: &Path, parent: &Package) -> TrainingJob {
     TrainingJob {
         state: state.to_owned(),
         run: 1,
@@ -76,6 +144,7 @@ fn job(state: &Path, parent: &Package) -> TrainingJob {
         recipe: Recipe { learning_rate: 5e-3, epochs: 100, ..Recipe::default() },
         holdout_share: 0.3,
         limits: Limits::TRAIN,
+        pace: Pace::USUAL,
     }
 }
 
@@ -140,6 +209,42 @@ fn too_few_or_unusable_rows_are_said() {
     bad.recipe.scope = "nothing.*".into();
     let error = chain(&train(&bad, &parent, &samples(100, true)).unwrap_err());
     assert!(error.contains("nothing.*"), "{error}");
+    bad.recipe.scope = "low-rank:none".into();
+    let error = chain(&train(&bad, &parent, &samples(100, true)).unwrap_err());
+    assert!(error.contains("the package's recipe is refused: scope is low-rank:none"), "{error}");
+}
+
+/// Each kind of recipe learns the changed world; what is looked at by patience is not trained on.
+#[test]
+fn what_a_recipe_may_say_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    let job = job(folder.path(), &parent);
+    let usual = &job.recipe;
+    let mut table = Vec::new();
+    let mut row = |trained, change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = usual.clone();
+        change(&mut recipe);
+        table.push((trained, recipe));
+    };
+    row(380, &|r| (r.optimizer, r.weight_decay) = ("adamw".into(), 0.01));
+    row(380, &|r| (r.optimizer, r.momentum, r.learning_rate) = ("sgd".into(), 0.9, 0.05));
+    row(380, &|r| (r.clip_norm, r.warm_up, r.schedule) = (1.0, 0.1, "cosine".into()));
+    row(380, &|r| (r.class_weights, r.replay_share) = ("balanced".into(), 0.25));
+    row(380, &|r| r.ewc = 0.1);
+    row(380, &|r| (r.scope, r.learning_rate) = ("low-rank:2".into(), 0.02));
+    row(380 - 28, &|r| r.patience = 10);
+    for (trained, recipe) in table {
+        let job = TrainingJob { recipe, ..job.clone() };
+        let (candidate, evidence) = train(&job, &parent, &samples(200, true)).unwrap();
+        assert_eq!((evidence.holdout_rows, evidence.trained_rows), (60, trained), "{:?}", job.recipe);
+        let mine = (candidate.file(MODEL), evidence.candidate_correct);
+        assert!(
+            mine.0 != parent.file(MODEL) && mine.1 > evidence.champion_correct,
+            "{:?} {evidence:?}",
+            job.recipe
+        );
+    }
 }
 
 #[test]

@@ -1,31 +1,39 @@
 //! A training run: in the child.
 
 use super::answer::{AnswerError, Judge};
-use super::job::{Born, TrainingJob};
-use super::samples::{digest_into, push, read};
+use super::confine::resident_bytes;
+use super::job::{Born, Memory, TrainingJob};
+use super::recipe;
+use super::resume::{Outside, Shelf, drive};
+use super::samples::{OfRun, Pinned, RowGone, Shape, Stored};
 use crate::keys::{KeyError, device_key};
 use crate::profile;
 use crate::rows::{Rows, RowsError};
-use crate::store::{LabelledRow, StoreError};
+use crate::store::{SamplesReader, StoreError};
 use crate::vault::{Vault, VaultError};
-use shoal_learn::{DatasetError, LearnError, Optimizer, Recipe, Scope, fine_tune};
+use shoal_learn::{LearnError, RecipeError, Session, Trained};
+use shoal_proto::baseline::Baseline;
 use shoal_proto::decision::Evidence;
-use shoal_proto::id::Digest;
-use shoal_proto::manifest::{Lineage, Manifest, Task};
+use shoal_proto::manifest::{Lineage, Manifest};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, PackageError, REFERENCE, REPLAY};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::Range;
 
 /// Rows to train on below which a run is not worth its power.
 pub(super) const MIN_TRAINING_ROWS: usize = 20;
 /// Weight of all replayed rows together, as a multiple of that of the device's rows. On the gas-sensor stream
 /// a half keeps 96.8 % of the guard set, where none keeps 78.4 %, and costs one point on the next batch.
 const REPLAY_WEIGHT: f64 = 0.5;
+/// Share of the training rows, the newest, on which patience looks: enough to see a trend, few enough to miss.
+const VALIDATION_SHARE: usize = 5;
 /// A regression's answer is right when it is no farther off than this share of the champion's answers to
 /// the guard set are.
 const TOLERANCE_SHARE: f64 = 0.75;
-/// Steps of a run at most, whatever the recipe says.
-const MAX_STEPS: u64 = 20_000;
+/// Held-out rows in memory at once while they are measured.
+const MEASURED_AT_ONCE: usize = 256;
+/// Numbers of the held-out rows that a candidate's reference is taken over, at most: 16 MiB. A profile needs
+/// all of a column at once.
+const REFERENCE_VALUES: usize = 4 << 20;
 
 /// Why a run brought no candidate.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +41,23 @@ pub enum TrainError {
     /// The device's rows cannot be read.
     #[error("the labelled rows cannot be read")]
     Samples(#[source] StoreError),
+    /// They were evicted while they were read.
+    #[error("labelled rows were evicted while they were chosen")]
+    Moved,
+    /// One was evicted after the run.
+    #[error("the held-out rows cannot be read")]
+    Gone(#[from] RowGone),
     /// Too few of them.
     #[error(
         "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed"
     )]
     TooFewRows { training: usize, holdout: usize },
+    /// The package's recipe.
+    #[error("the package's recipe is refused")]
+    Recipe(#[from] RecipeError),
+    /// Somebody asked the run to stop.
+    #[error("paused at step {step} of {steps}")]
+    Paused { step: u64, steps: u64 },
     /// The parent cannot be had, or the candidate not be written.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -47,9 +67,6 @@ pub enum TrainError {
     /// The guard or replay set.
     #[error(transparent)]
     Rows(#[from] RowsError),
-    /// The rows cannot be learned from.
-    #[error("the rows cannot be learned from")]
-    Dataset(#[from] DatasetError),
     /// The run failed.
     #[error("training failed")]
     Learn(#[from] LearnError),
@@ -65,101 +82,134 @@ pub enum TrainError {
     Key(#[from] KeyError),
 }
 
-/// Reads parent and rows, trains, and puts the signed candidate into the vault.
-pub(super) fn run(job: &TrainingJob) -> Result<Born, TrainError> {
+/// Reads the parent, trains on the device's rows, and puts the signed candidate into the vault. Killed at any
+/// instant, the same job goes on where it was, and ends in the same bytes.
+pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, TrainError> {
     let vault = Vault::join(&job.state);
     let parent = vault.get(job.parent)?;
-    let samples = read(&job.state, &job.model, job.recipe.max_rows)?;
-    let (mut candidate, evidence) = train(job, &parent, &samples)?;
+    let reader = SamplesReader::open_read_only(&job.state).map_err(TrainError::Samples)?;
+    let mut shelf = Shelf::open(job);
+    let (mut candidate, evidence, memory) = train(job, &parent, &reader, &mut shelf, outside)?;
     candidate.sign(&device_key(&job.state)?)?;
-    Ok(Born { version: vault.put(&candidate)?.version, evidence })
+    let version = vault.put(&candidate)?.version;
+    shelf.close();
+    Ok(Born { version, evidence, memory })
 }
 
-/// Trains a candidate from its parent and the device's rows (oldest first), and measures both on rows that
-/// were not trained on. The newest rows are held out; the parent's replay set is trained on again.
+/// Trains a candidate from its parent and the device's rows, and measures both on rows that were not trained
+/// on. The newest rows are held out; the parent's replay set is trained on again.
 ///
 /// Deterministic: the same job, parent and rows give the same package on the same build and kind of CPU.
-pub fn train(
+pub(super) fn train(
     job: &TrainingJob,
     parent: &Package,
-    samples: &[LabelledRow],
-) -> Result<(Package, Evidence), TrainError> {
+    reader: &SamplesReader,
+    shelf: &mut Shelf,
+    outside: &mut dyn Outside,
+) -> Result<(Package, Evidence, Memory), TrainError> {
     let manifest = parent.manifest()?;
-    let data = Data::split(job, &manifest, parent, samples)?;
+    let package_bytes = parent.to_files().values().map(Vec::len).sum();
+    let recipe = recipe::parse(&job.recipe, job.seed, job.limits.session_bytes(package_bytes))?;
+    let data = Data::choose(job, &manifest, parent, reader, shelf)?;
     let onnx = parent.file(MODEL).ok_or(PackageError::Lacks { name: MODEL })?;
-    let mut rows = data.training.clone();
-    let mut weights = vec![1.0; rows.len()];
-    if rows.append(&data.replay) && !data.replay.is_empty() {
-        #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
-        let weight = (REPLAY_WEIGHT * data.training.len() as f64 / data.replay.len() as f64) as f32;
-        weights.resize(rows.len(), weight.min(1.0));
-    }
-    let recipe = recipe(job);
-    let trained = fine_tune(onnx, &mut rows.dataset(weights)?, &recipe, &mut |_| ControlFlow::Continue(()))?;
+    let (trained, rows, memory) = learn(onnx, &data, &recipe, shelf, outside)?;
     let judge = |who, onnx| Judge::new(onnx, &manifest).map_err(|source| TrainError::Answer { who, source });
     let (champion, candidate) = (judge("the champion", onnx)?, judge("the candidate", &trained.onnx)?);
-    let evidence = data
-        .measure(&manifest, &champion, &candidate, rows.len() as u64)
-        .map_err(|source| TrainError::Answer { who: "the holdout or guard set", source })?;
-    let answers = candidate
-        .answers(&data.holdout)
-        .map_err(|source| TrainError::Answer { who: "the candidate", source })?;
-    let package = package(job, parent, manifest, &trained.onnx, &data, answers)?;
-    Ok((package, evidence))
+    let evidence = data.measure(&manifest, &champion, &candidate, rows)?;
+    let reference = data.reference(&manifest, &candidate)?;
+    let package = package(job, parent, manifest, &trained.onnx, &data, &reference)?;
+    Ok((package, evidence, memory))
+}
+
+/// Trains; the memory that it takes is given back before anything is measured. Tells the rows too.
+fn learn(
+    onnx: &[u8],
+    data: &Data<'_>,
+    recipe: &shoal_learn::Recipe,
+    shelf: &mut Shelf,
+    outside: &mut dyn Outside,
+) -> Result<(Trained, u64, Memory), TrainError> {
+    let all = data.pinned.training();
+    let looked_at = if recipe.patience > 0 { all.len() / VALIDATION_SHARE } else { 0 };
+    let cut = all.end - looked_at;
+    let replay = Some(&data.replay).filter(|replay| !replay.is_empty());
+    let weight = replay.map_or(0.0, |replay| REPLAY_WEIGHT * cut as f64 / replay.len() as f64).min(1.0);
+    #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
+    let replay_weight = weight as f32;
+    let stored = |places, replay| Stored {
+        reader: data.reader,
+        pinned: &data.pinned,
+        places,
+        shape: data.shape,
+        replay,
+        replay_weight,
+    };
+    let (mut rows, mut validation) = (stored(all.start..cut, replay), stored(cut..all.end, None));
+    let count = rows.places.len() + replay.map_or(0, Rows::len);
+    let validation: Option<&mut dyn shoal_learn::Source> =
+        if looked_at > 0 { Some(&mut validation) } else { None };
+    let base_bytes = resident_bytes("VmRSS:");
+    let mut session = Session::new(onnx, &mut rows, validation, recipe)?;
+    let planned_bytes = session.bytes() as u64;
+    drive(&mut session, shelf, outside)?;
+    let memory = Memory { base_bytes, planned_bytes, peak_bytes: resident_bytes("VmHWM:") };
+    Ok((session.finish()?, count as u64, memory))
 }
 
 /// The rows of a run.
-struct Data {
-    training: Rows,
-    holdout: Rows,
+struct Data<'a> {
+    reader: &'a SamplesReader,
+    pinned: Pinned,
+    shape: Shape,
     replay: Rows,
     guard: Rows,
-    /// Over ids and bytes of the training rows, replayed ones among them, and the seed.
-    digest: Digest,
 }
 
-impl Data {
-    fn split(
+impl<'a> Data<'a> {
+    fn choose(
         job: &TrainingJob,
         manifest: &Manifest,
         parent: &Package,
-        samples: &[LabelledRow],
+        reader: &'a SamplesReader,
+        shelf: &mut Shelf,
     ) -> Result<Self, TrainError> {
-        let (width, classes) = (manifest.features.len(), manifest.output.classes.len());
-        let is_classes = manifest.model.task == Task::Classification;
-        let none = || Rows::none(width, is_classes);
-        let usable: Vec<&LabelledRow> =
-            samples.iter().filter(|sample| push(sample, &mut none(), classes)).collect();
-        let older = usable
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| (*at as f64) < usable.len() as f64 * (1.0 - job.holdout_share.clamp(0.0, 1.0)));
-        let (first, last) = usable.split_at(older.count());
-        if first.len() < MIN_TRAINING_ROWS || last.is_empty() {
-            return Err(TrainError::TooFewRows { training: first.len(), holdout: last.len() });
-        }
+        let shape = Shape { width: manifest.features.len(), classes: manifest.output.classes.len() };
+        let of_run = OfRun { seed: job.seed, replay: parent.file(REPLAY).unwrap_or_default() };
+        let pinned = shelf.rows(
+            |pinned| pinned.is_there(reader, shape, &of_run),
+            || {
+                let which = (&job.model, job.recipe.max_rows);
+                let pinned = Pinned::choose(reader, which, job.holdout_share, shape, &of_run)?;
+                let (training, holdout) = (pinned.training().len(), pinned.holdout().len());
+                if training < MIN_TRAINING_ROWS || holdout == 0 {
+                    return Err(TrainError::TooFewRows { training, holdout });
+                }
+                Ok(pinned)
+            },
+        )?;
         let set = |file| match parent.file(file) {
-            Some(bytes) => Rows::from_npz(file, bytes, width),
-            None => Ok(none()),
+            Some(bytes) => Rows::from_npz(file, bytes, shape.width),
+            None => Ok(shape.none()),
         };
-        let mut data = Self {
-            training: none(),
-            holdout: none(),
-            replay: set(REPLAY)?,
-            guard: set(GUARD)?,
-            digest: Digest([0; 32]),
-        };
-        let mut bytes = job.seed.to_le_bytes().to_vec();
-        for sample in first {
-            push(sample, &mut data.training, classes);
-            digest_into(sample, &mut bytes);
+        let (mut replay, guard) = (set(REPLAY)?, set(GUARD)?);
+        if std::mem::discriminant(replay.truth()) != std::mem::discriminant(shape.none().truth()) {
+            replay = shape.none();
         }
-        for sample in last {
-            push(sample, &mut data.holdout, classes);
+        Ok(Self { reader, pinned, shape, replay, guard })
+    }
+
+    /// Reads the held-out rows, some at a time.
+    fn each_held_out(
+        &self,
+        mut take: impl FnMut(&Rows) -> Result<(), AnswerError>,
+    ) -> Result<(), TrainError> {
+        let holdout = self.pinned.holdout();
+        for start in holdout.clone().step_by(MEASURED_AT_ONCE) {
+            let places = start..(start + MEASURED_AT_ONCE).min(holdout.end);
+            let rows = self.pinned.read(self.reader, places, self.shape)?;
+            take(&rows).map_err(|source| TrainError::Answer { who: "the holdout", source })?;
         }
-        bytes.extend(parent.file(REPLAY).unwrap_or_default());
-        data.digest = Digest::of(&bytes);
-        Ok(data)
+        Ok(())
     }
 
     fn measure(
@@ -168,23 +218,30 @@ impl Data {
         champion: &Judge,
         candidate: &Judge,
         trained_rows: u64,
-    ) -> Result<Evidence, AnswerError> {
-        let tolerance = tolerance(champion.errors(&self.guard)?);
-        let both = |rows| -> Result<_, AnswerError> {
+    ) -> Result<Evidence, TrainError> {
+        let on_guard = |source| TrainError::Answer { who: "the guard set", source };
+        let tolerance = tolerance(champion.errors(&self.guard).map_err(on_guard)?);
+        let both = |rows: &Rows| -> Result<_, AnswerError> {
             Ok((champion.right(rows, tolerance)?, candidate.right(rows, tolerance)?))
         };
-        let (old, new) = both(&self.holdout)?;
-        let (guard_old, guard_new) = both(&self.guard)?;
-        let only = |mine: &[bool], other: &[bool]| count(mine.iter().zip(other).map(|(m, o)| *m && !*o));
+        let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut classes = vec![(0, 0, 0); manifest.output.classes.len()];
-        for ((class, old), new) in self.holdout.classes().iter().zip(&old).zip(&new) {
-            if let Some(cell) = usize::try_from(*class).ok().and_then(|class| classes.get_mut(class)) {
-                *cell = (cell.0 + 1, cell.1 + u64::from(*old), cell.2 + u64::from(*new));
+        self.each_held_out(|rows| {
+            let (mine, theirs) = both(rows)?;
+            for ((class, old), new) in rows.classes().iter().zip(&mine).zip(&theirs) {
+                if let Some(cell) = usize::try_from(*class).ok().and_then(|class| classes.get_mut(class)) {
+                    *cell = (cell.0 + 1, cell.1 + u64::from(*old), cell.2 + u64::from(*new));
+                }
             }
-        }
+            old.extend(mine);
+            new.extend(theirs);
+            Ok(())
+        })?;
+        let (guard_old, guard_new) = both(&self.guard).map_err(on_guard)?;
+        let only = |mine: &[bool], other: &[bool]| count(mine.iter().zip(other).map(|(m, o)| *m && !*o));
         Ok(Evidence {
             trained_rows,
-            holdout_rows: self.holdout.len() as u64,
+            holdout_rows: old.len() as u64,
             champion_correct: count(old.iter().copied()),
             candidate_correct: count(new.iter().copied()),
             only_champion: only(&old, &new),
@@ -193,8 +250,21 @@ impl Data {
             guard_champion_correct: count(guard_old.into_iter()),
             guard_candidate_correct: count(guard_new.into_iter()),
             classes,
-            training_set: self.digest,
+            training_set: self.pinned.digest(),
         })
+    }
+
+    /// A candidate's reference: the newest rows, on which the gate judges it. The training rows reach back
+    /// before the drift, and live data held against such a mixture would look drifted for ever.
+    fn reference(&self, manifest: &Manifest, candidate: &Judge) -> Result<Baseline, TrainError> {
+        let Range { start, end } = self.pinned.holdout();
+        let most = (REFERENCE_VALUES / self.shape.width.max(1)).max(1);
+        let rows = self.pinned.read(self.reader, start.max(end.saturating_sub(most))..end, self.shape)?;
+        let fail = |source| TrainError::Answer { who: "the candidate", source };
+        let answers = candidate.answers(&rows).map_err(fail)?;
+        let classes = manifest.output.classes.len();
+        let predictions = (classes > 0).then(|| profile::predictions(classes, answers, rows.classes()));
+        Ok(profile::baseline(rows.width(), rows.features(), predictions))
     }
 }
 
@@ -210,45 +280,20 @@ fn tolerance(mut errors: Vec<f32>) -> f32 {
     below.last().map_or(0.0, |(_, error)| *error)
 }
 
-fn recipe(job: &TrainingJob) -> Recipe {
-    let scope = match job.recipe.scope.as_str() {
-        "all" => Scope::All,
-        "last" => Scope::LastLayer,
-        "bias" => Scope::BiasAndNorm,
-        names => Scope::Names(names.split(',').map(|name| name.trim().to_owned()).collect()),
-    };
-    Recipe {
-        scope,
-        optimizer: Optimizer::Adam,
-        learning_rate: job.recipe.learning_rate,
-        batch: usize::try_from(job.recipe.batch).unwrap_or(usize::MAX),
-        epochs: job.recipe.epochs,
-        max_steps: MAX_STEPS,
-        seed: job.seed,
-        l2_to_start: job.recipe.l2_to_start,
-        ..Recipe::default()
-    }
-}
-
-/// The candidate: new weights and lineage; baseline, guard set and replay set inherited; a reference of its
-/// own over the holdout: the newest rows, on which the gate judges it. The training rows reach back before
-/// the drift, and live data held against such a mixture would look drifted for ever.
+/// The candidate: new weights, lineage and reference; baseline, guard set and replay set inherited.
 fn package(
     job: &TrainingJob,
     parent: &Package,
     mut manifest: Manifest,
     onnx: &[u8],
-    data: &Data,
-    answers: Vec<(u32, f32)>,
+    data: &Data<'_>,
+    reference: &Baseline,
 ) -> Result<Package, TrainError> {
-    let classes = manifest.output.classes.len();
-    let predictions = (classes > 0).then(|| profile::predictions(classes, answers, data.holdout.classes()));
-    let reference = profile::baseline(data.holdout.width(), data.holdout.features(), predictions);
     manifest.lineage = Some(Lineage {
         parent: job.parent,
         device: Some(job.device.clone()),
         number: Some(job.number),
-        training_set: Some(data.digest),
+        training_set: Some(data.pinned.digest()),
     });
     let mut files: BTreeMap<String, Vec<u8>> = [BASELINE, GUARD, REPLAY]
         .into_iter()

@@ -372,7 +372,7 @@ impl World {
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
             Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
-            Effect::Announce(_) | Effect::Reply { .. } => {}
+            Effect::Announce(_) | Effect::Reply { .. } | Effect::StopTraining { .. } => {}
         }
         Ok(())
     }

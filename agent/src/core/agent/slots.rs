@@ -4,6 +4,7 @@ use super::super::effect::{Effect, Note};
 use super::super::event::VersionInfo;
 use super::super::slot::{Candidate, Slot};
 use super::super::trial::{Trial, TrialVerdict};
+use super::training::{Run, run_key};
 use super::{Agent, Model, Turn};
 use crate::watch::Watch;
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
@@ -47,7 +48,11 @@ impl Agent {
             let Some((name, mut slot)) = name.zip(from_cbor::<Slot>(bytes).ok()) else { continue };
             forget_interrupted(&mut slot, &self.versions);
             let watch = memory.get(&format!("watch/{name}")).and_then(|bytes| from_cbor::<Watch>(bytes).ok());
-            self.open_model(now, name, slot, watch, turn);
+            self.open_model(now, name.clone(), slot, watch, turn);
+            let run = memory.get(&run_key(&name)).and_then(|bytes| from_cbor::<Option<Run>>(bytes).ok());
+            if let Some(run) = run.flatten() {
+                self.resume_run(now, &name, run, turn);
+            }
         }
         for info in configured {
             self.versions.entry(info.version).or_insert_with(|| info.clone());

@@ -52,10 +52,26 @@ pub struct ModelStatus {
     pub labels_since_run: u64,
     /// What a training run waits for; `None`: nothing.
     pub training_waits_for: Option<String>,
+    /// The run that is under way.
+    #[serde(default)]
+    pub training: Option<TrainingStatus>,
     /// What a trial waits for.
     pub trial_waits_for: Option<String>,
     /// How the last candidate ended.
     pub last_end: Option<shoal_proto::fact::EndReport>,
+}
+
+/// A training run at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingStatus {
+    /// Its number.
+    pub run: u64,
+    /// Steps made, as the child last said; the core does not know.
+    pub step: u64,
+    /// Steps to make, unless it stops early.
+    pub steps: u64,
+    /// Loss of that step's rows.
+    pub loss: Option<f64>,
 }
 
 impl Agent {
@@ -97,6 +113,7 @@ impl Agent {
                 .decide_training(now, name, Trigger::Drift)
                 .err()
                 .map(|waiting| waiting.to_string()),
+            training: model.run.map(|run| TrainingStatus { run: run.number, step: 0, steps: 0, loss: None }),
             trial_waits_for,
             last_end: model.slot.last_end.clone(),
         })

@@ -4,6 +4,7 @@ use super::super::effect::{Effect, Note, TrainJob};
 use super::super::event::Trained;
 use super::super::gate;
 use super::{Agent, Model, Turn};
+use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{Rejection, RunRecord, Source, Trigger, Verdict};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::id::{Digest, ModelName};
@@ -15,12 +16,17 @@ use std::time::Duration;
 /// Refused runs in a row double the labels that are waited for, up to 64 times.
 const MAX_DOUBLINGS: u32 = 6;
 
-/// A run that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Starts of the process that a run may live through: one that takes the device down with it would do so for ever.
+const MAX_RESUMES: u32 = 5;
+
+/// A run that is under way: on disk too, so that it goes on when the process starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) number: u64,
     pub(super) trigger: Trigger,
     pub(super) parent: Digest,
+    /// How often it was interrupted.
+    pub(super) resumes: u32,
 }
 
 /// Why no run starts now.
@@ -51,6 +57,11 @@ impl fmt::Display for Waiting {
             Self::Candidate { version } => write!(f, "candidate {} is in the slot", version.short()),
         }
     }
+}
+
+/// Where a run that is under way is kept.
+pub(super) fn run_key(name: &ModelName) -> String {
+    format!("run/{name}")
 }
 
 impl Agent {
@@ -125,19 +136,53 @@ impl Agent {
 
     fn start_run(&mut self, name: &ModelName, trigger: Trigger, turn: &mut Turn) -> u64 {
         let run = self.next_run;
-        let Some(model) = self.models.get_mut(name) else { return run };
-        let parent = model.slot.champion;
-        let Some(info) = self.versions.get(&parent) else { return run };
+        let Some(parent) = self.models.get(name).map(|model| model.slot.champion) else { return run };
+        if !self.versions.contains_key(&parent) {
+            return run;
+        }
         self.next_run += 1;
         turn.remember("next_run", &self.next_run);
-        model.run = Some(Run { number: run, trigger, parent });
+        self.train(name, Run { number: run, trigger, parent, resumes: 0 }, turn);
+        run
+    }
+
+    /// A run that the end of the process interrupted goes on as the same job, unless the slot has moved on.
+    pub(super) fn resume_run(&mut self, now: Now, name: &ModelName, run: Run, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        if model.slot.candidate.is_some() || model.slot.champion != run.parent {
+            turn.remember(&run_key(name), &None::<Run>);
+            return;
+        }
+        if run.resumes >= MAX_RESUMES {
+            model.run = Some(run);
+            let reason = format!("interrupted {} times", run.resumes + 1);
+            self.on_training_ended(now, run.number, Err(reason), turn);
+            return;
+        }
+        self.train(name, Run { resumes: run.resumes + 1, ..run }, turn);
+    }
+
+    /// Asks the child to stop; its answer ends the run.
+    pub(super) fn on_cancel_command(&mut self, name: &ModelName, turn: &mut Turn) -> Result<String, String> {
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        let run = model.run.ok_or_else(|| format!("no run of `{name}` is under way"))?.number;
+        turn.effects.push(Effect::StopTraining { run });
+        Ok(format!("run {run} stops"))
+    }
+
+    fn train(&mut self, name: &ModelName, run: Run, turn: &mut Turn) {
+        let Run { number, parent, .. } = run;
+        let Some(model) = self.models.get_mut(name) else { return };
+        let Some(info) = self.versions.get(&parent) else { return };
+        model.run = Some(run);
+        turn.remember(&run_key(name), &Some(run));
         // The seed follows from run and parent, so that a run can be repeated from its record.
         let mut seed = [0; 8];
-        let digest = Digest::of(format!("{}/{run}/{parent}", self.policy.device).as_bytes()).0;
+        let digest = Digest::of(format!("{}/{number}/{parent}", self.policy.device).as_bytes()).0;
         seed.copy_from_slice(&digest[..8]);
-        turn.effects.push(Effect::Note(Note::RunStarted { run, model: name.clone() }));
+        turn.effects.push(Effect::Note(Note::RunStarted { run: number, model: name.clone() }));
         turn.effects.push(Effect::Train(TrainJob {
-            run,
+            run: number,
             model: name.clone(),
             parent,
             device: self.policy.device.clone(),
@@ -146,7 +191,6 @@ impl Agent {
             recipe: info.manifest.recipe.clone(),
             holdout_share: self.policy.holdout_share,
         }));
-        run
     }
 
     pub(super) fn on_training_ended(
@@ -165,6 +209,7 @@ impl Agent {
         };
         let Some(model) = self.models.get_mut(&name) else { return };
         let Some(run) = model.run.take() else { return };
+        turn.remember(&run_key(&name), &None::<Run>);
         model.last_run_ended = Some(now.mono);
         model.slot.labels_since_run = 0;
         let superseded = model.slot.candidate.is_some() || model.slot.champion != run.parent;

@@ -1,0 +1,204 @@
+//! Training children as they are: processes, killed, stopped and measured.
+
+use super::tests::{job, parent, samples, store};
+use super::*;
+use crate::store::TrainDb;
+use crate::vault::Vault;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use shoal_proto::id::Digest;
+use shoal_proto::package::{MODEL, Package};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+
+/// Set in the child: this very test program, started again for one job.
+const JOB: &str = "SHOAL_TEST_TRAINING_JOB";
+const NAME: &str = "worker::process_tests::a_training_child";
+
+/// Not a test of its own: what the others start.
+#[test]
+fn a_training_child() {
+    if let Some(job) = std::env::var_os(JOB) {
+        run(&WorkerArgs::Train { job: job.into() }).unwrap();
+    }
+}
+
+fn start(path: &Path, job: &TrainingJob) -> Child {
+    fs::File::create(path).unwrap().write_all(&serde_json::to_vec(job).unwrap()).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+        .env(JOB, path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// What a child said: steps, and the answer where there was one.
+struct Heard {
+    first: Option<u64>,
+    last: u64,
+    answer: Option<Answer<Born>>,
+}
+
+/// Listens until the end; `on_step` may do something to the child at each step it hears of.
+fn listen(child: &mut Child, mut on_step: impl FnMut(&mut Child, u64)) -> Heard {
+    let mut heard = Heard { first: None, last: 0, answer: None };
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        // The test program itself says something too, on the same line where nothing ends it.
+        let Some(json) = line.find('{').map(|at| &line[at..]) else { continue };
+        if let Ok(said) = serde_json::from_str::<Said>(json) {
+            heard.first.get_or_insert(said.step);
+            heard.last = said.step;
+            on_step(child, said.step);
+        } else {
+            heard.answer = serde_json::from_str(json).ok();
+        }
+    }
+    heard
+}
+
+/// A state folder with a parent, its job and rows.
+fn state() -> (tempfile::TempDir, TrainingJob) {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = parent(folder.path());
+    let vault = Vault::open(folder.path()).unwrap();
+    vault.put(&parent).unwrap();
+    crate::keys::device_key(folder.path()).unwrap();
+    store(folder.path(), &samples(200, true));
+    let mut job = job(folder.path(), &parent);
+    job.recipe.epochs = 20;
+    job.recipe.optimizer = "adamw".into();
+    job.recipe.patience = 50;
+    job.recipe.ewc = 0.01;
+    job.pace = Pace { steps: 7, least_ms: 0, most_ms: 60_000, said_ms: 0 };
+    (folder, job)
+}
+
+fn model(state: &Path, version: Digest) -> Vec<u8> {
+    Vault::join(state).get(version).unwrap().file(MODEL).unwrap().to_vec()
+}
+
+fn born(heard: Heard) -> Born {
+    match heard.answer {
+        Some(Answer::Yes(born)) => born,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn killed_at_any_instant_a_run_ends_in_the_same_bytes() {
+    let (untouched, job) = state();
+    let path = untouched.path().join("job.json");
+    let whole = listen(&mut start(&path, &job), |_, _| {});
+    assert_eq!(whole.first, Some(1));
+    let steps = whole.last;
+    let whole = born(whole);
+    assert!(steps > 100, "{steps}");
+    for seed in 0..3_u64 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (folder, mut job) = state();
+        assert_eq!(job.parent, whole_parent(&untouched), "the same parent");
+        job.state = folder.path().to_owned();
+        let path = folder.path().join("job.json");
+        let (mut kills, mut resumed, mut reached) = (0_u64, 0_u32, 0_u64);
+        let last = loop {
+            // Before the first step, somewhere after the last one that was seen, or beyond the end.
+            let at = random.random_range(reached.saturating_sub(3)..=reached + 60);
+            let mut child = start(&path, &job);
+            if at == 0 {
+                child.kill().unwrap();
+            }
+            let heard = listen(&mut child, |child, step| {
+                if step >= at {
+                    child.kill().unwrap();
+                }
+            });
+            let status = child.wait().unwrap();
+            resumed += u32::from(heard.first.is_some_and(|first| first > 1));
+            reached = reached.max(heard.last);
+            if status.signal() == Some(9) && heard.answer.is_none() {
+                kills += 1;
+                // Rows come in and are labelled otherwise meanwhile: they are for the next run.
+                let mut later = samples(220 + 10 * kills, false);
+                later[..5].iter_mut().for_each(|row| row.class = Some(1));
+                store(folder.path(), &later);
+                continue;
+            }
+            break heard;
+        };
+        let version = born(last).version;
+        assert!(kills >= 2 && resumed >= 1, "seed {seed}: {kills} kills, {resumed} resumed");
+        assert_eq!(version, whole.version, "seed {seed}");
+        assert_eq!(model(folder.path(), version), model(untouched.path(), whole.version));
+        let runs = TrainDb::open(folder.path()).unwrap();
+        assert_eq!(runs.checkpoint(&job.model).unwrap(), None, "over");
+    }
+}
+
+fn whole_parent(state: &tempfile::TempDir) -> Digest {
+    Package::from_archive(&fs::read(state.path().join("parent.shoal")).unwrap()).unwrap().version().unwrap()
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_pauses_within_a_step_and_goes_on() {
+    let (folder, mut job) = state();
+    job.pace.steps = 1_000_000; // no checkpoint but that of the pause
+    let path = folder.path().join("job.json");
+    let whole = born(listen(&mut start(&path, &job), |_, _| {}));
+    // Another number, another job: the run begins anew.
+    job.number += 1;
+    let mut asked = None;
+    let mut child = start(&path, &job);
+    let heard = listen(&mut child, |_, step| {
+        if step >= 40 && asked.is_none() {
+            asked = Some(step);
+            fs::remove_file(&path).unwrap();
+        }
+    });
+    assert!(child.wait().unwrap().success());
+    let Some(Answer::No(why)) = heard.answer else { panic!("{:?}", heard.answer) };
+    assert!(why.reason.starts_with(&format!("paused at step {} of ", heard.last)), "{}", why.reason);
+    assert_eq!((heard.first, asked), (Some(1), Some(40)));
+    let again = listen(&mut start(&path, &job), |_, _| {});
+    assert_eq!(again.first, Some(heard.last + 1), "goes on after the step of the pause");
+    let version = born(again).version;
+    assert_ne!(version, whole.version, "another number");
+    assert_eq!(model(folder.path(), version), model(folder.path(), whole.version), "the same weights");
+}
+
+#[test]
+fn a_broken_or_foreign_checkpoint_is_dropped_and_the_run_starts_over() {
+    let (folder, job) = state();
+    let path = folder.path().join("job.json");
+    let whole = born(listen(&mut start(&path, &job), |_, _| {}));
+    for junk in [b"junk".to_vec(), shoal_proto::wire::to_cbor(&("a", 1))] {
+        TrainDb::open(folder.path()).unwrap().keep(&job.model, &junk).unwrap();
+        let again = listen(&mut start(&path, &job), |_, _| {});
+        assert_eq!(again.first, Some(1));
+        assert_eq!(born(again).version, whole.version);
+    }
+}
+
+/// What a run takes beside what it says: pages that SQLite caches, and what the allocator does not give back.
+const UNPLANNED_BYTES: u64 = 24 << 20;
+
+#[test]
+fn memory_stays_within_what_was_said() {
+    let (folder, mut job) = state();
+    job.recipe.batch = 4_096;
+    job.recipe.epochs = 3;
+    store(folder.path(), &samples(6_000, true));
+    job.recipe.max_rows = 6_000;
+    let path = folder.path().join("job.json");
+    for mib in [0_u32, 1] {
+        job.recipe.memory_mib = mib;
+        let memory = born(listen(&mut start(&path, &job), |_, _| {})).memory;
+        let Memory { base_bytes, planned_bytes, peak_bytes } = memory;
+        assert!(base_bytes > 0 && planned_bytes > 0, "{memory:?}");
+        assert!(mib == 0 || planned_bytes <= u64::from(mib) << 20, "{memory:?}");
+        assert!(peak_bytes <= base_bytes + planned_bytes + UNPLANNED_BYTES, "{memory:?}");
+    }
+}

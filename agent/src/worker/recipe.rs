@@ -1,0 +1,195 @@
+//! A package's recipe, as the trainer takes it.
+
+use shoal_learn::{ClassWeights, LossKind, Optimizer, Recipe, RecipeError, Schedule, Scope};
+use shoal_proto::manifest;
+
+/// Steps of a run at most, whatever the recipe says.
+const MAX_STEPS: u64 = 20_000;
+
+/// Reads a package's recipe; `memory_bytes` is the device's own bound.
+///
+/// # Errors
+/// The first [`RecipeError`], which names the setting, what it is and what it may be.
+pub(super) fn parse(recipe: &manifest::Recipe, seed: u64, memory_bytes: u64) -> Result<Recipe, RecipeError> {
+    let own_bytes = u64::from(recipe.memory_mib) << 20;
+    let parsed = Recipe {
+        scope: scope(&recipe.scope)?,
+        optimizer: optimizer(recipe)?,
+        learning_rate: recipe.learning_rate,
+        batch: usize::try_from(recipe.batch).unwrap_or(usize::MAX),
+        epochs: recipe.epochs,
+        max_steps: MAX_STEPS,
+        seed,
+        l2_to_start: recipe.l2_to_start,
+        ewc: recipe.ewc,
+        loss: loss(&recipe.loss)?,
+        clip_norm: recipe.clip_norm,
+        warm_up: recipe.warm_up,
+        schedule: match recipe.schedule.as_str() {
+            "constant" => Schedule::Constant,
+            "cosine" => Schedule::Cosine,
+            other => return refuse("schedule", other, "constant or cosine"),
+        },
+        class_weights: match recipe.class_weights.as_str() {
+            "equal" => ClassWeights::Equal,
+            "balanced" => ClassWeights::Balanced,
+            other => return refuse("class_weights", other, "equal or balanced"),
+        },
+        replay_share: recipe.replay_share,
+        patience: recipe.patience,
+        memory_bytes: if own_bytes == 0 { memory_bytes } else { own_bytes.min(memory_bytes) },
+        ..Recipe::default()
+    };
+    parsed.check()?;
+    Ok(parsed)
+}
+
+fn refuse<T>(setting: &'static str, value: impl ToString, expected: &'static str) -> Result<T, RecipeError> {
+    Err(RecipeError { setting, value: value.to_string(), expected })
+}
+
+fn scope(text: &str) -> Result<Scope, RecipeError> {
+    const RANK: &str = "low-rank: and a number above 0";
+    Ok(match text {
+        "all" => Scope::All,
+        "last" => Scope::LastLayer,
+        "bias" | "norms-and-biases" => Scope::BiasAndNorm,
+        low_rank if low_rank.starts_with("low-rank") => {
+            let rank = low_rank.strip_prefix("low-rank:").and_then(|rank| rank.trim().parse().ok());
+            match rank {
+                Some(rank) if rank > 0 => Scope::LowRank { rank },
+                _ => return refuse("scope", text, RANK),
+            }
+        }
+        globs => {
+            let globs: Vec<String> = globs.split(',').map(|glob| glob.trim().to_owned()).collect();
+            if globs.iter().any(String::is_empty) {
+                let expected =
+                    "all, last, norms-and-biases, low-rank:R, or name globs with commas between them";
+                return refuse("scope", format!("`{text}`"), expected);
+            }
+            Scope::Names(globs)
+        }
+    })
+}
+
+fn optimizer(recipe: &manifest::Recipe) -> Result<Optimizer, RecipeError> {
+    let (weight_decay, momentum) = (recipe.weight_decay, recipe.momentum);
+    let optimizer = match recipe.optimizer.as_str() {
+        "adam" => Optimizer::Adam,
+        "adamw" => Optimizer::AdamW { weight_decay },
+        "sgd" => Optimizer::Sgd { momentum },
+        other => return refuse("optimizer", other, "adam, adamw or sgd"),
+    };
+    if weight_decay != 0.0 && !matches!(optimizer, Optimizer::AdamW { .. }) {
+        return refuse("weight_decay", weight_decay, "0, or optimizer adamw");
+    }
+    if momentum != 0.0 && !matches!(optimizer, Optimizer::Sgd { .. }) {
+        return refuse("momentum", momentum, "0, or optimizer sgd");
+    }
+    Ok(optimizer)
+}
+
+fn loss(text: &str) -> Result<LossKind, RecipeError> {
+    const KNOWN: &str =
+        "auto, cross-entropy, multi-label, mean-squared, huber:DELTA, quantile:Q or reconstruction";
+    let (kind, number) = match text.split_once(':') {
+        Some((kind, number)) => (kind, number.trim().parse::<f64>().ok()),
+        None => (text, None),
+    };
+    Ok(match (kind, number) {
+        ("huber", Some(delta)) => LossKind::Huber { delta },
+        ("quantile", Some(quantile)) => LossKind::Quantile { quantile },
+        _ => match text {
+            "auto" => LossKind::Auto,
+            "cross-entropy" => LossKind::CrossEntropy,
+            "multi-label" => LossKind::MultiLabel,
+            "mean-squared" => LossKind::MeanSquared,
+            "reconstruction" => LossKind::Reconstruction,
+            _ => return refuse("loss", text, KNOWN),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_proto::manifest::Recipe as Written;
+
+    #[test]
+    fn what_is_written_is_what_is_meant() {
+        let names = |names: &[&str]| Scope::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        for (text, scope) in [
+            ("all", Scope::All),
+            ("last", Scope::LastLayer),
+            ("bias", Scope::BiasAndNorm),
+            ("norms-and-biases", Scope::BiasAndNorm),
+            ("low-rank:4", Scope::LowRank { rank: 4 }),
+            ("head.*, *.bias", names(&["head.*", "*.bias"])),
+        ] {
+            let written = Written { scope: text.into(), ..Written::default() };
+            assert_eq!(parse(&written, 1, 0).unwrap().scope, scope, "{text}");
+        }
+        for (text, loss) in [
+            ("auto", LossKind::Auto),
+            ("huber:0.5", LossKind::Huber { delta: 0.5 }),
+            ("quantile:0.9", LossKind::Quantile { quantile: 0.9 }),
+            ("multi-label", LossKind::MultiLabel),
+        ] {
+            let written = Written { loss: text.into(), ..Written::default() };
+            assert_eq!(parse(&written, 1, 0).unwrap().loss, loss, "{text}");
+        }
+        let written = Written {
+            optimizer: "adamw".into(),
+            weight_decay: 0.1,
+            schedule: "cosine".into(),
+            class_weights: "balanced".into(),
+            memory_mib: 2,
+            ..Written::default()
+        };
+        let parsed = parse(&written, 7, 1 << 30).unwrap();
+        assert_eq!((parsed.seed, parsed.memory_bytes), (7, 2 << 20));
+        assert_eq!(parsed.optimizer, Optimizer::AdamW { weight_decay: 0.1 });
+        assert_eq!((parsed.schedule, parsed.class_weights), (Schedule::Cosine, ClassWeights::Balanced));
+        assert_eq!(parse(&written, 7, 1 << 20).unwrap().memory_bytes, 1 << 20, "the device's bound holds");
+        let usual = Recipe { seed: 3, memory_bytes: 5, ..Recipe::default() };
+        assert_eq!(parse(&Written::default(), 3, 5).unwrap(), usual);
+    }
+
+    #[test]
+    fn a_bad_value_is_named() {
+        let mut table: Vec<(&str, &str, Written)> = Vec::new();
+        let mut row = |setting, value, change: fn(&mut Written)| {
+            let mut written = Written::default();
+            change(&mut written);
+            table.push((setting, value, written));
+        };
+        row("scope", "low-rank:0", |r| r.scope = "low-rank:0".into());
+        row("scope", "low-rank:x", |r| r.scope = "low-rank:x".into());
+        row("scope", "low-rank", |r| r.scope = "low-rank".into());
+        row("scope", "`a,,b`", |r| r.scope = "a,,b".into());
+        row("scope", "``", |r| r.scope = String::new());
+        row("optimizer", "lion", |r| r.optimizer = "lion".into());
+        row("weight_decay", "0.1", |r| r.weight_decay = 0.1);
+        row("momentum", "0.9", |r| r.momentum = 0.9);
+        row("momentum", "1", |r| (r.optimizer, r.momentum) = ("sgd".into(), 1.0));
+        row("loss", "huber", |r| r.loss = "huber".into());
+        row("loss", "hinge:1", |r| r.loss = "hinge:1".into());
+        row("loss", "huber:x", |r| r.loss = "huber:x".into());
+        row("delta", "-1", |r| r.loss = "huber:-1".into());
+        row("quantile", "1", |r| r.loss = "quantile:1".into());
+        row("schedule", "linear", |r| r.schedule = "linear".into());
+        row("class_weights", "heavy", |r| r.class_weights = "heavy".into());
+        row("clip_norm", "-1", |r| r.clip_norm = -1.0);
+        row("ewc", "NaN", |r| r.ewc = f64::NAN);
+        row("replay_share", "1", |r| r.replay_share = 1.0);
+        row("warm_up", "2", |r| r.warm_up = 2.0);
+        row("learning_rate", "0", |r| r.learning_rate = 0.0);
+        row("batch", "0", |r| r.batch = 0);
+        row("epochs", "0", |r| r.epochs = 0);
+        for (setting, value, written) in table {
+            let error = parse(&written, 1, 0).unwrap_err();
+            assert_eq!((error.setting, error.value.as_str()), (setting, value), "{error}");
+        }
+    }
+}
