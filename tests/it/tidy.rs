@@ -36,7 +36,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A heavy library, the words that name it in code, and the only places that may.
-const PLACES: [(&str, &[&str], &[&str]); 6] = [
+const PLACES: [(&str, &[&str], &[&str]); 5] = [
     ("tract", &["tract_onnx::", "tract_core::", "tract_hir::"], &["agent/onnx/", "agent/infer/"]),
     (
         "rumqttc",

@@ -27,7 +27,7 @@ const MEMORY_PER_BYTE: u64 = 12;
 const BYTES_PER_CPU_S: u64 = 2 << 20;
 
 /// The trainer's program with all that it links, touched and untouched, before a package is read.
-const TRAINER_BYTES: u64 = 64 << 20;
+pub(super) const TRAINER_BYTES: u64 = 64 << 20;
 /// A package in memory: its bytes, the decoded model, what is written at the end.
 const PACKAGE_COPIES: u64 = 4;
 /// Of what is left a session plans with so much: a checkpoint of it takes up to 9/4 of its state for a moment,
@@ -128,6 +128,19 @@ pub(super) fn step_back() -> Result<(), WorkerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_and_its_checkpoint_fit_what_is_left() {
+        const MIB: u64 = 1 << 20;
+        for (limit, package, session) in [(1_024, 0, 295), (1_024, 100, 172), (64, 0, 0), (10, 1_000, 0)] {
+            let limits = Limits { memory_bytes: limit * MIB, ..Limits::TRAIN };
+            let bytes = limits.session_bytes(usize::try_from(package * MIB).unwrap());
+            assert_eq!(bytes / MIB, session, "{limit} {package}");
+            assert!(bytes > 0, "nought would be no bound");
+            let left = limits.memory_bytes.saturating_sub(TRAINER_BYTES + PACKAGE_COPIES * package * MIB);
+            assert!(bytes + bytes * 9 / 4 <= left.max(4), "{limit} {package}");
+        }
+    }
 
     #[test]
     fn limits_grow_with_the_model_up_to_a_ceiling() {
