@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::GradError;
 use crate::kernel::binary::MAX_AXES;
+use crate::kernel::movement::LookUp;
 use crate::op::{Op, Operands};
 
 pub use layers::{LayerInputs, Normalised, States};
@@ -137,6 +138,21 @@ impl Tape {
             }
         }
         depends
+    }
+
+    /// Tables that a tensor's elements are looked up in.
+    #[must_use]
+    pub fn look_ups(&self, indices: Id) -> Vec<LookUp> {
+        let mut same = vec![indices];
+        let mut found = Vec::new();
+        for step in &self.steps {
+            match (&step.op, step.inputs.as_slice()) {
+                (Op::View, [Some(x)]) if same.contains(x) => same.push(step.outputs[0]),
+                (Op::LookUp(sizes), [_, Some(x)]) if same.contains(x) => found.push(sizes.clone()),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Cuts the tape: these tensors are fed from now on, whatever made them.

@@ -43,6 +43,11 @@ pub enum LearnError {
     /// The targets do not fit the output.
     #[error("the targets do not fit the output: expected {expected}, got {got}")]
     Targets { expected: String, got: String },
+    /// A feature that is looked up in a table is not one of its rows.
+    #[error(
+        "a feature is {value}, expected a whole number from -{size} to below {size}: it is looked up in a table"
+    )]
+    Index { value: f32, size: usize },
     /// An operator failed.
     #[error("node `{node}` ({op}) failed")]
     Op {

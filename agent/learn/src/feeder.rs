@@ -90,10 +90,6 @@ impl Kept {
         }
         Ok(Some(Self { cuts, values }))
     }
-
-    pub(crate) fn ids(&self) -> Vec<Id> {
-        self.cuts.iter().map(|(id, _)| *id).collect()
-    }
 }
 
 /// Fills the fed tensors of a network.
@@ -141,13 +137,9 @@ impl Feeder {
     ) -> Result<(), LearnError> {
         let (count, width, per_row) = (rows.len(), self.width, self.per_row);
         self.targets.resize(count * per_row, 0.0);
-        let is_cut = kept.is_some();
-        self.features.resize(if is_cut && !self.is_reconstruction { 0 } else { count * width }, 0.0);
-        if is_cut {
-            // Only the targets are needed, but a source reads rows whole.
-            self.features.resize(count * width, 0.0);
-        }
+        self.features.resize(count * width, 0.0);
         source.read(rows, &mut self.features, &mut self.targets)?;
+        check_indices(network, &self.features)?;
         match kept {
             Some(kept) => {
                 for ((id, width), values) in kept.cuts.iter().zip(&kept.values) {
@@ -187,6 +179,16 @@ fn cycle(from: &[f32], to: &mut [f32]) {
     for to in to.chunks_mut(from.len().max(1)) {
         to.copy_from_slice(&from[..to.len()]);
     }
+}
+
+/// What is looked up must be there.
+fn check_indices(network: &Network, features: &[f32]) -> Result<(), LearnError> {
+    for table in &network.tables {
+        if let Some(value) = features.iter().find(|value| !table.holds(f64::from(**value))) {
+            return Err(LearnError::Index { value: *value, size: table.axis });
+        }
+    }
+    Ok(())
 }
 
 fn check_classes(targets: &[f32], classes: usize) -> Result<(), LearnError> {

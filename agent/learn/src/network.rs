@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_grad::kernel::loss::Loss;
+use shoal_grad::kernel::movement::LookUp;
 use shoal_grad::kernel::unary::Unary;
 use shoal_grad::{GradError, Id, Layout, Program, Real, Tape};
 use shoal_onnx::Parameter;
@@ -28,6 +29,8 @@ pub(crate) struct Network {
     pub(crate) tape: Tape,
     pub(crate) rows: usize,
     pub(crate) features: Id,
+    /// Tables that features are indices into.
+    pub(crate) tables: Vec<LookUp>,
     pub(crate) targets: Id,
     pub(crate) weights: Id,
     pub(crate) loss: Id,
@@ -71,6 +74,7 @@ impl Network {
             Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
+        let tables = tape.look_ups(features);
         let mut scores = per_row(&mut tape, values[value].id, rows)?;
         if recipe.loss == LossKind::LogLikelihood {
             // Softmax of logarithms of probabilities gives the probabilities back.
@@ -86,7 +90,7 @@ impl Network {
             Moving { name, dims, id, gradient: id }
         });
         let moving = moving.collect();
-        Ok(Self { tape, rows, features, targets, weights, loss, moving, merged, statistics, kind, columns })
+        Ok(Self { tape, rows, features, tables, targets, weights, loss, moving, merged, statistics, kind, columns })
     }
 
     /// Adds the gradients by all that moves.

@@ -1,14 +1,16 @@
 //! A training run, a step at a time.
 
+mod prepare;
+
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use shoal_grad::{Id, Program};
+use shoal_grad::Program;
 use shoal_onnx::{Parameter, patch_initializers};
 
-use crate::checkpoint::{Best, Checkpoint, CheckpointError, Fingerprint, Saved};
-use crate::dataset::{Source, TargetKind};
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, Saved};
+use crate::dataset::Source;
 use crate::failure::LearnError;
 use crate::feeder::{Feeder, Kept};
 use crate::fit::normal;
@@ -17,11 +19,11 @@ use crate::model::Model;
 use crate::network::{Network, Plan};
 use crate::optimizer::{Memory, Rates};
 use crate::order::Order;
-use crate::recipe::{ClassWeights, Recipe, Schedule, Statistics};
+use crate::recipe::{Recipe, Schedule};
 use crate::scope;
 
-/// Rows of an evaluation at once: bounds memory, changes nothing else.
-const EVALUATED_AT_ONCE: usize = 64;
+use prepare::{Planned, class_weights, classes, fingerprint, fits, planned};
+
 /// Rows that the stiffness of elastic weight consolidation is measured on, at most.
 const FISHER_ROWS: usize = 256;
 /// The random stream of the first thin matrices.
@@ -457,69 +459,6 @@ impl<'a> Session<'a> {
     }
 }
 
-struct Planned {
-    network: Network,
-    kept: Option<Kept>,
-    evaluated: Network,
-    bytes: usize,
-}
-
-/// Lays the run out within its memory: as many rows at once as fit, activations kept where that fits too.
-fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> Result<Planned, LearnError> {
-    let budget = match plan.recipe.memory_bytes {
-        0 => usize::MAX,
-        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
-    };
-    let mut rows = batch;
-    let mut may_keep = true;
-    loop {
-        let whole = Network::new(plan, rows)?;
-        let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
-        let evaluated =
-            if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
-        let mut network = whole.clone();
-        let mut kept_bytes = 0;
-        if let Some(cuts) = &cuts {
-            let ids: Vec<Id> = cuts.iter().map(|(id, _)| *id).collect();
-            network.tape.feed(&ids);
-            kept_bytes = Kept::width(cuts) * source.rows() * size_of::<f32>();
-        }
-        let network = network.with_gradients()?;
-        let fixed = fixed_bytes(plan, &network, batch);
-        let evaluation = shoal_grad::Layout::new(&evaluated.tape, &[evaluated.loss]);
-        let evaluation = evaluation.map_err(|source| LearnError::Program { source })?.bytes(size_of::<f32>());
-        let bytes = network.bytes()? + evaluation + fixed + kept_bytes;
-        if bytes > budget {
-            if kept_bytes > 0 && bytes - kept_bytes <= budget {
-                may_keep = false;
-            } else if rows > 1 {
-                rows = rows.div_ceil(2);
-            } else {
-                return Err(LearnError::Memory { needed: bytes, budget });
-            }
-            continue;
-        }
-        let Some(cuts) = cuts else { return Ok(Planned { network, kept: None, evaluated, bytes }) };
-        match Kept::compute(cuts, &whole, source)? {
-            Some(kept) => {
-                debug_assert_eq!(kept.ids().len(), kept.ids().len());
-                return Ok(Planned { network, kept: Some(kept), evaluated, bytes });
-            }
-            None => may_keep = false,
-        }
-    }
-}
-
-/// Bytes for what is not in a program: the optimiser's memory, sums of parts, the best weights, rows at hand.
-fn fixed_bytes(plan: Plan<'_>, network: &Network, batch: usize) -> usize {
-    let elements: usize = network.moving.iter().map(|moving| moving.dims.iter().product::<usize>()).sum();
-    let sums = if network.rows < batch { elements } else { 0 };
-    let best = if plan.recipe.patience > 0 { elements } else { 0 };
-    let row = plan.model.width() + plan.targets.width();
-    let all = Memory::elements(elements, plan.recipe) + sums + best + row * network.rows;
-    all * size_of::<f32>()
-}
-
 /// Copies the weights of one network's program into another's.
 fn give_weights(from: &Network, program: &Program<f32>, to: &Network, other: &mut Program<f32>) {
     for (mine, theirs) in from.moving.iter().zip(&to.moving) {
@@ -549,65 +488,4 @@ fn finite(value: f64, what: &str, step: u64) -> Result<f64, LearnError> {
         return Ok(value);
     }
     Err(LearnError::NotFinite { what: what.into(), step })
-}
-
-fn fits(model: &Model, source: &dyn Source, recipe: &Recipe) -> Result<(), LearnError> {
-    let (expected, got) = (model.width(), source.width());
-    if expected != got {
-        return Err(LearnError::Width { expected, got });
-    }
-    if source.rows() == 0 {
-        return Err(crate::dataset::DatasetError::Empty.into());
-    }
-    let needs = matches!(recipe.batch_norm, Statistics::Batch) && recipe.batch < 2;
-    if needs {
-        let reason = "a batch of one row has no statistics of its own".into();
-        return Err(LearnError::Interface { reason });
-    }
-    Ok(())
-}
-
-/// The class of each row, where classes have weights.
-fn classes(source: &mut dyn Source, recipe: &Recipe) -> Result<Vec<u32>, LearnError> {
-    if source.targets() != TargetKind::Classes || recipe.class_weights == ClassWeights::Equal {
-        return Ok(Vec::new());
-    }
-    let (mut features, mut target) = (vec![0.0; source.width()], [0.0]);
-    let mut classes = Vec::with_capacity(source.rows());
-    for row in 0..source.rows() {
-        source.read(&[row], &mut features, &mut target)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked when it is fed"
-        )]
-        classes.push(target[0].max(0.0) as u32);
-    }
-    Ok(classes)
-}
-
-fn class_weights(recipe: &Recipe, classes: &[u32], columns: usize) -> Vec<f32> {
-    match &recipe.class_weights {
-        ClassWeights::Equal => Vec::new(),
-        ClassWeights::Given(weights) => weights.clone(),
-        ClassWeights::Balanced => {
-            let count = columns.max(2);
-            let of_class = |class: usize| classes.iter().filter(|mine| **mine as usize == class).count();
-            let weight = |class: usize| classes.len() as f32 / (count * of_class(class).max(1)) as f32;
-            (0..count).map(weight).collect()
-        }
-    }
-}
-
-fn fingerprint(onnx: &[u8], recipe: &Recipe, source: &dyn Source) -> u64 {
-    let mut print = Fingerprint::new()
-        .with(env!("CARGO_PKG_VERSION").as_bytes())
-        .with(onnx)
-        .with(format!("{recipe:?}").as_bytes())
-        .with(&(source.rows() as u64).to_le_bytes())
-        .with(&(source.replay_from() as u64).to_le_bytes());
-    for row in 0..source.rows() {
-        print = print.with(&source.weight(row).to_le_bytes());
-    }
-    print.value()
 }

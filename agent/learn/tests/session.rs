@@ -220,3 +220,15 @@ fn the_best_weights_on_held_out_rows_are_kept() {
     let trained = session.finish().unwrap();
     assert_eq!((trained.best_step, trained.steps), (best.0, best.0 + 2), "two worse ones end it");
 }
+
+#[test]
+fn what_is_looked_up_must_be_there() {
+    let (onnx, data) = network("token");
+    let mut features = data.features().to_vec();
+    for wrong in [1e6, -1e6, 0.5] {
+        features[3] = wrong;
+        let mut odd = Dataset::new(data.width(), features.clone(), data.targets().clone(), vec![]).unwrap();
+        let refused = Session::new(&onnx, &mut odd, None, &few(1)).unwrap_err();
+        assert!(matches!(refused, LearnError::Index { value, .. } if value == wrong), "{refused}");
+    }
+}

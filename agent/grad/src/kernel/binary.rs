@@ -335,7 +335,7 @@ pub fn reduce<T: Real>(fold: Fold, how: &Reduction, x: &[T], y: &mut [T]) {
             fold!(|sum, x| sum + x);
             if scale != 1.0 {
                 let scale = T::of(scale);
-                y.iter_mut().for_each(|y| *y = *y * scale);
+                y.iter_mut().for_each(|y| *y *= scale);
             }
         }
         Fold::Product => fold!(|product, x| product * x),

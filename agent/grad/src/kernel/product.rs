@@ -84,7 +84,7 @@ fn in_panels<T: Real>(p: &Product, a: &[T], b: &[T], bias: Option<&[T]>, y: &mut
 
 fn scale<T: Real>(y: &mut [T], alpha: T, bias: Option<&[T]>) {
     match bias {
-        None => y.iter_mut().for_each(|y| *y = *y * alpha),
+        None => y.iter_mut().for_each(|y| *y *= alpha),
         Some(bias) => {
             for row in y.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(y, bias)| *y = *y * alpha + *bias);
