@@ -230,7 +230,7 @@ impl Tape {
         inputs.extend([incoming[0], of_state(1), of_state(2)]);
         let shapes = step.inputs.iter().zip(wants).filter(|(_, wanted)| *wanted);
         let shapes = shapes.filter_map(|(id, _)| id.map(|id| self.shape(id).to_vec())).collect();
-        let mut made = self.step(Op::RecurrentGradient(s.clone(), wants), inputs, shapes)?.into_iter();
+        let mut made = self.step(Op::RecurrentGradient(*s, wants), inputs, shapes)?.into_iter();
         Ok(wants.iter().map(|wanted| if *wanted { made.next() } else { None }).collect())
     }
 

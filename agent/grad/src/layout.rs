@@ -131,7 +131,7 @@ impl<'a> Plan<'a> {
                     self.blocks[block].to = to;
                     self.overwrites[place] = true;
                 }
-                self.block[id.0] = Some(reused.unwrap_or_else(|| self.blocks.len()));
+                self.block[id.0] = Some(reused.unwrap_or(self.blocks.len()));
                 if reused.is_none() {
                     self.blocks.push(Block { from: place, to, length, start: 0 });
                 }

@@ -90,7 +90,20 @@ impl Network {
             Moving { name, dims, id, gradient: id }
         });
         let moving = moving.collect();
-        Ok(Self { tape, rows, features, tables, targets, weights, loss, moving, merged, statistics, kind, columns })
+        Ok(Self {
+            tape,
+            rows,
+            features,
+            tables,
+            targets,
+            weights,
+            loss,
+            moving,
+            merged,
+            statistics,
+            kind,
+            columns,
+        })
     }
 
     /// Adds the gradients by all that moves.

@@ -66,7 +66,7 @@ pub(crate) fn range(call: &mut Call<'_>) -> Made {
     };
     let (start, limit, delta) = (known(0)?, known(1)?, known(2)?);
     let count = ((limit - start) / delta).ceil().max(0.0);
-    if !(count <= MOST) {
+    if count.is_nan() || count > MOST {
         return Err(OpError::setting(format!("from {start} to {limit} by {delta} is no range")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
@@ -78,7 +78,8 @@ pub(crate) fn range(call: &mut Call<'_>) -> Made {
 /// Sizes in an operand.
 pub(super) fn sizes(call: &Call<'_>, slot: usize) -> Result<Vec<usize>, OpError> {
     let sizes = call.ints(slot)?.ok_or(OpError::Operand { slot, expected: "sizes" })?;
-    let size = |size: &i64| usize::try_from(*size).map_err(|_| OpError::setting(format!("a size of {size}")));
+    let size =
+        |size: &i64| usize::try_from(*size).map_err(|_below| OpError::setting(format!("a size of {size}")));
     sizes.iter().map(size).collect()
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn reshape(call: &mut Call<'_>) -> Made {
                 open = Some(axis);
                 1
             }
-            size => usize::try_from(size).map_err(|_| OpError::setting(format!("a size of {size}")))?,
+            size => usize::try_from(size).map_err(|_below| OpError::setting(format!("a size of {size}")))?,
         });
     }
     if let Some(axis) = open {
@@ -176,7 +177,9 @@ pub(crate) fn split(call: &mut Call<'_>) -> Made {
     let parts = match call.list(1, "split")? {
         Some(parts) => parts
             .iter()
-            .map(|part| usize::try_from(*part).map_err(|_| OpError::setting(format!("a part of {part}"))))
+            .map(|part| {
+                usize::try_from(*part).map_err(|_below| OpError::setting(format!("a part of {part}")))
+            })
             .collect::<Result<Vec<usize>, _>>()?,
         None => {
             let count = call.node.outputs.len().max(1);

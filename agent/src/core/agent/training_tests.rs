@@ -99,7 +99,7 @@ fn an_interrupted_run_goes_on_as_the_same_job_and_not_for_ever() {
     let (_, job) = training(&mut disk, &info);
     for _ in 0..5 {
         let (agent, effects) = disk.boot(&info);
-        assert_eq!(jobs(&effects), [job.clone()]);
+        assert_eq!(jobs(&effects), std::slice::from_ref(&job));
         assert_eq!(agent.status(now()).models[0].training.unwrap().run, job.run);
     }
     for _ in 0..2 {
