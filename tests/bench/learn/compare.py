@@ -32,6 +32,9 @@ def ours(args, model):
 def rivals(args, model):
     command = [sys.executable, str(HERE / "rivals.py"), args.dir, "--cpu", str(args.cpu), "--models", model,
                "--seconds", str(args.seconds)]
+    for name in ("torch_python", "ort_python"):
+        if getattr(args, name):
+            command += ["--" + name.replace("_", "-"), getattr(args, name)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {(line["engine"], line["optimizer"]): line for line in lines if line["model"] == model}
@@ -43,6 +46,8 @@ def main():
     parser.add_argument("--cpu", type=int, default=1)
     parser.add_argument("--zoo", default="target/release/zoo")
     parser.add_argument("--models", default="")
+    parser.add_argument("--torch-python", default="")
+    parser.add_argument("--ort-python", default="")
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
     names = sorted(path.name[:-5] for path in pathlib.Path(args.dir).glob("*.onnx"))
