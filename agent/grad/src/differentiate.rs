@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::GradError;
-use crate::kernel::binary::{Binary, Fold, Reduction};
+use crate::kernel::binary::{Binary, Fold};
 use crate::kernel::product::Product;
 use crate::kernel::recurrent::RecurrentShape;
 use crate::kernel::unary::{Saved, Unary};
@@ -304,7 +304,6 @@ impl Tape {
                 let kept = self.shape(y).to_vec();
                 let vanishes = |axis: usize| kept[axis] != shape[axis];
                 let axes: Vec<usize> = (0..shape.len()).filter(|axis| vanishes(*axis)).collect();
-                debug_assert!(Reduction::new(&shape, vanishes).is_some());
                 let count = self.reduce(Fold::Sum { scale: 1.0 }, chosen, &axes)?;
                 let each = self.binary(Binary::Div, dy, count)?;
                 self.mul(chosen, each)

@@ -129,7 +129,7 @@ pub(crate) fn lower(graph: &Graph, wanted: &Wanted<'_>) -> Result<Lowered, Learn
         let kind = if input.datatype.is_float() { Kind::Float } else { Kind::Whole };
         state.values.insert(input.name.clone(), Value { id, kind });
     }
-    let live = live(graph, wanted.values);
+    let live = graph.depended_on(wanted.values, |_| true);
     let needed: BTreeSet<&str> = graph
         .nodes
         .iter()
@@ -181,19 +181,6 @@ fn thin(
     let product = tape.product((a, false), (b, false), 1.0, None)?;
     let product = tape.view(product, &constant.dims)?;
     tape.add(stored.id, product)
-}
-
-/// Marks the nodes that values depend on.
-fn live(graph: &Graph, wanted: &[&str]) -> Vec<bool> {
-    let mut needed: BTreeSet<&str> = wanted.iter().copied().collect();
-    let mut live = vec![false; graph.nodes.len()];
-    for (place, node) in graph.nodes.iter().enumerate().rev() {
-        if node.outputs.iter().any(|made| needed.contains(made.as_str())) {
-            live[place] = true;
-            needed.extend(node.inputs.iter().filter(|name| !name.is_empty()).map(String::as_str));
-        }
-    }
-    live
 }
 
 #[derive(Default)]

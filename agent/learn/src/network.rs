@@ -126,9 +126,9 @@ impl Network {
         gradients.chain([self.loss]).chain(statistics).chain(self.merged.values().copied()).collect()
     }
 
-    /// Bytes that [`Network::program`] takes, in 32 bits.
-    pub(crate) fn bytes(&self) -> Result<usize, LearnError> {
-        Ok(Layout::new(&self.tape, &self.results()).map_err(whole)?.bytes(size_of::<f32>()))
+    /// Bytes that [`Network::program`] takes for these results, in 32 bits.
+    pub(crate) fn bytes(&self, results: &[Id]) -> Result<usize, LearnError> {
+        Ok(Layout::new(&self.tape, results).map_err(whole)?.bytes(size_of::<f32>()))
     }
 
     pub(crate) fn program<T: Real>(&self, results: &[Id]) -> Result<Program<T>, LearnError> {

@@ -1,6 +1,5 @@
 //! What a run would take, before there are rows.
 
-use shoal_grad::Layout;
 use shoal_onnx::{StoredTensor, stored_tensors};
 
 use crate::dataset::TargetKind;
@@ -8,9 +7,9 @@ use crate::failure::LearnError;
 use crate::lower::{BatchNorm, Wanted, lower};
 use crate::model::{Head, Model};
 use crate::network::{Network, Plan};
-use crate::optimizer::Memory;
 use crate::recipe::Recipe;
 use crate::scope;
+use crate::session::run_bytes;
 
 /// What can be trained, and what it takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,14 +31,9 @@ pub fn plan(onnx: &[u8], recipe: &Recipe, batches: &[usize]) -> Result<Planned, 
     let plan = Plan { model: &model, recipe, picked: &picked, targets };
     let mut bytes = Vec::with_capacity(batches.len());
     for rows in batches {
-        let network = Network::new(plan, *rows)?;
-        let evaluation = Layout::new(&network.tape, &[network.loss]);
-        let evaluation = evaluation.map_err(|source| LearnError::Program { source })?.bytes(size_of::<f32>());
-        let network = network.with_gradients()?;
-        let elements: usize = network.moving.iter().map(|moving| moving.dims.iter().product::<usize>()).sum();
-        let row = model.width() + targets.width();
-        let rest = (Memory::elements(elements, recipe) + row * rows) * size_of::<f32>();
-        bytes.push((*rows, network.bytes()? + evaluation + rest));
+        let evaluated = Network::new(plan, *rows)?;
+        let network = evaluated.clone().with_gradients()?;
+        bytes.push((*rows, run_bytes(plan, &network, &evaluated, *rows)?));
     }
     Ok(Planned { tensors: stored_tensors(&model.graph), bytes })
 }

@@ -22,6 +22,7 @@ use crate::order::Order;
 use crate::recipe::{Recipe, Schedule};
 use crate::scope;
 
+pub(crate) use prepare::run_bytes;
 use prepare::{Planned, class_weights, classes, fingerprint, fits, planned};
 
 /// Rows that the stiffness of elastic weight consolidation is measured on, at most.

@@ -1,6 +1,6 @@
 //! A model as a plain graph that names no foreign library: what training works on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 
@@ -92,6 +92,22 @@ impl Graph {
     #[must_use]
     pub fn producer(&self, value: &str) -> Option<(usize, &Node)> {
         self.nodes.iter().enumerate().find(|(_, node)| node.outputs.iter().any(|made| made == value))
+    }
+
+    /// Marks the nodes that values depend on; what a node reads is followed where `follows` says so.
+    #[must_use]
+    pub fn depended_on(&self, values: &[&str], follows: impl Fn(&Node) -> bool) -> Vec<bool> {
+        let mut needed: BTreeSet<&str> = values.iter().copied().collect();
+        let mut marked = vec![false; self.nodes.len()];
+        for (place, node) in self.nodes.iter().enumerate().rev() {
+            if node.outputs.iter().any(|made| needed.contains(made.as_str())) {
+                marked[place] = true;
+                if follows(node) {
+                    needed.extend(node.inputs.iter().filter(|name| !name.is_empty()).map(String::as_str));
+                }
+            }
+        }
+        marked
     }
 
     /// The first output of floating point numbers: scores, probabilities or values. Classifiers of

@@ -269,19 +269,19 @@ pub fn is_quantised(graph: &Graph) -> bool {
     graph.nodes.iter().any(|node| ROUNDED.contains(&node.op.as_str()) || node.op.ends_with("Integer"))
 }
 
+/// Marks the nodes that the float output depends on.
+fn live(graph: &Graph) -> Vec<bool> {
+    graph.depended_on(&output_of(graph), |_| true)
+}
+
 /// Nodes whose results a gradient reaches: those between them and the output do not round.
 fn reached(graph: &Graph) -> Vec<bool> {
-    let mut needed: BTreeSet<&str> = graph.float_output().map(|o| o.name.as_str()).into_iter().collect();
-    let mut reached = vec![false; graph.nodes.len()];
-    for (place, node) in graph.nodes.iter().enumerate().rev() {
-        if node.outputs.iter().any(|made| needed.contains(made.as_str())) {
-            reached[place] = true;
-            if node.op != "QuantizeLinear" && node.op != "DynamicQuantizeLinear" {
-                needed.extend(node.inputs.iter().map(String::as_str));
-            }
-        }
-    }
-    reached
+    let rounds = |node: &Node| matches!(node.op.as_str(), "QuantizeLinear" | "DynamicQuantizeLinear");
+    graph.depended_on(&output_of(graph), |node| !rounds(node))
+}
+
+fn output_of(graph: &Graph) -> Vec<&str> {
+    graph.float_output().map(|output| output.name.as_str()).into_iter().collect()
 }
 
 /// No weight is as large; what is added to scores to hide them is.
@@ -328,17 +328,4 @@ fn slots(node: &Node) -> &'static [(usize, Role)] {
         }
         _ => &[],
     }
-}
-
-/// Marks the nodes that the float output depends on.
-fn live(graph: &Graph) -> Vec<bool> {
-    let mut needed: BTreeSet<&str> = graph.float_output().map(|o| o.name.as_str()).into_iter().collect();
-    let mut live = vec![false; graph.nodes.len()];
-    for (place, node) in graph.nodes.iter().enumerate().rev() {
-        if node.outputs.iter().any(|made| needed.contains(made.as_str())) {
-            live[place] = true;
-            needed.extend(node.inputs.iter().map(String::as_str));
-        }
-    }
-    live
 }

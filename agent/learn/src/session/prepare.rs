@@ -43,10 +43,7 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
             kept_bytes = Kept::width(cuts) * source.rows() * size_of::<f32>();
         }
         let network = network.with_gradients()?;
-        let fixed = fixed_bytes(plan, &network, batch);
-        let evaluation = shoal_grad::Layout::new(&evaluated.tape, &[evaluated.loss]);
-        let evaluation = evaluation.map_err(|source| LearnError::Program { source })?.bytes(size_of::<f32>());
-        let bytes = network.bytes()? + evaluation + fixed + kept_bytes;
+        let bytes = run_bytes(plan, &network, &evaluated, batch)? + kept_bytes;
         if bytes > budget {
             if kept_bytes > 0 && bytes - kept_bytes <= budget {
                 may_keep = false;
@@ -65,14 +62,20 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
     }
 }
 
-/// Bytes for what is not in a program: the optimiser's memory, sums of parts, the best weights, rows at hand.
-fn fixed_bytes(plan: Plan<'_>, network: &Network, batch: usize) -> usize {
+/// Bytes of a run: both programs, the optimiser's memory, sums of parts, the best weights, rows at hand.
+pub(crate) fn run_bytes(
+    plan: Plan<'_>,
+    network: &Network,
+    evaluated: &Network,
+    batch: usize,
+) -> Result<usize, LearnError> {
     let elements: usize = network.moving.iter().map(|moving| moving.dims.iter().product::<usize>()).sum();
     let sums = if network.rows < batch { elements } else { 0 };
     let best = if plan.recipe.patience > 0 { elements } else { 0 };
     let row = plan.model.width() + plan.targets.width();
-    let all = Memory::elements(elements, plan.recipe) + sums + best + row * network.rows;
-    all * size_of::<f32>()
+    let rest = Memory::elements(elements, plan.recipe) + sums + best + row * network.rows;
+    let programs = network.bytes(&network.results())? + evaluated.bytes(&[evaluated.loss])?;
+    Ok(programs + rest * size_of::<f32>())
 }
 
 /// Whether rows have the features that the model takes.
