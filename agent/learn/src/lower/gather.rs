@@ -44,6 +44,9 @@ fn indices(start: i64, end: i64, step: i64, size: usize) -> Result<Indices, OpEr
     if step == 0 {
         return Err(OpError::setting("a step of 0"));
     }
+    if size == 0 {
+        return Ok(Vec::new());
+    }
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let from_front = |at: i64| if at < 0 { at.saturating_add(size) } else { at };
     let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
@@ -140,7 +143,7 @@ pub(crate) fn pad(call: &mut Call<'_>) -> Made {
         let source = |at: i64| -> Result<Option<usize>, OpError> {
             let inside = match mode {
                 "constant" => return Ok(usize::try_from(at).ok().filter(|at| *at < shape[*axis])),
-                "edge" => at.clamp(0, size - 1),
+                "edge" if size > 0 => at.clamp(0, size - 1),
                 "reflect" if size > 1 => {
                     let wave = at.rem_euclid(2 * (size - 1));
                     wave.min(2 * (size - 1) - wave)
@@ -214,4 +217,26 @@ pub(crate) fn nd(call: &mut Call<'_>) -> Made {
     let made = [outer, &shape[axes..]].concat();
     let id = call.tape.take_elements(call.id(0)?, &map, &made)?;
     call.alike(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::indices;
+
+    #[test]
+    fn slices_are_pythons() {
+        for (start, end, step, size, wanted) in [
+            (0, i64::MAX, 1, 3, &[0usize, 1, 2][..]),
+            (-2, -1, 1, 3, &[1]),
+            (-1, i64::MIN, -1, 3, &[2, 1, 0]),
+            (9, 0, -2, 4, &[3, 1]),
+            (2, 1, 1, 3, &[]),
+            (0, 5, 1, 0, &[]),
+            (-1, i64::MIN, -1, 0, &[]),
+        ] {
+            let made = indices(start, end, step, size).unwrap();
+            let wanted: Vec<Option<usize>> = wanted.iter().copied().map(Some).collect();
+            assert_eq!(made, wanted, "{start}:{end}:{step} of {size}");
+        }
+    }
 }
