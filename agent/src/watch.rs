@@ -18,7 +18,7 @@ use crate::core::event::{Labelled, Observation, VersionInfo};
 use error::ErrorWatch;
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{Baseline, CONFIDENCE_BINS};
-use shoal_proto::decision::{Finding, Monitor};
+use shoal_proto::finding::{Finding, Monitor};
 use shoal_proto::id::Digest;
 use shoal_proto::manifest::{Manifest, Task};
 use shoal_proto::summary::{DriftLevel, LabelSummary, WindowId, WindowSummary};
@@ -265,9 +265,12 @@ impl Watch {
             version: self.version,
             monitor: one.monitor,
             feature: one.feature.and_then(name),
+            group: None,
             level: one.level,
             statistic: one.statistic,
             threshold: one.threshold,
+            one_false_in: 0.0,
+            since: None,
             window: self.id.clone(),
             at,
         };

@@ -1,62 +1,8 @@
-//! Findings and verdicts: the same value is logged, reported to the hub, shown and asserted on.
+//! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
 use crate::id::{Digest, ModelName, RolloutId};
-use crate::summary::{DriftLevel, WindowId};
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// What watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Monitor {
-    /// Histogram of a feature against its baseline (PSI, chi-square calibrated).
-    Feature,
-    /// Rate of missing values.
-    Missing,
-    /// Rate of values out of the trained range.
-    Range,
-    /// Class × confidence against the baseline.
-    Prediction,
-    /// Errors on labelled predictions (Bernoulli CUSUM).
-    Error,
-}
-
-impl fmt::Display for Monitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Feature => "feature",
-            Self::Missing => "missing",
-            Self::Range => "range",
-            Self::Prediction => "prediction",
-            Self::Error => "error",
-        })
-    }
-}
-
-/// Something that a monitor found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The model that is watched.
-    pub model: ModelName,
-    /// The version that served.
-    pub version: Digest,
-    /// What found it.
-    pub monitor: Monitor,
-    /// The feature, where the monitor watches one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub feature: Option<String>,
-    /// How serious.
-    pub level: DriftLevel,
-    /// The statistic.
-    pub statistic: f64,
-    /// What it was held against.
-    pub threshold: f64,
-    /// The window in which it was found.
-    pub window: WindowId,
-    /// When, by the device's clock.
-    pub at: WallMs,
-}
 
 /// What started a training run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! The kinds of operation that this build knows, and their values.
 
-use crate::decision::{Finding, RunRecord, SlotEnd, SlotState, Source};
+use crate::decision::{RunRecord, SlotEnd, SlotState, Source};
 use crate::document::{Document, window_key};
+use crate::finding::Finding;
 use crate::id::{Digest, Incarnation, ModelName, RolloutId};
 use crate::op::{Kind, split_stamped, stamped};
 use crate::summary::WindowSummary;

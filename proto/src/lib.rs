@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod decision;
 pub mod document;
 pub mod fact;
+pub mod finding;
 pub mod grpc;
 pub mod id;
 pub mod infer;

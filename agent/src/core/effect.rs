@@ -1,7 +1,8 @@
 //! What a device can do.
 
-use shoal_proto::decision::{Finding, RollbackReason, RunRecord};
+use shoal_proto::decision::{RollbackReason, RunRecord};
 use shoal_proto::fact::Artifact;
+use shoal_proto::finding::Finding;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::infer::ModelOut;
 use shoal_proto::manifest::Recipe;

@@ -2,14 +2,14 @@
 //! readable: `SHOAL_BLESS=1` writes the files anew, and the change is seen in the review.
 
 use crate::decision::{
-    Evidence, Finding, Monitor, Rejection, RollbackReason, RunRecord, SlotEnd, SlotState, Source, Trigger,
-    Verdict,
+    Evidence, Rejection, RollbackReason, RunRecord, SlotEnd, SlotState, Source, Trigger, Verdict,
 };
 use crate::document::{Document, Entry};
 use crate::fact::{
     Artifact, Assignment, CandidateReport, Condemnation, Count, EndReport, Fact, Health, Inventory,
     SlotReport, TrialPolicy, VersionRecord,
 };
+use crate::finding::{Finding, Monitor};
 use crate::id::{DeviceId, Digest, Incarnation, ModelName, Replica, RolloutId, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload, Status};
 use crate::op::{Chain, Kind, Op};
@@ -120,9 +120,12 @@ fn facts() -> Vec<Fact> {
             version: digest("version"),
             monitor: Monitor::Feature,
             feature: Some("s2".into()),
+            group: None,
             level: DriftLevel::Drift,
             statistic: 0.31,
             threshold: 0.1,
+            one_false_in: 0.0,
+            since: None,
             window: WindowId { incarnation: DEVICE, number: 7 },
             at: WALL,
         }),

@@ -3,8 +3,8 @@
 use super::super::effect::{Effect, Note};
 use super::super::event::{Labelled, Observation};
 use super::{Agent, Turn};
-use shoal_proto::decision::Finding;
 use shoal_proto::fact::{Count, Fact};
+use shoal_proto::finding::Finding;
 use shoal_proto::id::ModelName;
 use shoal_proto::summary::DriftLevel;
 use shoal_proto::time::Now;

@@ -1,0 +1,1 @@
+//! All columns together: multivariate drift, outlying rows, and which columns moved.

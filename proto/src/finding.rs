@@ -1,0 +1,234 @@
+//! What monitors find: the same value is logged, reported to the hub, shown and asserted on.
+
+use crate::id::{Digest, ModelName};
+use crate::summary::{DriftLevel, WindowId};
+use crate::time::WallMs;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// Histogram of a feature against its baseline (PSI, chi-square calibrated).
+    Feature,
+    /// Rate of missing values.
+    Missing,
+    /// Rate of values out of the trained range.
+    Range,
+    /// Rate of infinite values.
+    Infinite,
+    /// Rate of categories that training never saw.
+    Unseen,
+    /// A feature that stands still longer than it ever did in training.
+    Stuck,
+    /// Rate of rows that are the same as the row before.
+    Duplicate,
+    /// A jump of scale: another unit, or a decimal point that moved.
+    Scale,
+    /// Time between rows.
+    Interval,
+    /// No row for longer than the source ever paused.
+    Silent,
+    /// Requests whose features are not those of the package.
+    Schema,
+    /// Where a feature's values lie, row by row (conformal CUSUM).
+    Location,
+    /// How far a feature's values spread, row by row (conformal CUSUM).
+    Spread,
+    /// Mix of a feature's categories (G-test).
+    Category,
+    /// All features together: Mahalanobis distance (conformal CUSUM).
+    Joint,
+    /// All features together: what their principal components leave over (conformal CUSUM).
+    Reconstruction,
+    /// Rate of rows that are like none of training.
+    Outlier,
+    /// Class × confidence, or the answer's value, against the baseline.
+    Prediction,
+    /// Performance that calibrated confidence promises, without labels; blind to concept drift.
+    Estimate,
+    /// Errors on labelled predictions (Bernoulli CUSUM).
+    Error,
+    /// Mean error of labelled predictions between two parts of the recent past (ADWIN).
+    ErrorMean,
+    /// Size of a regression's errors (conformal CUSUM).
+    Residual,
+    /// Confidence against the share of right answers.
+    Calibration,
+    /// A group is given an answer less often than the others (demographic parity).
+    Parity,
+    /// A group's right answers are rarer (equal opportunity, equalized odds).
+    Opportunity,
+    /// One that a newer build knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a monitor counts its chances of a false alarm in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trials {
+    /// Rows predicted.
+    Rows,
+    /// Labels that came.
+    Labels,
+    /// Windows closed.
+    Windows,
+}
+
+impl Monitor {
+    /// Its word in findings, topics and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Feature => "feature",
+            Self::Missing => "missing",
+            Self::Range => "range",
+            Self::Infinite => "infinite",
+            Self::Unseen => "unseen",
+            Self::Stuck => "stuck",
+            Self::Duplicate => "duplicate",
+            Self::Scale => "scale",
+            Self::Interval => "interval",
+            Self::Silent => "silent",
+            Self::Schema => "schema",
+            Self::Location => "location",
+            Self::Spread => "spread",
+            Self::Category => "category",
+            Self::Joint => "joint",
+            Self::Reconstruction => "reconstruction",
+            Self::Outlier => "outlier",
+            Self::Prediction => "prediction",
+            Self::Estimate => "estimate",
+            Self::Error => "error",
+            Self::ErrorMean => "error_mean",
+            Self::Residual => "residual",
+            Self::Calibration => "calibration",
+            Self::Parity => "parity",
+            Self::Opportunity => "opportunity",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What a person should do about its finding.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Feature | Self::Location | Self::Category => {
+                "look at this input's source; retrain with recent labels where the change is real"
+            }
+            Self::Missing => "look at the sensor or the join that fills this input",
+            Self::Range => "look at the sensor and its unit; the model extrapolates",
+            Self::Infinite => "look at the arithmetic before the model: something divides by nought",
+            Self::Unseen => "map the new category, or retrain with it",
+            Self::Stuck => "look at the sensor: it repeats one value",
+            Self::Duplicate => "look at the source: it sends rows twice",
+            Self::Scale => "compare the unit with the one in the package",
+            Self::Interval => "look at the sampling clock and at what drops rows",
+            Self::Silent => "look at the source: it has gone silent",
+            Self::Schema => "compare the sender's features and their order with the package's",
+            Self::Spread => "look at the sensor's noise; retrain with recent labels where the change is real",
+            Self::Joint => "look at the features that are named beside it",
+            Self::Reconstruction => {
+                "features no longer move together as they did: look for one that is wrong"
+            }
+            Self::Outlier => "keep the marked rows and have some of them labelled",
+            Self::Prediction => "see which features moved; have recent rows labelled",
+            Self::Estimate => "have recent rows labelled to be sure, then retrain",
+            Self::Error | Self::ErrorMean | Self::Residual => "retrain with recent labels",
+            Self::Calibration => "calibrate the model again with recent labels",
+            Self::Parity => "look at who is in the group, and at its labels",
+            Self::Opportunity => "have more rows of this group labelled, then retrain",
+            Self::Unknown => "ask a newer build",
+        }
+    }
+
+    /// What its rate of false alarms is counted in.
+    #[must_use]
+    pub fn trials(self) -> Trials {
+        match self {
+            Self::Feature
+            | Self::Missing
+            | Self::Range
+            | Self::Category
+            | Self::Prediction
+            | Self::Estimate
+            | Self::Calibration
+            | Self::Parity
+            | Self::Opportunity => Trials::Windows,
+            Self::Infinite
+            | Self::Unseen
+            | Self::Stuck
+            | Self::Duplicate
+            | Self::Scale
+            | Self::Interval
+            | Self::Silent
+            | Self::Schema
+            | Self::Location
+            | Self::Spread
+            | Self::Joint
+            | Self::Reconstruction
+            | Self::Outlier
+            | Self::Unknown => Trials::Rows,
+            Self::Error | Self::ErrorMean | Self::Residual => Trials::Labels,
+        }
+    }
+}
+
+impl fmt::Display for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Something that a monitor found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The model that is watched.
+    pub model: ModelName,
+    /// The version that served.
+    pub version: Digest,
+    /// What found it.
+    pub monitor: Monitor,
+    /// The feature, where the monitor watches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// The group of rows, as `NAME = VALUE`, where the monitor watches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// How serious.
+    pub level: DriftLevel,
+    /// The statistic.
+    pub statistic: f64,
+    /// What it was held against.
+    pub threshold: f64,
+    /// With nothing changed, all monitors of this kind together say so once in this many of the monitor's
+    /// [trials](Monitor::trials); nought where it is not known.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub one_false_in: f64,
+    /// When it began, as far as can be told, by the device's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<WallMs>,
+    /// The window in which it was found.
+    pub window: WindowId,
+    /// When, by the device's clock.
+    pub at: WallMs,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_nought(value: &f64) -> bool {
+    *value == 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_is_written_as_its_word_and_an_unknown_one_reads() {
+        for monitor in [Monitor::Feature, Monitor::ErrorMean, Monitor::Opportunity] {
+            assert_eq!(serde_json::to_string(&monitor).unwrap(), format!("\"{monitor}\""));
+        }
+        assert_eq!(serde_json::from_str::<Monitor>("\"telepathy\"").unwrap(), Monitor::Unknown);
+    }
+}
