@@ -35,6 +35,7 @@ pub use rest::router;
 pub use token::{Token, TokenError};
 
 use crate::clock::Clock;
+use crate::core::Asked;
 use crate::store::SamplesDb;
 use rand::{RngCore as _, SeedableRng as _};
 use shoal_proto::id::ModelName;
@@ -190,7 +191,7 @@ impl ServeState {
 
     /// A new prediction id and whether it is captured: the model's name, this process and a number,
     /// never given twice.
-    fn next_id(&self, model: &ModelName) -> (String, bool) {
+    fn next_id(&self, model: &ModelName) -> (String, Asked, bool) {
         let number = self.predictions.fetch_add(1, Ordering::Relaxed);
         let is_captured = match self.limits.capture {
             Capture::All => true,
@@ -201,8 +202,15 @@ impl ServeState {
         if !is_captured {
             id.push(NOT_CAPTURED);
         }
-        (id, is_captured)
+        (id, Asked { life: self.life, number }, is_captured)
     }
+}
+
+/// Which request a prediction id is of: `MODEL.LIFE-NUMBER`, and a row's number after `#`.
+fn asked(prediction_id: &str) -> Option<Asked> {
+    let (life, number) = prediction_id.split_once('.')?.1.split_once('-')?;
+    let number = number.split(['#', NOT_CAPTURED]).next()?;
+    Some(Asked { life: u64::from_str_radix(life, 16).ok()?, number: u64::from_str_radix(number, 16).ok()? })
 }
 
 /// The model that a prediction id names.

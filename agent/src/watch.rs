@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{Baseline, CONFIDENCE_BINS};
 use shoal_proto::finding::{Finding, Monitor};
 use shoal_proto::id::Digest;
-use shoal_proto::manifest::{Manifest, Task};
+use shoal_proto::manifest::Manifest;
 use shoal_proto::summary::{DriftLevel, LabelSummary, WindowId, WindowSummary};
 use shoal_proto::time::WallMs;
 use std::sync::Arc;
@@ -151,9 +151,9 @@ impl Watch {
             return;
         }
         self.labels.labelled += 1;
-        if self.against().manifest.model.task == Task::Classification {
-            self.labels.correct += u64::from(label.correct);
-            self.errors.observe(label.correct);
+        if let Some(correct) = label.correct() {
+            self.labels.correct += u64::from(correct);
+            self.errors.observe(correct);
         }
     }
 

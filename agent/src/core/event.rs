@@ -5,6 +5,8 @@ use shoal_proto::decision::{Evidence, Rejection};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
+use shoal_proto::time::Mono;
+use shoal_watch::row::{Asked, Truth};
 use std::sync::Arc;
 
 /// Everything that can happen to a device.
@@ -52,12 +54,18 @@ pub struct Observation {
     pub model: ModelName,
     /// Which version answered.
     pub version: Digest,
+    /// Which request it came with.
+    pub asked: Asked,
+    /// When.
+    pub at: Mono,
     /// The features, in the manifest's order; NaN is a missing value.
     pub features: Arc<[f32]>,
     /// The predicted class, for a classifier.
     pub class: Option<u32>,
     /// Its probability; 0 for regression.
     pub confidence: f32,
+    /// The output row: scores or values.
+    pub values: Arc<[f32]>,
 }
 
 /// A label that was joined with its prediction.
@@ -67,12 +75,29 @@ pub struct Labelled {
     pub model: ModelName,
     /// Which version had answered.
     pub version: Digest,
-    /// Whether the answer was right (classification).
-    pub correct: bool,
-    /// True class.
-    pub class: u32,
+    /// Which request the row came with.
+    pub asked: Asked,
+    /// The features of the row.
+    pub features: Arc<[f32]>,
+    /// The class that was answered, by a classifier.
+    pub class: Option<u32>,
     /// How sure the answer was.
     pub confidence: f32,
+    /// The output row.
+    pub values: Arc<[f32]>,
+    /// The truth.
+    pub truth: Truth,
+}
+
+impl Labelled {
+    /// Whether the answer was right; `None` for a regression, whose answers are more or less so.
+    #[must_use]
+    pub fn correct(&self) -> Option<bool> {
+        match self.truth {
+            Truth::Class(truth) => Some(self.class == Some(truth)),
+            Truth::Value(_) => None,
+        }
+    }
 }
 
 /// A version on disk: what the core must know of it.

@@ -1,7 +1,7 @@
 use super::fixture::{Bench, gas, volume};
 use super::local::{Local, MAX_MESSAGE_BYTES};
 use super::*;
-use crate::core::Event;
+use crate::core::{Event, Truth};
 use crate::mqtt::mosquitto::Mosquitto;
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ async fn features_are_predicted_and_labels_reach_disk_and_core() {
     let label = json!({ "prediction_id": format!("{id}#1"), "label": "acetone" });
     app.says("label", label.to_string().as_bytes());
     let Event::Labelled(labelled) = bench.next_event().await else { panic!("a label") };
-    assert!(labelled.correct && labelled.class == 1);
+    assert!(labelled.correct() == Some(true) && labelled.truth == Truth::Class(1));
     bench.end().await;
 }
 
@@ -194,7 +194,7 @@ async fn a_label_that_overtook_its_row_reaches_the_core_later() {
     for _ in 0..2 {
         match bench.next_event().await {
             Event::Predicted(rows) => seen.0 += rows.len(),
-            Event::Labelled(labelled) => seen.1 += u32::from(labelled.correct),
+            Event::Labelled(labelled) => seen.1 += u32::from(labelled.correct() == Some(true)),
             other => panic!("{other:?}"),
         }
     }

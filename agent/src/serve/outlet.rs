@@ -1,6 +1,7 @@
 //! The way from serving to the core: bounded, in batches, never waited for by a prediction.
 
-use crate::core::{Event, Labelled, Observation};
+use super::asked;
+use crate::core::{Event, Labelled, Observation, Truth};
 use crate::store::{Joined, Label, LateJoins};
 use shoal_proto::id::{Digest, ModelName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,19 +88,23 @@ impl Outlet {
         self.with(|pending| pending.bad += 1);
     }
 
-    /// Waits for the core: no label is lost to it. A repeated or corrected label was counted before,
-    /// and a number is no class.
+    /// Waits for the core: no label is lost to it. A repeated or corrected label was counted before.
     pub(super) async fn labelled(&self, joined: Joined) {
-        let Label::Class(class) = joined.label else { return };
         if joined.repeated || joined.relabelled {
             return;
         }
         let event = Event::Labelled(Labelled {
+            asked: asked(&joined.prediction_id).unwrap_or_default(),
             model: joined.model,
             version: joined.version,
-            correct: joined.class == Some(class),
-            class,
+            features: joined.features,
+            class: joined.class,
             confidence: joined.confidence,
+            values: joined.values,
+            truth: match joined.label {
+                Label::Class(class) => Truth::Class(class),
+                Label::Value(value) => Truth::Value(value),
+            },
         });
         if self.events.send(event).await.is_err() {
             tracing::debug!("a label came after the core had ended; it is on disk");

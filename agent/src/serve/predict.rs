@@ -105,7 +105,7 @@ impl ServeState {
         let Some(pairs) = rows_of(&served, inputs, &outputs) else {
             return Answer { served, prediction_id: None, outputs, rows: Vec::new() };
         };
-        let (id, is_captured) = self.next_id(served.name());
+        let (id, asked, is_captured) = self.next_id(served.name());
         let now = self.clock.now();
         let (model, version) = (served.name(), served.info().version);
         let mut rows = Vec::with_capacity(pairs.len());
@@ -115,9 +115,12 @@ impl ServeState {
             observations.push(Observation {
                 model: model.clone(),
                 version,
+                asked,
+                at: now.mono,
                 features: Arc::clone(&features),
                 class,
                 confidence,
+                values: Arc::clone(&values),
             });
             if is_captured {
                 let captured = self.samples.capture(SampleRow {

@@ -1,6 +1,6 @@
 use super::fixture::{Bench, gas, served, volume};
 use super::*;
-use crate::core::Event;
+use crate::core::{Event, Truth};
 use crate::store::SamplesReader;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -92,10 +92,10 @@ async fn a_prediction_is_answered_observed_captured_and_labelled() {
     let joined = post(&client, label.clone(), &say(0, "acetone")).await;
     assert_eq!(joined, (StatusCode::OK, json!({ "status": "joined" })));
     let Event::Labelled(labelled) = bench.next_event().await else { panic!("a label") };
-    assert_eq!((labelled.correct, labelled.class), (false, 1));
+    assert_eq!((labelled.correct(), labelled.truth), (Some(false), Truth::Class(1)));
     post(&client, label.clone(), &say(2, "acetone")).await;
     let Event::Labelled(labelled) = bench.next_event().await else { panic!("a label") };
-    assert!(labelled.correct);
+    assert_eq!(labelled.correct(), Some(true));
     // A row that was never predicted waits.
     assert_eq!(post(&client, label.clone(), &say(7, "acetone")).await.1, json!({ "status": "parked" }));
     let reader = SamplesReader::open_read_only(bench.dir.path()).unwrap();

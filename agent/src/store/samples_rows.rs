@@ -151,6 +151,10 @@ pub struct Joined {
     pub class: Option<u32>,
     /// How sure the answer was.
     pub confidence: f32,
+    /// The features of the row.
+    pub features: Arc<[f32]>,
+    /// The output row.
+    pub values: Arc<[f32]>,
     /// The truth.
     pub label: Label,
     /// It took the place of a different one.
@@ -223,6 +227,8 @@ pub(super) fn insert(
         version: row.version,
         class: row.class,
         confidence: row.confidence,
+        features: Arc::clone(&row.features),
+        values: Arc::clone(&row.values),
         label,
         relabelled: false,
         repeated: false,
@@ -233,7 +239,7 @@ pub(super) fn insert(
 pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOutcome> {
     let found = tx
         .prepare_cached(
-            "SELECT label_class, label_value, model, digest, class, confidence
+            "SELECT label_class, label_value, model, digest, class, confidence, features, outputs
              FROM sample JOIN version ON version.id = sample.version WHERE prediction_id = ?1",
         )?
         .query_row([&row.prediction_id], |found| {
@@ -244,6 +250,8 @@ pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOu
                 version: parsed(found, 3)?,
                 class: found.get(4)?,
                 confidence: found.get::<_, Option<f32>>(5)?.unwrap_or_default(),
+                features: floats_from_bytes(found.get_ref(6)?.as_blob()?).into(),
+                values: floats_from_bytes(found.get_ref(7)?.as_blob()?).into(),
                 label: row.label,
                 relabelled: earlier.is_some_and(|earlier| earlier != row.label),
                 repeated: earlier == Some(row.label),

@@ -4,6 +4,8 @@ use shoal_proto::baseline::{FeatureBaseline, PredictionBaseline};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::Incarnation;
 use shoal_proto::manifest::Feature;
+use shoal_proto::time::Mono;
+use shoal_watch::row::{Asked, Truth};
 
 const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
 
@@ -67,14 +69,26 @@ fn row(info: &VersionInfo, rng: &mut StdRng, change: impl Fn(f32) -> f32) -> Obs
     Observation {
         model: info.record.model.clone(),
         version: info.version,
+        asked: Asked::default(),
+        at: Mono::default(),
         features: features.into(),
         class: Some(class),
         confidence,
+        values: [].into(),
     }
 }
 
 fn label(info: &VersionInfo, correct: bool) -> Labelled {
-    Labelled { model: info.record.model.clone(), version: info.version, correct, class: 0, confidence: 0.9 }
+    Labelled {
+        model: info.record.model.clone(),
+        version: info.version,
+        asked: Asked::default(),
+        features: [].into(),
+        class: Some(0),
+        confidence: 0.9,
+        values: [0.9, 0.1].into(),
+        truth: Truth::Class(u32::from(!correct)),
+    }
 }
 
 fn closed(

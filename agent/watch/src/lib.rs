@@ -8,4 +8,5 @@
 pub mod answer;
 pub mod column;
 pub mod joint;
+pub mod row;
 pub mod sequential;

@@ -5,7 +5,7 @@ use super::invariant::{Seen, invariant_persist_comes_first};
 use super::models::{NAME, Version};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use shoal_agent::core::{self as device, Agent, Effect, Event, Labelled, Observation, Policy, Trained};
+use shoal_agent::core::{self as device, Agent, Effect, Event, Asked, Labelled, Observation, Policy, Trained, Truth};
 use shoal_hub::core::{self as hub, Hub, Request};
 use shoal_proto::decision::Evidence;
 use shoal_proto::fact::TrialPolicy;
@@ -94,6 +94,7 @@ pub struct World {
     pub(super) canary: u32,
     pub(super) outcome: Outcome,
     pub(super) requests: u64,
+    asked: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -138,6 +139,7 @@ impl World {
             canary: if sabotage == Sabotage::NoCanary { 100 } else { 1 },
             outcome: Outcome { events: 0, bad_served_on: 0, runs: 0, crashes: 0, meddled: 0 },
             requests: 0,
+            asked: 0,
             random,
         };
         for (number, quality, admissible) in
@@ -421,18 +423,32 @@ impl World {
             let value: f32 = self.random.random_range(0.0..100.0);
             let value = if drifted { value / 2.0 + 50.0 } else { value };
             let class = Some(u32::from(self.random.random_bool(0.5)));
+            self.asked += 1;
             rows.push(Observation {
                 model: model.clone(),
                 version,
+                asked: Asked { life: 1, number: self.asked },
+                at: Mono::from_millis(self.now),
                 features: vec![value].into(),
                 class,
                 confidence: 0.95,
+                values: [0.05, 0.95].into(),
             });
         }
-        self.device_event(at, Event::Predicted(rows))?;
-        for _ in 0..5 {
-            let correct = self.random.random_bool(quality);
-            let label = Labelled { model: model.clone(), version, correct, class: 0, confidence: 0.95 };
+        self.device_event(at, Event::Predicted(rows.clone()))?;
+        for row in rows.into_iter().take(5) {
+            let right = self.random.random_bool(quality);
+            let said = row.class.unwrap_or_default();
+            let label = Labelled {
+                model: row.model,
+                version,
+                asked: row.asked,
+                features: row.features,
+                class: row.class,
+                confidence: row.confidence,
+                values: row.values,
+                truth: Truth::Class(if right { said } else { 1 - said }),
+            };
             self.device_event(at, Event::Labelled(label))?;
         }
         Ok(())

@@ -38,9 +38,9 @@ impl Agent {
             let before = model.watch.level();
             model.watch.label(label);
             let raised = model.watch.level() > before;
-            if let Some(candidate) = model.slot.on_trial_mut() {
+            if let (Some(candidate), Some(correct)) = (model.slot.on_trial_mut(), label.correct()) {
                 candidate.trial.labels.0 += 1;
-                candidate.trial.labels.1 += u64::from(label.correct);
+                candidate.trial.labels.1 += u64::from(correct);
             }
             if raised {
                 // The hub sees at once what the window will say when it closes.

@@ -1,0 +1,46 @@
+//! What monitors are told: a row that was predicted, and the truth about one.
+
+use serde::{Deserialize, Serialize};
+use shoal_proto::time::Mono;
+
+/// Which request a row came with: the place of its prediction among all others, whatever the clock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Asked {
+    /// The life of the server, drawn when it starts.
+    pub life: u64,
+    /// Numbered in that life.
+    pub number: u64,
+}
+
+/// A row that was predicted.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Which request it came with.
+    pub asked: Asked,
+    /// When, by the clock that never jumps.
+    pub at: Mono,
+    /// The features, in the manifest's order; NaN is a missing value.
+    pub features: &'a [f32],
+    /// What the model answered.
+    pub answer: Answer<'a>,
+}
+
+/// What a model answered to a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// The class, for a classifier whose scores are numbers.
+    pub class: Option<u32>,
+    /// Its probability; 0 for a regression.
+    pub confidence: f32,
+    /// The output row: scores or values.
+    pub values: &'a [f32],
+}
+
+/// The truth about a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Truth {
+    /// The index of the true class.
+    Class(u32),
+    /// The true number.
+    Value(f64),
+}
