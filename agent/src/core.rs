@@ -14,5 +14,5 @@ pub mod trial;
 pub use agent::{Agent, Boot};
 pub use effect::{Effect, Record, TrainJob};
 pub use event::{Command, Event, Labelled, Observation, Trained, VersionInfo};
-pub use shoal_watch::row::{Asked, Truth};
 pub use policy::Policy;
+pub use shoal_watch::row::{Asked, Truth};

@@ -18,6 +18,7 @@ pub mod rows;
 pub mod run;
 pub mod serve;
 pub mod store;
+pub mod stream;
 pub mod table;
 pub mod vault;
 pub mod watch;

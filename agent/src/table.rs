@@ -237,7 +237,7 @@ impl Layout {
 }
 
 /// The first names of a list.
-fn listed(names: &[impl AsRef<str>]) -> String {
+pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
     const MOST: usize = 8;
     let mut text: Vec<String> = names.iter().take(MOST).map(|name| format!("`{}`", name.as_ref())).collect();
     if names.len() > MOST {
@@ -246,7 +246,7 @@ fn listed(names: &[impl AsRef<str>]) -> String {
     text.join(", ")
 }
 
-fn is_missing(text: &str) -> bool {
+pub(crate) fn is_missing(text: &str) -> bool {
     ["", "nan", "na", "n/a", "null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 

@@ -143,6 +143,36 @@ impl Monitor {
         }
     }
 
+    /// What of the model it watches.
+    #[must_use]
+    pub fn part(self) -> Part {
+        match self {
+            Self::Missing
+            | Self::Range
+            | Self::Infinite
+            | Self::Unseen
+            | Self::Stuck
+            | Self::Duplicate
+            | Self::Scale
+            | Self::Interval
+            | Self::Silent
+            | Self::Schema => Part::Quality,
+            Self::Feature
+            | Self::Location
+            | Self::Spread
+            | Self::Category
+            | Self::Joint
+            | Self::Reconstruction
+            | Self::Outlier
+            | Self::Unknown => Part::Data,
+            Self::Prediction => Part::Predictions,
+            Self::Estimate | Self::Error | Self::ErrorMean | Self::Residual | Self::Calibration => {
+                Part::Performance
+            }
+            Self::Parity | Self::Opportunity => Part::Fairness,
+        }
+    }
+
     /// What its rate of false alarms is counted in.
     #[must_use]
     pub fn trials(self) -> Trials {
@@ -215,6 +245,97 @@ pub struct Finding {
     pub at: WallMs,
 }
 
+/// What of a model can be well or ill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Whether inputs arrive whole.
+    Quality,
+    /// Whether inputs are as in training.
+    Data,
+    /// Whether answers are as they were.
+    Predictions,
+    /// Whether answers are right, as labels or calibrated confidence tell.
+    Performance,
+    /// Whether they are as right for every group.
+    Fairness,
+}
+
+/// Every part, in the order in which they are shown.
+pub const PARTS: [Part; 5] =
+    [Part::Quality, Part::Data, Part::Predictions, Part::Performance, Part::Fairness];
+
+/// What a part's score is at each level.
+const AT_WARNING: u8 = 70;
+const AT_DRIFT: u8 = 30;
+
+impl Part {
+    /// Its word in topics and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quality => "quality",
+            Self::Data => "data",
+            Self::Predictions => "predictions",
+            Self::Performance => "performance",
+            Self::Fairness => "fairness",
+        }
+    }
+
+    /// Percent of its own illness that the whole model has by it: wrong answers are all that counts in the
+    /// end; inputs that moved may be answered well all the same.
+    fn weight(self) -> u8 {
+        match self {
+            Self::Performance => 100,
+            Self::Quality | Self::Fairness => 80,
+            Self::Data | Self::Predictions => 60,
+        }
+    }
+}
+
+/// How well a model does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelHealth {
+    /// From 0, do not trust it, to 100: that of its worst part by weight.
+    pub score: u8,
+    /// The level of each part.
+    pub parts: Vec<(Part, DriftLevel)>,
+}
+
+impl Default for ModelHealth {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+impl ModelHealth {
+    /// The health that findings leave.
+    #[must_use]
+    pub fn of(findings: &[(Monitor, DriftLevel)]) -> Self {
+        let level = |part| {
+            let of_part = findings.iter().filter(|(monitor, _)| monitor.part() == part);
+            of_part.map(|(_, level)| *level).max().unwrap_or_default()
+        };
+        let parts = PARTS.map(|part| (part, level(part)));
+        let score = parts.iter().map(|(part, level)| {
+            let ill = match level {
+                DriftLevel::Stable => 0,
+                DriftLevel::Warning => 100 - AT_WARNING,
+                DriftLevel::Drift => 100 - AT_DRIFT,
+            };
+            100 - u16::from(ill) * u16::from(part.weight()) / 100
+        });
+        let score = u8::try_from(score.min().unwrap_or(100)).unwrap_or(100);
+        Self { score, parts: parts.to_vec() }
+    }
+
+    /// The worst level of any part.
+    #[must_use]
+    pub fn level(&self) -> DriftLevel {
+        self.parts.iter().map(|(_, level)| *level).max().unwrap_or_default()
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_nought(value: &f64) -> bool {
     *value == 0.0
@@ -230,5 +351,20 @@ mod tests {
             assert_eq!(serde_json::to_string(&monitor).unwrap(), format!("\"{monitor}\""));
         }
         assert_eq!(serde_json::from_str::<Monitor>("\"telepathy\"").unwrap(), Monitor::Unknown);
+    }
+
+    #[test]
+    fn a_model_is_as_well_as_its_worst_part() {
+        use DriftLevel::{Drift, Stable, Warning};
+        for (findings, score, level) in [
+            (vec![], 100, Stable),
+            (vec![(Monitor::Feature, Warning)], 82, Warning),
+            (vec![(Monitor::Feature, Warning), (Monitor::Joint, Drift)], 58, Drift),
+            (vec![(Monitor::Feature, Drift), (Monitor::Error, Drift)], 30, Drift),
+            (vec![(Monitor::Estimate, Warning), (Monitor::Stuck, Warning)], 70, Warning),
+        ] {
+            let health = ModelHealth::of(&findings);
+            assert_eq!((health.score, health.level()), (score, level), "{findings:?}");
+        }
     }
 }

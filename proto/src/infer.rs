@@ -1,6 +1,7 @@
 //! What applications and the agent say to each other: Open Inference Protocol v2 over HTTP, and the
 //! JSON payloads of the local MQTT topics.
 
+use crate::finding::{Finding, ModelHealth};
 use crate::id::{Digest, ModelName};
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
@@ -163,6 +164,35 @@ pub struct ModelOut {
     pub version: Digest,
     /// For people.
     pub name: String,
+    /// Since when.
+    pub since: WallMs,
+}
+
+/// Local topic `out/finding`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FindingOut {
+    /// What was found.
+    pub finding: Finding,
+    /// What a person should do about it.
+    pub advice: String,
+}
+
+impl From<Finding> for FindingOut {
+    fn from(finding: Finding) -> Self {
+        let advice = finding.monitor.advice().to_owned();
+        Self { finding, advice }
+    }
+}
+
+/// Local topic `out/health`, retained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthOut {
+    /// Which model.
+    pub model: ModelName,
+    /// The version that serves.
+    pub version: Digest,
+    /// How well it does.
+    pub health: ModelHealth,
     /// Since when.
     pub since: WallMs,
 }

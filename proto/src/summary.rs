@@ -18,6 +18,18 @@ pub enum DriftLevel {
     Drift,
 }
 
+impl DriftLevel {
+    /// Its word in topics and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Warning => "warning",
+            Self::Drift => "drift",
+        }
+    }
+}
+
 /// What identifies a summary; immutable once sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WindowId {

@@ -63,6 +63,10 @@ pub enum Local {
     Error,
     /// Out, retained: the version that serves, [`crate::infer::ModelOut`].
     Model,
+    /// Out: what a monitor found, [`crate::infer::FindingOut`].
+    Finding,
+    /// Out, retained: how well the model does, [`crate::infer::HealthOut`].
+    Health,
 }
 
 const UP: [(Up, &str); 5] = [
@@ -73,12 +77,14 @@ const UP: [(Up, &str); 5] = [
     (Up::Need, "need"),
 ];
 const DOWN: [(Down, &str); 3] = [(Down::Sync, "sync"), (Down::Command, "cmd"), (Down::Artifact, "art")];
-const LOCAL: [(Local, &str); 5] = [
+const LOCAL: [(Local, &str); 7] = [
     (Local::Features, "in/features"),
     (Local::Label, "in/label"),
     (Local::Prediction, "out/prediction"),
     (Local::Error, "out/error"),
     (Local::Model, "out/model"),
+    (Local::Finding, "out/finding"),
+    (Local::Health, "out/health"),
 ];
 
 fn word<T: PartialEq>(table: &'static [(T, &'static str)], item: &T) -> &'static str {

@@ -4,7 +4,7 @@ use shoal_proto::decision::{RollbackReason, RunRecord};
 use shoal_proto::fact::Artifact;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
-use shoal_proto::infer::ModelOut;
+use shoal_proto::infer::{HealthOut, ModelOut};
 use shoal_proto::manifest::Recipe;
 use shoal_proto::topic::Up;
 
@@ -18,6 +18,10 @@ pub enum Effect {
     Publish { topic: Up, frame: Vec<u8> },
     /// Tell applications which version serves (local topic, retained).
     Announce(ModelOut),
+    /// Tell applications and metrics what a monitor found.
+    TellFinding(Finding),
+    /// Tell applications and metrics how well a model does (local topic, retained).
+    TellHealth(HealthOut),
     /// Fetch an assigned package, verify it and put it on disk; comes back as `Fetched`.
     Fetch { model: ModelName, generation: u64, version: Digest, artifact: Artifact },
     /// Parse, optimise and run a version in a child; comes back as `Admitted`.

@@ -49,6 +49,18 @@ impl Act {
                     local.announce(model);
                 }
             }
+            Effect::TellFinding(finding) => {
+                self.serving.models().metrics().found(&finding);
+                if let Some(local) = &self.local {
+                    local.tell_finding(finding);
+                }
+            }
+            Effect::TellHealth(health) => {
+                self.serving.models().metrics().healthy(&health);
+                if let Some(local) = &self.local {
+                    local.tell_health(health);
+                }
+            }
             Effect::Fetch { model, generation, version, artifact } => {
                 self.fetch(model, generation, version, artifact);
             }

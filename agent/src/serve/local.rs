@@ -11,8 +11,11 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_infer::InferError;
+use shoal_proto::finding::Finding;
 use shoal_proto::id::{AppName, ModelName};
-use shoal_proto::infer::{ErrorOut, FeaturesIn, LabelIn, ModelOut, Prediction, PredictionOut, RowIn};
+use shoal_proto::infer::{
+    ErrorOut, FeaturesIn, FindingOut, HealthOut, LabelIn, ModelOut, Prediction, PredictionOut, RowIn,
+};
 use shoal_proto::topic::{Local as What, Topic};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +34,14 @@ const MAX_PACKET_BYTES: usize = 1024 * 1024;
 pub struct Local {
     app: AppName,
     publisher: Publisher,
-    announced: Arc<Mutex<BTreeMap<ModelName, ModelOut>>>,
+    announced: Arc<Mutex<Announced>>,
+}
+
+/// What is retained on the broker, and said again to one that may have lost it.
+#[derive(Debug, Clone, Default)]
+struct Announced {
+    models: BTreeMap<ModelName, ModelOut>,
+    health: BTreeMap<ModelName, HealthOut>,
 }
 
 impl Local {
@@ -55,7 +65,19 @@ impl Local {
     pub fn announce(&self, model: ModelOut) {
         self.publish(What::Model, true, &model);
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.insert(model.model.clone(), model);
+        announced.models.insert(model.model.clone(), model);
+    }
+
+    /// Says how well a model does, now and after every reconnect.
+    pub fn tell_health(&self, health: HealthOut) {
+        self.publish(What::Health, true, &health);
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.health.insert(health.model.clone(), health);
+    }
+
+    /// Says what a monitor found.
+    pub fn tell_finding(&self, finding: Finding) {
+        self.publish(What::Finding, false, &FindingOut::from(finding));
     }
 
     /// Whether the broker has us now.
@@ -72,8 +94,11 @@ impl Local {
                     was_up = true;
                     tracing::info!(app = %self.app, "the local broker took us");
                     let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    for model in announced.into_values() {
+                    for model in announced.models.into_values() {
                         self.publish(What::Model, true, &model);
+                    }
+                    for health in announced.health.into_values() {
+                        self.publish(What::Health, true, &health);
                     }
                 }
                 MqttEvent::Down { reason } => {

@@ -8,7 +8,9 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use shoal_proto::finding::Finding;
 use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::infer::HealthOut;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +25,24 @@ const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 struct Of {
     model: String,
     version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Finds {
+    model: String,
+    monitor: &'static str,
+    level: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    model: String,
+    part: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfModel {
+    model: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +76,9 @@ pub struct Metrics {
     captured: Counter,
     dropped: Counter,
     unobserved: Counter,
+    findings: Family<Finds, Counter>,
+    levels: Family<OfPart, Gauge>,
+    health: Family<OfModel, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -105,6 +128,9 @@ impl Default for Metrics {
             captured: Counter::default(),
             dropped: Counter::default(),
             unobserved: Counter::default(),
+            findings: Family::default(),
+            levels: Family::default(),
+            health: Family::default(),
         };
         metrics.register();
         metrics
@@ -133,7 +159,26 @@ impl Metrics {
             "samples_captured", "Rows written to the samples", captured;
             "samples_dropped", "Rows that the samples could not keep up with", dropped;
             "rows_unobserved", "Rows that the monitors could not keep up with", unobserved;
+            "findings", "Findings of the monitors", findings;
+            "drift_level", "Level of each part of a model: 0 stable, 1 warning, 2 drift", levels;
+            "model_health", "How well a model does, 0 to 100", health;
         }
+    }
+
+    /// A monitor found something.
+    pub(crate) fn found(&self, finding: &Finding) {
+        let (model, monitor) = (finding.model.to_string(), finding.monitor.word());
+        self.findings.get_or_create_owned(&Finds { model, monitor, level: finding.level.word() }).inc();
+    }
+
+    /// How well a model does now.
+    pub(crate) fn healthy(&self, told: &HealthOut) {
+        let model = told.model.to_string();
+        for (part, level) in &told.health.parts {
+            let of = OfPart { model: model.clone(), part: part.word() };
+            self.levels.get_or_create_owned(&of).set(*level as i64);
+        }
+        self.health.get_or_create_owned(&OfModel { model }).set(told.health.score.into());
     }
 
     /// The counters of a version.

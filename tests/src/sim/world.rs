@@ -5,7 +5,9 @@ use super::invariant::{Seen, invariant_persist_comes_first};
 use super::models::{NAME, Version};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use shoal_agent::core::{self as device, Agent, Effect, Event, Asked, Labelled, Observation, Policy, Trained, Truth};
+use shoal_agent::core::{
+    self as device, Agent, Asked, Effect, Event, Labelled, Observation, Policy, Trained, Truth,
+};
 use shoal_hub::core::{self as hub, Hub, Request};
 use shoal_proto::decision::Evidence;
 use shoal_proto::fact::TrialPolicy;
@@ -374,7 +376,11 @@ impl World {
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
             Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
-            Effect::Announce(_) | Effect::Reply { .. } | Effect::StopTraining { .. } => {}
+            Effect::Announce(_)
+            | Effect::TellFinding(_)
+            | Effect::TellHealth(_)
+            | Effect::Reply { .. }
+            | Effect::StopTraining { .. } => {}
         }
         Ok(())
     }
