@@ -203,18 +203,15 @@ impl Watch {
     #[must_use]
     pub fn open_summary(&self, now: WallMs) -> WindowSummary {
         let against = self.against();
+        let model = against.manifest.model.name.clone();
         WindowSummary {
-            id: self.id.clone(),
-            model: against.manifest.model.name.clone(),
-            version: self.version,
-            baseline: against.digest,
-            opened: self.opened,
             closed: now,
             rows: self.rows,
             features: self.fleet.summaries(),
             predictions: sparse(&self.predictions),
             labels: self.labels,
             level: self.level(),
+            ..WindowSummary::new(self.id.clone(), model, self.version, against.digest, self.opened)
         }
     }
 

@@ -5,7 +5,7 @@ use crate::document::{Document, window_key};
 use crate::finding::Finding;
 use crate::id::{Digest, Incarnation, ModelName, RolloutId};
 use crate::op::{Kind, split_stamped, stamped};
-use crate::summary::WindowSummary;
+use crate::summary::{LabelKey, LabelSlot, WindowSummary};
 use crate::time::WallMs;
 use crate::wire::{from_cbor, to_cbor};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub const FINDING: Kind = Kind(0x0302);
 pub const RUN: Kind = Kind(0x0303);
 /// Device: sealed [`WindowSummary`] by incarnation, number and model.
 pub const WINDOW: Kind = Kind(0x0401);
+/// Device: [`LabelSlot`] by incarnation, window of the prediction, model and version.
+pub const LABELS: Kind = Kind(0x0402);
 /// Device: a [`Count`] by name.
 pub const COUNTER: Kind = Kind(0x0501);
 /// Device: windows below this number are gone, by incarnation.
@@ -257,6 +259,8 @@ pub enum Fact {
     Run(Incarnation, RunRecord),
     /// [`WINDOW`].
     Window(WindowSummary),
+    /// [`LABELS`]: all labels so far for the predictions of one window.
+    Labels(LabelKey, LabelSlot),
     /// [`COUNTER`]: the replica's own total.
     Counter(Count, u64),
     /// [`WINDOW_FLOOR`].
@@ -274,7 +278,7 @@ impl Fact {
             Self::Condemned(version, value) => (CONDEMNED, version.to_string(), to_cbor(&value)),
             Self::OpenWindow(value) => {
                 let stamp = (value.id.number << 32) | value.rows.min(u64::from(u32::MAX));
-                (OPEN_WINDOW, value.model.clone().into(), stamped(stamp, &to_cbor(&value)))
+                (OPEN_WINDOW, value.model.clone().into(), stamped(stamp, &value.to_value()))
             }
             Self::Assignment(generation, model, value) => {
                 (ASSIGNMENT, model.into(), stamped(generation, &to_cbor(&value)))
@@ -297,8 +301,9 @@ impl Fact {
             }
             Self::Window(value) => {
                 let key = window_key(value.id.incarnation, value.id.number, value.model.as_str());
-                (WINDOW, key, to_cbor(&value))
+                (WINDOW, key, value.to_value())
             }
+            Self::Labels(key, value) => (LABELS, key.text(), value.to_value()),
             Self::Counter(count, total) => (COUNTER, count.key().into(), stamped(total, &[])),
             Self::WindowFloor(incarnation, number) => {
                 (WINDOW_FLOOR, incarnation.to_string(), stamped(number, &[]))
@@ -404,6 +409,15 @@ impl Facts<'_> {
     #[must_use]
     pub fn windows(self) -> Vec<WindowSummary> {
         self.all(WINDOW).into_iter().map(|(_, window)| window).collect()
+    }
+
+    /// All label slots, in the order of their windows.
+    #[must_use]
+    pub fn labels(self) -> Vec<(LabelKey, LabelSlot)> {
+        self.0
+            .of_kind(LABELS)
+            .filter_map(|(key, value)| Some((LabelKey::parse(key)?, LabelSlot::from_value(value)?)))
+            .collect()
     }
 
     /// A counter's sum.

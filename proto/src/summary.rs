@@ -1,9 +1,33 @@
 //! What a window of live data was like: integers that add up exactly over a fleet.
+//!
+//! A sealed window is a slot that is written once; what labels say of its predictions later is a slot
+//! beside it ([`LabelSlot`]). A view of the fleet ([`FleetSummary`]) is a pure fold over all slots, so that
+//! no message, however often or late it comes, is counted twice.
+//!
+//! **Invariant:** a window's number is given once in the life of a database, and a window is closed when
+//! another version begins to serve. (Incarnation, number) therefore names one model, version and baseline,
+//! and with the version its schema; two versions never share a slot.
+
+mod cells;
+mod fixed;
+mod fleet;
+mod labels;
+
+pub use cells::{Cells, Counts, pair, unpair};
+pub use fixed::{Fixed, ONE, units_of_share};
+pub use fleet::{FleetKey, FleetSummary, LabelBook, fold};
+pub use labels::{
+    ClassLabel, LabelKey, LabelSlot, LabelSums, SCORE_BINS, WindowLabels, confidence_bin, score_cell,
+};
 
 use crate::id::{Digest, Incarnation, ModelName};
+use crate::op::MAX_VALUE_BYTES;
 use crate::time::WallMs;
+use crate::wire::to_cbor;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+
+/// Room that a stamp takes in an operation's value.
+const STAMP_BYTES: usize = 8;
 
 /// How far live data stands from the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -46,7 +70,7 @@ pub struct WindowSummary {
     pub id: WindowId,
     /// Which model.
     pub model: ModelName,
-    /// The version that served when the window closed.
+    /// The version that served all of it.
     pub version: Digest,
     /// The baseline whose edges the counts are on.
     pub baseline: Digest,
@@ -56,17 +80,87 @@ pub struct WindowSummary {
     pub closed: WallMs,
     /// Rows predicted.
     pub rows: u64,
-    /// One a feature, in the manifest's order.
+    /// One a feature, in the manifest's order; the last may be wanting where they do not fit an operation.
     pub features: Vec<FeatureSummary>,
     /// Predicted (class × confidence bin), row-major.
     pub predictions: Counts,
-    /// Labels that arrived while this window was open.
+    /// Labels that arrived while this window was open, for whichever prediction. A device that keeps
+    /// [`LabelSlot`]s may leave it nought: it is not looked at beside them.
+    #[serde(default)]
     pub labels: LabelSummary,
     /// The verdict at close.
     pub level: DriftLevel,
+    /// What calibrated confidence promises.
+    #[serde(default, skip_serializing_if = "Estimate::is_zero")]
+    pub estimate: Estimate,
+    /// Rows that are like none of training.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outliers: u64,
+    /// Rows that are the same as the row before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicates: u64,
+    /// How well the model is, 0 to 100, at close.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<u8>,
+    /// Answers of a regression in each bin of the baseline's answers.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub values: Counts,
+    /// By [`pair`] of a group's name's and its value's place in the package: rows, and those of them that
+    /// were given the favourable answer.
+    #[serde(default, skip_serializing_if = "Cells::is_empty")]
+    pub groups: Cells<2>,
 }
 
-/// One feature in one window.
+impl WindowSummary {
+    /// A window without a row.
+    #[must_use]
+    pub fn new(id: WindowId, model: ModelName, version: Digest, baseline: Digest, opened: WallMs) -> Self {
+        Self {
+            id,
+            model,
+            version,
+            baseline,
+            opened,
+            closed: opened,
+            rows: 0,
+            features: Vec::new(),
+            predictions: Counts::default(),
+            labels: LabelSummary::default(),
+            level: DriftLevel::Stable,
+            estimate: Estimate::default(),
+            outliers: 0,
+            duplicates: 0,
+            health: None,
+            values: Counts::default(),
+            groups: Cells::default(),
+        }
+    }
+
+    /// The operation's value. What does not fit one is left out, the last feature first: of some 160
+    /// features with 20 bins each, all fit.
+    #[must_use]
+    pub fn to_value(&self) -> Vec<u8> {
+        let most = MAX_VALUE_BYTES - STAMP_BYTES;
+        let mut value = to_cbor(self);
+        let mut fitting = self.clone();
+        while value.len() > most && !fitting.features.is_empty() {
+            let kept = fitting.features.len() * most / value.len();
+            fitting.features.truncate(kept.min(fitting.features.len() - 1));
+            value = to_cbor(&fitting);
+        }
+        if value.len() > most {
+            let bare =
+                Self::new(fitting.id, fitting.model, fitting.version, fitting.baseline, fitting.opened);
+            let Self { closed, rows, labels, level, estimate, outliers, duplicates, health, .. } = fitting;
+            let bare = Self { closed, rows, labels, level, estimate, outliers, duplicates, health, ..bare };
+            value = to_cbor(&bare);
+        }
+        value
+    }
+}
+
+/// One feature in one window. A numeric one is counted on the baseline's bins, a categorical one on
+/// its categories.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FeatureSummary {
     /// Rows in each bin of the baseline.
@@ -81,9 +175,105 @@ pub struct FeatureSummary {
     /// Rows below or above the trained range.
     #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
     pub out_of_range: u64,
+    /// Of those, rows below it; the others are above, where the device tells them apart.
+    #[serde(rename = "b", default, skip_serializing_if = "is_zero")]
+    pub below: u64,
+    /// Rows with the same value as the row before.
+    #[serde(rename = "s", default, skip_serializing_if = "is_zero")]
+    pub repeats: u64,
+    /// Rows in each category of the baseline.
+    #[serde(rename = "k", default, skip_serializing_if = "Counts::is_empty")]
+    pub categories: Counts,
+    /// Rows with a category that training never saw.
+    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
+    pub unseen: u64,
+    /// Sum of ln|x| over the rows of a numeric feature that are finite and not nought.
+    #[serde(rename = "x", default, skip_serializing_if = "Fixed::is_zero")]
+    pub log_size: Fixed,
+    /// Rows that are nought, which have no ln.
+    #[serde(rename = "z", default, skip_serializing_if = "is_zero")]
+    pub zeros: u64,
     /// The level of this feature at close.
     #[serde(rename = "l", default)]
     pub level: DriftLevel,
+}
+
+impl FeatureSummary {
+    /// A numeric feature's bins.
+    #[must_use]
+    pub fn numeric(bins: &[u64]) -> Self {
+        Self { counts: Counts::of(bins), ..Self::default() }
+    }
+
+    /// A categorical feature's categories, in the order of the baseline, and rows of any other.
+    #[must_use]
+    pub fn categorical(categories: &[u64], unseen: u64) -> Self {
+        Self { categories: Counts::of(categories), unseen, ..Self::default() }
+    }
+
+    /// Adds all counts of another; the level stays, since a sum has none.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts.absorb(&other.counts);
+        self.categories.absorb(&other.categories);
+        self.log_size.absorb(other.log_size);
+        for (sum, count) in [
+            (&mut self.missing, other.missing),
+            (&mut self.infinite, other.infinite),
+            (&mut self.out_of_range, other.out_of_range),
+            (&mut self.below, other.below),
+            (&mut self.repeats, other.repeats),
+            (&mut self.unseen, other.unseen),
+            (&mut self.zeros, other.zeros),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// Mean of ln|x|; `None` without a row that has one.
+    #[must_use]
+    pub fn mean_log_size(&self) -> Option<f64> {
+        let rows = self.counts.total().saturating_sub(self.zeros);
+        #[expect(clippy::cast_precision_loss, reason = "row counts are far below 2^52")]
+        (rows > 0).then(|| self.log_size.value() / rows as f64)
+    }
+}
+
+/// What calibrated confidence promises without labels (CBPE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Rows with a calibrated confidence.
+    #[serde(rename = "n")]
+    pub rows: u64,
+    /// Sum of it in 2^-20: so many of [`ONE`] right answers are expected.
+    #[serde(rename = "p")]
+    pub promised: u64,
+}
+
+impl Estimate {
+    /// Adds one row's calibrated confidence; NaN is passed over.
+    pub fn observe(&mut self, confidence: f64) {
+        if !confidence.is_nan() {
+            self.absorb(Self { rows: 1, promised: units_of_share(confidence) });
+        }
+    }
+
+    /// Adds all of another.
+    pub fn absorb(&mut self, other: Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.promised = self.promised.saturating_add(other.promised);
+    }
+
+    /// The accuracy that is promised; `None` without rows.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "for people; sums stay integers")]
+    pub fn accuracy(self) -> Option<f64> {
+        (self.rows > 0).then(|| self.promised as f64 / ONE as f64 / self.rows as f64)
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    const fn is_zero(&self) -> bool {
+        self.rows == 0 && self.promised == 0
+    }
 }
 
 /// What labels said while a window was open.
@@ -95,63 +285,18 @@ pub struct LabelSummary {
     pub correct: u64,
 }
 
+impl LabelSummary {
+    /// Adds all of another.
+    pub fn absorb(&mut self, other: Self) {
+        self.labelled = self.labelled.saturating_add(other.labelled);
+        self.correct = self.correct.saturating_add(other.correct);
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// Counts by index, written sparsely: `[[index, count], …]` in order, no zeros.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<(u32, u64)>", into = "Vec<(u32, u64)>")]
-pub struct Counts(BTreeMap<u32, u64>);
-
-impl From<Vec<(u32, u64)>> for Counts {
-    fn from(pairs: Vec<(u32, u64)>) -> Self {
-        let mut counts = Self::default();
-        for (index, count) in pairs {
-            counts.add(index, count);
-        }
-        counts
-    }
-}
-
-impl From<Counts> for Vec<(u32, u64)> {
-    fn from(counts: Counts) -> Self {
-        counts.0.into_iter().collect()
-    }
-}
-
-impl Counts {
-    /// Adds to one index.
-    pub fn add(&mut self, index: u32, count: u64) {
-        if count > 0 {
-            let slot = self.0.entry(index).or_default();
-            *slot = slot.saturating_add(count);
-        }
-    }
-
-    /// Adds all of another.
-    pub fn absorb(&mut self, other: &Self) {
-        for (index, count) in &other.0 {
-            self.add(*index, *count);
-        }
-    }
-
-    /// The count at an index.
-    #[must_use]
-    pub fn get(&self, index: u32) -> u64 {
-        self.0.get(&index).copied().unwrap_or_default()
-    }
-
-    /// The sum.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    /// The first `len` counts, zeros included.
-    #[must_use]
-    pub fn dense(&self, len: usize) -> Vec<u64> {
-        (0..len).map(|index| u32::try_from(index).map_or(0, |index| self.get(index))).collect()
-    }
-}
+#[cfg(test)]
+mod tests;

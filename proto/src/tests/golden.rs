@@ -6,15 +6,18 @@ use crate::decision::{
 };
 use crate::document::{Document, Entry};
 use crate::fact::{
-    Artifact, Assignment, CandidateReport, Condemnation, Count, EndReport, Fact, Health, Inventory,
-    SlotReport, TrialPolicy, VersionRecord,
+    Artifact, Assignment, CandidateReport, Condemnation, Count, EndReport, Fact, Facts, Health, Inventory,
+    LABELS, SlotReport, TrialPolicy, VersionRecord,
 };
 use crate::finding::{Finding, Monitor};
 use crate::id::{DeviceId, Digest, Incarnation, ModelName, Replica, RolloutId, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload, Status};
 use crate::op::{Chain, Kind, Op};
 use crate::package::Package;
-use crate::summary::{Counts, DriftLevel, FeatureSummary, LabelSummary, WindowId, WindowSummary};
+use crate::summary::{
+    Cells, ClassLabel, Counts, DriftLevel, Estimate, FeatureSummary, LabelKey, LabelSlot, LabelSummary,
+    LabelSums, WindowId, WindowSummary, pair,
+};
 use crate::time::{Hlc, WallMs};
 use crate::wire::{decode, encode, from_cbor, to_cbor};
 use serde::Serialize;
@@ -37,12 +40,8 @@ fn gas() -> ModelName {
 
 fn window() -> WindowSummary {
     let counts = |pairs: &[(u32, u64)]| Counts::from(pairs.to_vec());
+    let id = WindowId { incarnation: DEVICE, number: 7 };
     WindowSummary {
-        id: WindowId { incarnation: DEVICE, number: 7 },
-        model: gas(),
-        version: digest("version"),
-        baseline: digest("baseline"),
-        opened: WALL,
         closed: WallMs(WALL.0 + 3_600_000),
         rows: 3_600,
         features: vec![
@@ -52,7 +51,49 @@ fn window() -> WindowSummary {
         predictions: counts(&[(9, 3_000), (19, 600)]),
         labels: LabelSummary { labelled: 40, correct: 38 },
         level: DriftLevel::Drift,
+        ..WindowSummary::new(id, gas(), digest("version"), digest("baseline"), WALL)
     }
+}
+
+/// The same window as a build writes it that knows all of its fields.
+fn full_window() -> WindowSummary {
+    let mut window = window();
+    let feature = &mut window.features[1];
+    (feature.infinite, feature.out_of_range, feature.below) = (1, 5, 2);
+    (feature.repeats, feature.zeros) = (600, 3);
+    feature.log_size.add(-1_234.5);
+    window.features.push(FeatureSummary::categorical(&[3_000, 0, 598], 2));
+    let mut groups = Cells::default();
+    groups.add_all(pair(0, 1), [1_200, 400]);
+    WindowSummary {
+        estimate: Estimate { rows: 3_600, promised: 3_400 << 20 },
+        outliers: 4,
+        duplicates: 9,
+        health: Some(61),
+        values: Counts::of(&[1_800, 0, 1_800]),
+        groups,
+        ..window
+    }
+}
+
+/// Labels for its predictions: a classifier's, and a number.
+fn labels() -> (LabelKey, LabelSlot) {
+    let mut sums = LabelSums::default();
+    for (truth, answered) in [(0, 0), (1, 1), (1, 0)] {
+        let scores = if answered == 0 { [0.75, 0.25] } else { [0.125, 0.875] };
+        let confidence = Some(scores[usize::from(answered)]);
+        sums.observe_class(&ClassLabel {
+            truth,
+            answered,
+            confidence,
+            scores: &scores,
+            groups: &[pair(0, 1)],
+        });
+    }
+    sums.observe_value(1.5, 1.25);
+    sums.squared.add(1e15);
+    let key = LabelKey { incarnation: DEVICE, number: 7, model: gas(), version: digest("version") };
+    (key, LabelSlot { seq: 2, sums, cut: false })
 }
 
 /// One fact of every kind that this build knows.
@@ -257,6 +298,34 @@ fn every_known_kind_is_written_and_read_as_before() {
         let stored = hold(&format!("op-{:04x}.bin", op.kind.0), &to_cbor(&op));
         assert_eq!(from_cbor::<Op>(&stored).unwrap(), op);
     }
+}
+
+#[test]
+fn windows_and_labels_of_this_build_are_written_and_read_as_before() {
+    let (key, slot) = labels();
+    for (name, fact) in [
+        ("op-0401-full.bin", Fact::Window(full_window())),
+        ("op-0402.bin", Fact::Labels(key.clone(), slot.clone())),
+    ] {
+        let (kind, key, value) = fact.into_parts();
+        let op = Op { seq: 1, hlc: Hlc(WALL.0 << 16), kind, key, value };
+        let stored = hold(name, &to_cbor(&op));
+        assert_eq!(from_cbor::<Op>(&stored).unwrap(), op);
+        let mut document = Document::default();
+        document.apply(Replica { side: Side::Device, incarnation: DEVICE }, &op);
+        let facts = Facts(&document);
+        let read = (facts.windows(), facts.labels());
+        let expected = if kind == LABELS {
+            (vec![], vec![(key_of(&op), slot.clone())])
+        } else {
+            (vec![full_window()], vec![])
+        };
+        assert_eq!(read, expected, "{name}");
+    }
+}
+
+fn key_of(op: &Op) -> LabelKey {
+    LabelKey::parse(&op.key).unwrap()
 }
 
 #[test]

@@ -14,18 +14,15 @@ fn window(number: u64, bin: u32, level: DriftLevel) -> WindowSummary {
         counts.add(bin, 50);
         FeatureSummary { counts, level, ..FeatureSummary::default() }
     };
+    let id = WindowId { incarnation: Incarnation(5), number };
     WindowSummary {
-        id: WindowId { incarnation: Incarnation(5), number },
-        model: model(),
-        version,
-        baseline: record.baseline,
-        opened: WallMs(number * 10),
         closed: WallMs(number * 10 + 10),
         rows: 50,
         features: vec![feature(level), feature(DriftLevel::Stable)],
         predictions: Counts::default(),
         labels: LabelSummary { labelled: 10, correct: 7 },
         level,
+        ..WindowSummary::new(id, model(), version, record.baseline, WallMs(number * 10))
     }
 }
 
