@@ -1,14 +1,18 @@
 //! What a package is not taken for.
 
 use super::*;
-use crate::baseline::FeatureBaseline;
+use crate::baseline::{FeatureBaseline, FeatureKind};
 use crate::statement::key_id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// The files of a small, sound package: the golden manifest has two features.
 pub(crate) fn files() -> BTreeMap<String, Vec<u8>> {
-    let column = |scale: f64| FeatureBaseline::of((0..100).map(|i| f64::from(i) * scale));
+    let column = |scale: f64| FeatureBaseline {
+        kind: FeatureKind::Number, // what v1 did not have is absent, so that its bytes stay as they were
+        magnitude: None,
+        ..FeatureBaseline::of((0..100).map(|i| f64::from(i) * scale)).without_order()
+    };
     let baseline = Baseline { rows: 100, features: vec![column(0.05), column(0.25)], predictions: None };
     [
         (MODEL.to_owned(), b"not parsed here".to_vec()),
