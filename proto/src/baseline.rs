@@ -2,6 +2,13 @@
 //!
 //! Edges are frozen when the package is made, so that counts taken anywhere add up exactly.
 
+mod joint;
+
+pub use joint::{
+    DEPTH_MAX, DistanceBaseline, EDGES_MAX, Floats, INPUTS_MAX, JOINT_MAX, JointBaseline,
+    RESIDUAL_INPUTS_MAX, Ranks, ResidualBaseline, TREES_MAX, Tail, TreesBaseline,
+};
+
 use crate::id::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +18,7 @@ pub const BINS: usize = 20;
 pub const CONFIDENCE_BINS: usize = 10;
 
 /// The reference profile of a model version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Rows it was taken from.
@@ -20,6 +27,21 @@ pub struct Baseline {
     pub features: Vec<FeatureBaseline>,
     /// Predictions on rows that were not trained on; `None` for regression.
     pub predictions: Option<PredictionBaseline>,
+    /// All features together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joint: Option<JointBaseline>,
+    /// How much the model's answer changes when a feature moves by one standard deviation, in the
+    /// features' order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<Vec<f32>>,
+    /// Whether it was learned from the first rows on a device, which may have been strange already.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub learned: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The reference of one feature.
@@ -74,6 +96,9 @@ impl Baseline {
             if !rising || feature.counts.len() != feature.edges.len() + 1 || feature.edges.len() >= BINS {
                 return Err(BaselineError::Feature { index });
             }
+        }
+        if baseline.joint.as_ref().is_some_and(|joint| !joint.is_sound()) {
+            return Err(BaselineError::Joint);
         }
         Ok(baseline)
     }
@@ -132,6 +157,9 @@ pub enum BaselineError {
     /// Edges that do not rise, or counts that do not fit them.
     #[error("baseline.json: feature {index} has edges that do not rise or counts that do not fit")]
     Feature { index: usize },
+    /// A joint part whose lengths do not fit each other, or that is too large.
+    #[error("baseline.json: the joint part's lengths do not fit each other, or it is too large")]
+    Joint,
 }
 
 #[cfg(test)]

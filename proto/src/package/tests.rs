@@ -9,7 +9,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 /// The files of a small, sound package: the golden manifest has two features.
 pub(crate) fn files() -> BTreeMap<String, Vec<u8>> {
     let column = |scale: f64| FeatureBaseline::of((0..100).map(|i| f64::from(i) * scale));
-    let baseline = Baseline { rows: 100, features: vec![column(0.05), column(0.25)], predictions: None };
+    let baseline = Baseline {
+        rows: 100,
+        features: vec![column(0.05), column(0.25)],
+        predictions: None,
+        ..Baseline::default()
+    };
     [
         (MODEL.to_owned(), b"not parsed here".to_vec()),
         (MANIFEST.to_owned(), include_bytes!("../../testdata/v1/model.toml").to_vec()),
