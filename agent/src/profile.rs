@@ -46,6 +46,7 @@ pub fn baseline(width: usize, features: &[f32], predictions: Option<PredictionBa
         rows: features.len().checked_div(width).unwrap_or(0) as u64,
         features: (0..width).map(|index| FeatureBaseline::of(column(index))).collect(),
         predictions,
+        ..Baseline::default()
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) fn package(version: u32) -> Package {
          [[feature]]\nname = \"s1\"\nmin = 0.0\nmax = 99.0\n[[feature]]\nname = \"s2\"\nmin = 0.0\nmax = 99.0\n"
     );
     let column = || FeatureBaseline::of((0..100).map(f64::from));
-    let baseline = Baseline { rows: 100, features: vec![column(), column()], predictions: None };
+    let baseline =
+        Baseline { rows: 100, features: vec![column(), column()], predictions: None, ..Baseline::default() };
     let files =
         [(MODEL, b"graph".to_vec()), (MANIFEST, manifest.into_bytes()), (BASELINE, baseline.to_bytes())];
     Package::new(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()).unwrap()

@@ -131,7 +131,7 @@ fn package(version: u32) -> Package {
          [[feature]]\nname = \"s1\"\nmin = 0.0\nmax = 99.0\n"
     );
     let features = vec![FeatureBaseline::of((0..100).map(f64::from))];
-    let baseline = Baseline { rows: 100, features, predictions: None };
+    let baseline = Baseline { rows: 100, features, predictions: None, ..Baseline::default() };
     let graph = (0..200_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let files = [(MODEL, graph), (MANIFEST, manifest.into_bytes()), (BASELINE, baseline.to_bytes())];
     Package::new(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()).unwrap()

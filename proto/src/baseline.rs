@@ -3,10 +3,15 @@
 //! Edges are frozen when the package is made, so that counts taken anywhere add up exactly.
 
 mod feature;
+mod joint;
 
 pub use feature::{
     Category, FEW_CATEGORIES, FeatureBaseline, FeatureKind, Intervals, LOG_REACH, MAX_CATEGORIES, Magnitude,
     OCTAVES, RhythmBaseline,
+};
+pub use joint::{
+    DEPTH_MAX, DistanceBaseline, EDGES_MAX, Floats, INPUTS_MAX, JOINT_MAX, JointBaseline,
+    RESIDUAL_INPUTS_MAX, Ranks, ResidualBaseline, TREES_MAX, Tail, TreesBaseline,
 };
 
 use crate::id::Digest;
@@ -18,7 +23,7 @@ pub const BINS: usize = 20;
 pub const CONFIDENCE_BINS: usize = 10;
 
 /// The reference profile of a model version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Rows it was taken from.
@@ -27,6 +32,21 @@ pub struct Baseline {
     pub features: Vec<FeatureBaseline>,
     /// Predictions on rows that were not trained on; `None` for regression.
     pub predictions: Option<PredictionBaseline>,
+    /// All features together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joint: Option<JointBaseline>,
+    /// How much the model's answer changes when a feature moves by one standard deviation, in the
+    /// features' order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<Vec<f32>>,
+    /// Whether it was learned from the first rows on a device, which may have been strange already.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub learned: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The reference of a classifier's answers.
@@ -60,6 +80,9 @@ impl Baseline {
                 return Err(BaselineError::Feature { index });
             }
         }
+        if baseline.joint.as_ref().is_some_and(|joint| !joint.is_sound()) {
+            return Err(BaselineError::Joint);
+        }
         Ok(baseline)
     }
 
@@ -79,4 +102,7 @@ pub enum BaselineError {
     /// Edges or categories that do not rise, or counts that do not fit them.
     #[error("baseline.json: feature {index} has edges that do not rise or counts that do not fit")]
     Feature { index: usize },
+    /// A joint part whose lengths do not fit each other, or that is too large.
+    #[error("baseline.json: the joint part's lengths do not fit each other, or it is too large")]
+    Joint,
 }

@@ -63,7 +63,8 @@ pub(super) fn counted(
     metrics: &Metrics,
 ) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
-    let baseline = Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None });
+    let baseline =
+        Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None, ..Baseline::default() });
     let info = VersionInfo {
         version: Digest::of(onnx),
         record: VersionRecord {

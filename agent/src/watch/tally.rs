@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_counted_once() {
         let reference = FeatureBaseline::of((0..100).map(f64::from));
-        let baseline = Baseline { rows: 100, features: vec![reference], predictions: None };
+        let baseline =
+            Baseline { rows: 100, features: vec![reference], predictions: None, ..Baseline::default() };
         let mut tally = Tally::new(&baseline);
         for value in [f32::NAN, f32::INFINITY, -1.0, 0.0, 99.0, 100.0] {
             tally.observe(&baseline, &[value]);

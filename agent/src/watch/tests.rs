@@ -35,7 +35,7 @@ fn version(rng: &mut StdRng, width: usize, rows: usize) -> VersionInfo {
     manifest.features = (0..width)
         .map(|i| Feature { name: format!("f{i}"), unit: String::new(), min: -4.0, max: 4.0 })
         .collect();
-    let baseline = Arc::new(Baseline { rows: labelled, features, predictions });
+    let baseline = Arc::new(Baseline { rows: labelled, features, predictions, ..Baseline::default() });
     VersionInfo {
         version: Digest([7; 32]),
         record: VersionRecord {

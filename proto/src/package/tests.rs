@@ -13,7 +13,12 @@ pub(crate) fn files() -> BTreeMap<String, Vec<u8>> {
         magnitude: None,
         ..FeatureBaseline::of((0..100).map(|i| f64::from(i) * scale)).without_order()
     };
-    let baseline = Baseline { rows: 100, features: vec![column(0.05), column(0.25)], predictions: None };
+    let baseline = Baseline {
+        rows: 100,
+        features: vec![column(0.05), column(0.25)],
+        predictions: None,
+        ..Baseline::default()
+    };
     [
         (MODEL.to_owned(), b"not parsed here".to_vec()),
         (MANIFEST.to_owned(), include_bytes!("../../testdata/v1/model.toml").to_vec()),

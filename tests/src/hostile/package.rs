@@ -24,7 +24,7 @@ pub fn package(model: &str, onnx: &[u8]) -> anyhow::Result<Package> {
         quoted(name(input, "x"))?,
         quoted(name(output, "y"))?
     );
-    let baseline = Baseline { rows: 0, features: Vec::new(), predictions: None };
+    let baseline = Baseline { rows: 0, features: Vec::new(), predictions: None, ..Baseline::default() };
     let files = [(MODEL, onnx.to_vec()), (MANIFEST, manifest.into_bytes()), (BASELINE, baseline.to_bytes())];
     Ok(Package::new(files.map(|(name, bytes)| (name.to_owned(), bytes)).into())?)
 }

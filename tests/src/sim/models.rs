@@ -69,6 +69,7 @@ impl Version {
                 labelled: 1_000,
                 correct: 900,
             }),
+            ..Baseline::default()
         };
         let files: BTreeMap<String, Vec<u8>> = [
             (MODEL, b"graph".to_vec()),

@@ -17,7 +17,8 @@ fn version(number: u32) -> VersionInfo {
     let text = text.replacen("version = 3", &format!("version = {number}"), 1);
     let manifest = Manifest::parse(&text).unwrap();
     let column = || FeatureBaseline::of((0..100).map(f64::from));
-    let baseline = Baseline { rows: 100, features: vec![column(), column()], predictions: None };
+    let baseline =
+        Baseline { rows: 100, features: vec![column(), column()], predictions: None, ..Baseline::default() };
     let files = [
         (MODEL, b"graph".to_vec()),
         (MANIFEST, manifest.to_text().into_bytes()),
