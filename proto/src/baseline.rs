@@ -2,13 +2,20 @@
 //!
 //! Edges are frozen when the package is made, so that counts taken anywhere add up exactly.
 
+mod answer;
+mod confusion;
+
 use crate::id::Digest;
+pub use answer::{
+    CONFIDENCE_BINS, ClassBaseline, ErrorModel, ErrorTerm, GroupBaseline, Histogram, ONE, PartBaseline,
+    PredictionBaseline, RELIABILITY_BINS, Reliability, ReliabilityBin, SCORE_BINS, Spread, ValueBaseline,
+    prediction_cell, score_cell,
+};
+pub use confusion::Confusion;
 use serde::{Deserialize, Serialize};
 
 /// Equal-mass bins of a numeric feature. Twenty keep five per cent of the reference in each.
 pub const BINS: usize = 20;
-/// Bins of confidence for each predicted class.
-pub const CONFIDENCE_BINS: usize = 10;
 
 /// The reference profile of a model version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,7 +25,7 @@ pub struct Baseline {
     pub rows: u64,
     /// Features, in the manifest's order.
     pub features: Vec<FeatureBaseline>,
-    /// Predictions on rows that were not trained on; `None` for regression.
+    /// Answers to rows that were not trained on.
     pub predictions: Option<PredictionBaseline>,
 }
 
@@ -43,18 +50,6 @@ pub struct FeatureBaseline {
     pub std: f64,
 }
 
-/// The reference of a classifier's answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PredictionBaseline {
-    /// Rows in each (class, confidence bin), row-major, classes × [`CONFIDENCE_BINS`].
-    pub counts: Vec<u64>,
-    /// Rows of it with a label.
-    pub labelled: u64,
-    /// Of those, how many were answered right.
-    pub correct: u64,
-}
-
 impl Baseline {
     /// The canonical file.
     ///
@@ -74,6 +69,9 @@ impl Baseline {
             if !rising || feature.counts.len() != feature.edges.len() + 1 || feature.edges.len() >= BINS {
                 return Err(BaselineError::Feature { index });
             }
+        }
+        if let Some(fault) = baseline.predictions.as_ref().and_then(PredictionBaseline::fault) {
+            return Err(BaselineError::Answers { fault });
         }
         Ok(baseline)
     }
@@ -132,6 +130,9 @@ pub enum BaselineError {
     /// Edges that do not rise, or counts that do not fit them.
     #[error("baseline.json: feature {index} has edges that do not rise or counts that do not fit")]
     Feature { index: usize },
+    /// A reference of answers that contradicts itself.
+    #[error("baseline.json: the answers have {fault}")]
+    Answers { fault: &'static str },
 }
 
 #[cfg(test)]

@@ -131,6 +131,11 @@ impl Counts {
         self.0.get(&index).copied().unwrap_or_default()
     }
 
+    /// The indices with a count, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.0.iter().map(|(index, count)| (*index, *count))
+    }
+
     /// The sum.
     #[must_use]
     pub fn total(&self) -> u64 {
