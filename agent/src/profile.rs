@@ -58,7 +58,7 @@ pub fn predictions(
     truth: &[u32],
 ) -> PredictionBaseline {
     let mut profile =
-        PredictionBaseline { counts: vec![0; classes * CONFIDENCE_BINS], labelled: 0, correct: 0 };
+        PredictionBaseline { counts: vec![0; classes * CONFIDENCE_BINS], ..PredictionBaseline::default() };
     for ((class, confidence), truth) in answers.into_iter().zip(truth) {
         if let Some(cell) = profile.counts.get_mut(prediction_cell(class, confidence)) {
             *cell += 1;

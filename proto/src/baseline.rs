@@ -2,6 +2,8 @@
 //!
 //! Edges are frozen when the package is made, so that counts taken anywhere add up exactly.
 
+mod answer;
+mod confusion;
 mod feature;
 mod joint;
 
@@ -15,12 +17,16 @@ pub use joint::{
 };
 
 use crate::id::Digest;
+pub use answer::{
+    CONFIDENCE_BINS, ClassBaseline, ErrorModel, ErrorTerm, GroupBaseline, Histogram, ONE, PartBaseline,
+    PredictionBaseline, RELIABILITY_BINS, Reliability, ReliabilityBin, SCORE_BINS, Spread, ValueBaseline,
+    prediction_cell, score_cell,
+};
+pub use confusion::Confusion;
 use serde::{Deserialize, Serialize};
 
 /// Equal-mass bins of a numeric feature. Twenty keep five per cent of the reference in each.
 pub const BINS: usize = 20;
-/// Bins of confidence for each predicted class.
-pub const CONFIDENCE_BINS: usize = 10;
 
 /// The reference profile of a model version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,7 +36,7 @@ pub struct Baseline {
     pub rows: u64,
     /// Features, in the manifest's order.
     pub features: Vec<FeatureBaseline>,
-    /// Predictions on rows that were not trained on; `None` for regression.
+    /// Answers to rows that were not trained on.
     pub predictions: Option<PredictionBaseline>,
     /// All features together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,18 +53,6 @@ pub struct Baseline {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
-}
-
-/// The reference of a classifier's answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PredictionBaseline {
-    /// Rows in each (class, confidence bin), row-major, classes × [`CONFIDENCE_BINS`].
-    pub counts: Vec<u64>,
-    /// Rows of it with a label.
-    pub labelled: u64,
-    /// Of those, how many were answered right.
-    pub correct: u64,
 }
 
 impl Baseline {
@@ -83,6 +77,9 @@ impl Baseline {
         if baseline.joint.as_ref().is_some_and(|joint| !joint.is_sound()) {
             return Err(BaselineError::Joint);
         }
+        if let Some(fault) = baseline.predictions.as_ref().and_then(PredictionBaseline::fault) {
+            return Err(BaselineError::Answers { fault });
+        }
         Ok(baseline)
     }
 
@@ -105,4 +102,7 @@ pub enum BaselineError {
     /// A joint part whose lengths do not fit each other, or that is too large.
     #[error("baseline.json: the joint part's lengths do not fit each other, or it is too large")]
     Joint,
+    /// A reference of answers that contradicts itself.
+    #[error("baseline.json: the answers have {fault}")]
+    Answers { fault: &'static str },
 }

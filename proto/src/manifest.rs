@@ -1,6 +1,9 @@
 //! `model.toml`: what a package says of its model.
 
+mod group;
+
 use crate::id::{DeviceId, Digest, ModelName};
+pub use group::{GROUP_PARTS, Group, MAX_GROUPS};
 use serde::{Deserialize, Serialize};
 
 /// The manifest format that this build writes, and the highest it reads.
@@ -42,6 +45,9 @@ pub struct Manifest {
     /// answers are watched; its inputs are not, and it is not trained here.
     #[serde(rename = "feature", default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Feature>,
+    /// Groups of rows that are watched for being treated worse than the others.
+    #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
 }
 
 /// Name, number, task.
@@ -350,7 +356,7 @@ impl Manifest {
                 no(format!("{classes} classes, expected 2 to {MAX_CLASSES}"))
             }
             (Task::Regression, OutputKind::Values) if classes > 0 => no("a regression has no classes".into()),
-            _ => Ok(()),
+            _ => group::fault(self).map_or(Ok(()), no),
         }
     }
 

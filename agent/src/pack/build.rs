@@ -101,5 +101,6 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
                 max: profile.max,
             })
             .collect(),
+        groups: Vec::new(),
     }
 }

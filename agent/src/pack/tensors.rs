@@ -145,5 +145,6 @@ fn manifest(args: &PackArgs, predictor: &Predictor, output: OutputInfo) -> Resul
         gate: GatePolicy::default(),
         lineage: None,
         features: Vec::new(),
+        groups: Vec::new(),
     })
 }

@@ -140,7 +140,11 @@ mod tests {
 
     fn promised(percent: u64) -> ErrorWatch {
         let correct = 10_000 - percent * 100;
-        ErrorWatch::new(Some(&PredictionBaseline { counts: Vec::new(), labelled: 10_000, correct }))
+        ErrorWatch::new(Some(&PredictionBaseline {
+            labelled: 10_000,
+            correct,
+            ..PredictionBaseline::default()
+        }))
     }
 
     fn delay(watch: &mut ErrorWatch, rng: &mut StdRng, rate: f64, most: u64) -> Option<u64> {

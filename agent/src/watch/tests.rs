@@ -30,7 +30,8 @@ fn version(rng: &mut StdRng, width: usize, rows: usize) -> VersionInfo {
         counts[cell(rng, 0.95)] += 1;
     }
     let labelled = rows as u64;
-    let predictions = Some(PredictionBaseline { counts, labelled, correct: labelled - labelled / 10 });
+    let correct = labelled - labelled / 10;
+    let predictions = Some(PredictionBaseline { counts, labelled, correct, ..PredictionBaseline::default() });
     let mut manifest = Manifest::parse(MANIFEST).unwrap();
     manifest.features = (0..width)
         .map(|i| Feature { name: format!("f{i}"), unit: String::new(), min: -4.0, max: 4.0 })

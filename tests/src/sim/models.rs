@@ -60,6 +60,7 @@ impl Version {
                 training_set: None,
             }),
             features: vec![Feature { name: "s".into(), unit: String::new(), min: 0.0, max: 99.0 }],
+            groups: Vec::new(),
         };
         let baseline = Baseline {
             rows: 1_000,
@@ -68,6 +69,7 @@ impl Version {
                 counts: (0..20).map(|bin| if bin % 10 == 9 { 500 } else { 0 }).collect(),
                 labelled: 1_000,
                 correct: 900,
+                ..PredictionBaseline::default()
             }),
             ..Baseline::default()
         };
