@@ -81,7 +81,7 @@ impl Confusion {
     #[must_use]
     pub fn margins(&self) -> Vec<[u64; 3]> {
         let mut margins = vec![[0_u64; 3]; usize::try_from(self.classes).unwrap_or_default()];
-        for (cell, count) in self.cells.iter() {
+        for (cell, [count]) in self.cells.iter() {
             let mut add = |class: u32, kind: usize| {
                 if let Some(row) = usize::try_from(class).ok().and_then(|class| margins.get_mut(class)) {
                     row[kind] += count;
