@@ -267,8 +267,8 @@ impl Histogram {
 
     fn fault(&self) -> Option<&'static str> {
         let empty = self.edges.is_empty() && self.counts.is_empty();
-        (!empty && !(rises(&self.edges) && self.counts.len() == self.edges.len() + 1))
-            .then_some("answers with edges that do not rise or counts that do not fit")
+        let fits = rises(&self.edges) && self.counts.len() == self.edges.len() + 1;
+        (!empty && !fits).then_some("answers with edges that do not rise or counts that do not fit")
     }
 }
 
