@@ -42,6 +42,8 @@ pub struct Seen {
     pub duplicate: bool,
     /// Columns whose scale is now found to have jumped, or to have come back; see [`Columns::jumps`].
     pub jumps: u32,
+    /// Logarithms of the row's values.
+    logs: Vec<i32>,
 }
 
 /// All columns of a model: the open window's counts, and what is remembered from row to row.
@@ -146,25 +148,26 @@ impl Columns {
         assert_eq!(plans.len(), self.lives.len(), "the state is of this reference");
         seen.codes.resize(plans.len(), 0);
         seen.events.resize(plans.len(), 0);
-        let values = row.iter().copied().chain(std::iter::repeat(f32::NAN));
-        let columns = plans.iter().zip(&mut self.lives).zip(&mut self.tally.columns).zip(values);
-        let told = seen.codes.iter_mut().zip(&mut seen.events);
+        seen.logs.resize(plans.len(), 0);
+        let given = &row[..row.len().min(plans.len())];
+        for (log, value) in seen.logs.iter_mut().zip(given) {
+            *log = ln_fixed(*value); // apart from the rest, since so it is done for several at once
+        }
+        let columns = plans.iter().zip(&mut self.lives).zip(&mut self.tally.columns);
+        let told = seen.codes.iter_mut().zip(&mut seen.events).zip(&seen.logs);
         let (mut any, mut absent, mut repeats, mut novel) = (0, 0, 0, self.novel.iter_mut());
-        for ((((plan, live), tally), value), (code, events)) in columns.zip(told) {
-            let value = value + 0.0; // one nought, not two
+        for (at, (((plan, live), tally), ((code, events), log))) in columns.zip(told).enumerate() {
+            let value = given.get(at).map_or(f32::NAN, |value| value + 0.0); // one nought, not two
+            let novel = if plan.kind == FeatureKind::Category { novel.next() } else { None };
             if value.is_finite() {
-                (*code, *events) = live.see(plan, tally, value);
-                if plan.kind == FeatureKind::Category {
-                    let novel = novel.next().expect("one a column that is a category");
+                (*code, *events) = live.see(plan, tally, value, *log);
+                if let Some(novel) = novel {
                     *events = category(plan, tally, novel, value, *events);
                 }
             } else {
                 absent += 1;
                 (*code, *events) =
                     if value.is_nan() { (MISSING, event::MISSING) } else { (INFINITE, event::INFINITE) };
-                if plan.kind == FeatureKind::Category {
-                    novel.next();
-                }
             }
             tally.cells[usize::from(*code)] += 1;
             repeats += u32::from(*events & event::REPEAT != 0);
@@ -190,7 +193,7 @@ impl Columns {
 impl Live {
     /// Sees a finite value: its bin and its events.
     #[inline]
-    fn see(&mut self, plan: &Plan, tally: &mut ColumnTally, value: f32) -> (u8, u8) {
+    fn see(&mut self, plan: &Plan, tally: &mut ColumnTally, value: f32, log: i32) -> (u8, u8) {
         let bits = value.to_bits();
         let (below, above) = (value < plan.range.0, value > plan.range.1);
         tally.below += u64::from(below);
@@ -203,18 +206,24 @@ impl Live {
         } else {
             (self.last, self.run) = (bits, 1);
         }
-        if plan.kind == FeatureKind::Whole && value.fract() != 0.0 {
+        if plan.kind == FeatureKind::Whole && has_fraction(value) {
             tally.fractions += 1;
             events |= event::FRACTION;
         }
         if value != 0.0 {
-            let log = ln_fixed(value);
             tally.sized += 1;
             tally.logs = tally.logs.wrapping_add(i64::from(log));
             self.block.add(log - plan.log_centre);
         }
         (plan.bin(value), events)
     }
+}
+
+/// Whether a finite value is not a whole number.
+#[expect(clippy::cast_possible_truncation, reason = "those that an i32 does not hold are found before")]
+fn has_fraction(value: f32) -> bool {
+    const WHOLE_FROM: f32 = 8_388_608.0; // 2^23: from here on there is no place for a fraction
+    value.abs() < WHOLE_FROM && (value as i32) as f32 != value
 }
 
 /// Counts a category, and says whether it is one of the baseline.
