@@ -42,7 +42,7 @@ fn full() -> Baseline {
         values: Some(values),
         groups: vec![GroupBaseline { name: "age".into(), parts: vec![part] }],
     };
-    Baseline { rows: 10, features: Vec::new(), predictions: Some(predictions) }
+    Baseline { rows: 10, predictions: Some(predictions), ..Baseline::default() }
 }
 
 #[test]

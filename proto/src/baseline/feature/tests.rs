@@ -64,7 +64,7 @@ fn a_new_file_reads_as_it_was_written_and_an_unsound_one_does_not() {
     let mut feature = FeatureBaseline::of((0..997).map(|row| f64::from(row * row % 89) / 7.0));
     feature.spacing = 7;
     let category = FeatureBaseline::of((0..60).map(|row| f64::from(row % 3)));
-    let mut baseline = Baseline { rows: 997, features: vec![feature, category], predictions: None };
+    let mut baseline = Baseline { rows: 997, features: vec![feature, category], ..Baseline::default() };
     let back = Baseline::parse(&baseline.to_bytes()).unwrap();
     assert_eq!(back.features[0].magnitude, baseline.features[0].magnitude);
     assert_eq!((back.features[0].spacing, &back.features[1]), (7, &baseline.features[1]));
