@@ -38,6 +38,9 @@ pub struct Baseline {
     pub features: Vec<FeatureBaseline>,
     /// Answers to rows that were not trained on.
     pub predictions: Option<PredictionBaseline>,
+    /// How rows follow each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rhythm: Option<RhythmBaseline>,
     /// All features together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joint: Option<JointBaseline>,

@@ -6,7 +6,16 @@
 #![expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
 
 pub mod answer;
+pub mod budget;
 pub mod column;
+mod found;
+mod inputs;
 pub mod joint;
+mod outputs;
+mod report;
 pub mod row;
 pub mod sequential;
+mod watch;
+
+pub use report::{Drift, FeatureDrift, Moved};
+pub use watch::{Closed, KEPT_FINDINGS, MAX_FINDINGS, Watch, Watched};

@@ -44,3 +44,16 @@ pub enum Truth {
     /// The true number.
     Value(f64),
 }
+
+/// The truth about a row that was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Which request the row came with.
+    pub asked: Asked,
+    /// Its features.
+    pub features: &'a [f32],
+    /// What was answered.
+    pub answer: Answer<'a>,
+    /// What is true.
+    pub truth: Truth,
+}

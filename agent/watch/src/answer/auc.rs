@@ -4,12 +4,12 @@
 //! among all pairs, and is reported.
 
 use super::interval::{Measured, Z95};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::SCORE_BINS;
 use shoal_proto::summary::Counts;
 
 /// An area under the ROC curve.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Auc {
     /// The area.
     pub value: f64,

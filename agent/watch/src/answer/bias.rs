@@ -10,7 +10,7 @@ use super::judge::{Material, WindowTest};
 use super::performance::Performance;
 use super::reference::AnswerReference;
 use super::window::AnswerWindow;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::PartBaseline;
 use shoal_proto::finding::Monitor;
 
@@ -28,7 +28,7 @@ const GROWN: Material = Material { warning: 0.05, drift: 0.10 };
 const BEYOND: Material = Material { warning: 0.0, drift: 0.0 };
 
 /// One group.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupReport {
     /// Its name.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct GroupReport {
 }
 
 /// One part of a group.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartReport {
     /// What people call it: `age < 30`.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct PartReport {
 }
 
 /// The parts with the greatest and the least rate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Contrast {
     /// The part with the greatest rate.
     pub most: usize,

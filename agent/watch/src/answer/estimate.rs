@@ -7,10 +7,10 @@
 use super::interval::{Measured, above, in_errors};
 use super::reference::AnswerReference;
 use super::window::AnswerWindow;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is to be expected of the answers of a window.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Estimate {
     /// Share of right answers, with an interval for the share that labels of all rows would show: it holds the
     /// chance of so many rows and the doubt in the calibration.
@@ -32,7 +32,7 @@ pub struct Estimate {
 }
 
 /// What is to be expected of one class.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ClassEstimate {
     /// Of the rows answered so, the share that are; `None` of none.
     pub precision: Option<f64>,

@@ -116,6 +116,11 @@ impl Groups {
         self.rules.last().map_or(0, |last| last.start + last.parts)
     }
 
+    /// Every part of all groups, by the places of its group and of itself.
+    pub fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.rules.iter().enumerate().flat_map(|(group, rule)| (0..rule.parts).map(move |part| (group, part)))
+    }
+
     /// The parts that a row's features tell; those that requests name are still open.
     #[must_use]
     pub fn codes(&self, features: &[f32]) -> GroupCodes {

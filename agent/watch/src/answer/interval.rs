@@ -1,13 +1,13 @@
 //! Intervals of rates, means and their differences, at 95 %.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::function::erf::erfc;
 
 /// The 97.5 % quantile of the normal law.
 pub(super) const Z95: f64 = 1.959_963_984_540_054;
 
 /// A number with what it rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The number.
     pub value: f64,

@@ -4,12 +4,12 @@ use super::auc::{Auc, aucs, mean_auc};
 use super::interval::Measured;
 use super::performance::{Performance, WEIGHT_SQUARES};
 use super::reference::AnswerReference;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::Confusion;
 
 /// What labels say of the predictions of one window. A metric that is not defined is `None`: accuracy of a
 /// regression, the recall of a class without labels, the AUC of one class alone.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metrics {
     /// Rows predicted.
     pub predicted: u64,
@@ -54,7 +54,7 @@ pub struct Metrics {
 }
 
 /// What labels say of one class.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ClassMetrics {
     /// Of the rows answered so, how many were.
     pub precision: Option<Measured>,

@@ -10,7 +10,7 @@
 use super::reference::AnswerReference;
 use super::shift::Shift;
 use super::window::AnswerWindow;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::Confusion;
 
 /// Rows that the package's frequencies are worth.
@@ -26,7 +26,7 @@ const MOST_CONDITION: f64 = 10.0;
 const MIN_CLASS_ROWS: u64 = 20;
 
 /// Frequencies of the classes in a window, estimated.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Priors {
     /// Estimated share of each class; they sum to one.
     pub shares: Vec<f64>,

@@ -215,6 +215,11 @@ impl AnswerWindow {
         self.odd
     }
 
+    /// Rows of each part of all groups, and how many were given the favourable answer.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.parts.iter().map(|part| (part.rows, part.favoured))
+    }
+
     /// (class × confidence bin), row-major, or a regression's answers on the reference's edges.
     #[must_use]
     pub fn cells(&self) -> &[u64] {

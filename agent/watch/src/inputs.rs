@@ -1,0 +1,468 @@
+//! What watches a version's inputs: every column, all columns together, and how rows follow each other.
+
+use crate::budget::{Heights, ROWS_A_MONTH, a_window, share};
+use crate::column::{Columns, Reference, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, event};
+use crate::found::{Found, Subject};
+use crate::joint::{Attribution, Joint, JointState, OUTLIER_ALPHA, attribute};
+use crate::row::Row;
+use crate::sequential::{Bernoulli, BernoulliBets, Conformal, ConformalBets, Shape, Side, Sign};
+use serde::{Deserialize, Serialize};
+use shoal_proto::baseline::{Baseline, FeatureBaseline, FeatureKind, Intervals};
+use shoal_proto::finding::Monitor;
+use shoal_proto::summary::DriftLevel;
+use std::sync::Arc;
+
+/// Rows below which a window says nothing.
+pub(crate) const MIN_ROWS: u64 = 50;
+/// PSI above its mean with no change from which on a shift matters: 0.1 is a third of a standard deviation of
+/// a normal feature and the lower of the usual bands; half of it is worth a warning.
+const SHIFTED: [f64; 2] = [0.05, 0.10];
+/// L∞ between categories' shares from which on a change of their mix matters.
+const MIXED: [f64; 2] = [0.03, 0.08];
+/// Share of rows from which on a rate that is nought in training matters: a CUSUM bets on the double of it.
+const MATERIAL_RATE: f64 = 0.005;
+/// Rows of a rate's reference at least: what so few never showed may still be one in two hundred.
+const RATE_ROWS: u64 = 200;
+
+/// What rows are held against, made ready: no part of the state.
+#[derive(Debug, Clone)]
+pub(crate) struct InputReference {
+    baseline: Arc<Baseline>,
+    columns: Reference,
+    /// One a column; none for a category, whose bins have no order.
+    bets: Vec<Option<ConformalBets>>,
+    rates: Vec<Rate>,
+    duplicates: BernoulliBets,
+    joint: Option<JointReference>,
+    intervals: Option<Intervals>,
+    location: Heights,
+    spread: Heights,
+}
+
+/// One rate of one column.
+#[derive(Debug, Clone)]
+struct Rate {
+    column: usize,
+    events: u8,
+    monitor: Monitor,
+    bets: BernoulliBets,
+    heights: Heights,
+}
+
+#[derive(Debug, Clone)]
+struct JointReference {
+    joint: Joint,
+    distance: ConformalBets,
+    residual: Option<ConformalBets>,
+    outliers: BernoulliBets,
+}
+
+/// What was seen of a version's inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Inputs {
+    #[serde(rename = "c")]
+    columns: Columns,
+    #[serde(rename = "s")]
+    cusums: Vec<Conformal>,
+    #[serde(rename = "r")]
+    rates: Vec<Bernoulli>,
+    #[serde(rename = "d")]
+    duplicates: Bernoulli,
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    joint: Option<JointInputs>,
+    #[serde(rename = "h")]
+    rhythm: Rhythm,
+    /// Learns the rhythm where the package says none, and then what it learned.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    learner: Option<RhythmLearner>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    learned: Option<Intervals>,
+    /// The request of the last row: rows of one have no time between them.
+    #[serde(rename = "a")]
+    last: crate::row::Asked,
+    #[serde(skip)]
+    seen: Scratch,
+}
+
+/// Room for one row's outcome: of the process, and not of the state.
+#[derive(Debug, Clone, Default)]
+struct Scratch(Seen);
+
+impl PartialEq for Scratch {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct JointInputs {
+    #[serde(rename = "s")]
+    state: JointState,
+    #[serde(rename = "d")]
+    distance: Conformal,
+    #[serde(rename = "r")]
+    residual: Conformal,
+    #[serde(rename = "o")]
+    outliers: Bernoulli,
+}
+
+/// One column's window, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ColumnWindow {
+    pub(crate) tests: WindowTests,
+    pub(crate) level: DriftLevel,
+}
+
+impl InputReference {
+    pub(crate) fn new(baseline: &Arc<Baseline>) -> Self {
+        let features = &baseline.features;
+        let numbers = features.iter().filter(|feature| feature.kind != FeatureKind::Category).count();
+        let (location, spread) =
+            (Heights::new(Monitor::Location, numbers), Heights::new(Monitor::Spread, numbers));
+        let highest = location.drift.max(spread.drift);
+        let bets = |feature: &FeatureBaseline| {
+            (feature.kind != FeatureKind::Category)
+                .then(|| ConformalBets::new(&feature.counts, Shape::Values, feature.spacing, highest))
+        };
+        let alone = |monitor| ROWS_A_MONTH * features.len().max(1) as f64 / share(monitor);
+        let columns = Reference::new(features, alone(Monitor::Stuck).max(alone(Monitor::Scale)));
+        let rhythm = baseline.rhythm.as_ref();
+        let duplicates = rhythm.map_or((0, 0), |rhythm| (rhythm.duplicates, rhythm.rows));
+        Self {
+            rates: rates(&columns, features),
+            bets: features.iter().map(bets).collect(),
+            duplicates: rate_bets(duplicates, 1, Heights::new(Monitor::Duplicate, 1)),
+            joint: baseline.joint.as_ref().and_then(JointReference::new),
+            intervals: rhythm.and_then(|rhythm| rhythm.intervals.clone()),
+            baseline: Arc::clone(baseline),
+            columns,
+            location,
+            spread,
+        }
+    }
+
+    /// Multiplications that all features together cost a row.
+    pub(crate) fn joint_operations(&self) -> usize {
+        self.joint.as_ref().map_or(0, |joint| joint.joint.operations())
+    }
+}
+
+impl JointReference {
+    fn new(baseline: &shoal_proto::baseline::JointBaseline) -> Option<Self> {
+        let joint = Joint::new(baseline).ok()?;
+        let bets = |ranks: &shoal_proto::baseline::Ranks, monitor| {
+            ConformalBets::new(&ranks.counts, Shape::Distances, 1, Heights::new(monitor, 1).drift)
+        };
+        // A rate is promised by so many rows as make its bound the rate that can be expected at most.
+        let most = joint.expected_outliers(OUTLIER_ALPHA);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a million")]
+        let marked = (most * 1e6) as u64;
+        Some(Self {
+            distance: bets(joint.distance_ranks(), Monitor::Joint),
+            residual: joint.residual_ranks().map(|ranks| bets(ranks, Monitor::Reconstruction)),
+            outliers: rate_bets((marked, 1_000_000), 1, Heights::new(Monitor::Outlier, 1)),
+            joint,
+        })
+    }
+}
+
+fn rates(columns: &Reference, features: &[FeatureBaseline]) -> Vec<Rate> {
+    let of_kind = |feature: &FeatureBaseline| match feature.kind {
+        FeatureKind::Category => vec![(event::UNSEEN, Monitor::Unseen)],
+        FeatureKind::Whole => {
+            vec![(event::BELOW | event::ABOVE, Monitor::Range), (event::FRACTION, Monitor::Unseen)]
+        }
+        FeatureKind::Number => vec![(event::BELOW | event::ABOVE, Monitor::Range)],
+    };
+    let always = [(event::MISSING, Monitor::Missing), (event::INFINITE, Monitor::Infinite)];
+    let mut found = Vec::new();
+    for (column, feature) in features.iter().enumerate() {
+        for (events, monitor) in always.into_iter().chain(of_kind(feature)) {
+            let of = |bit| if events & bit == 0 { (0, 0) } else { columns.rate(column, bit) };
+            let (marked, rows) = if events & event::BELOW == 0 {
+                of(events)
+            } else {
+                let (low, high) = (of(event::BELOW), of(event::ABOVE));
+                (low.0 + high.0, low.1)
+            };
+            let heights = Heights::new(monitor, features.len());
+            let bets = rate_bets((marked, rows), feature.spacing, heights);
+            found.push(Rate { column, events, monitor, bets, heights });
+        }
+    }
+    found
+}
+
+/// Bets on a rate, which is taken to be no less than what matters.
+fn rate_bets((marked, rows): (u64, u64), spacing: u32, heights: Heights) -> BernoulliBets {
+    let rows = rows.max(RATE_ROWS);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the rows")]
+    let least = (rows as f64 * MATERIAL_RATE).ceil() as u64;
+    BernoulliBets::new(marked.max(least), rows, spacing, heights.drift)
+}
+
+impl Inputs {
+    pub(crate) fn new(reference: &InputReference) -> Self {
+        let joint = reference.joint.as_ref().and(reference.baseline.joint.as_ref());
+        let joint = joint.map(|joint| JointInputs {
+            state: JointState::new(joint),
+            distance: Conformal::default(),
+            residual: Conformal::default(),
+            outliers: Bernoulli::default(),
+        });
+        Self {
+            columns: Columns::new(&reference.columns),
+            cusums: vec![Conformal::default(); reference.bets.len()],
+            rates: vec![Bernoulli::default(); reference.rates.len()],
+            duplicates: Bernoulli::default(),
+            joint,
+            rhythm: Rhythm::default(),
+            learner: reference.intervals.is_none().then(RhythmLearner::default),
+            learned: None,
+            last: crate::row::Asked::default(),
+            seen: Scratch::default(),
+        }
+    }
+
+    /// Whether this state is of such a reference.
+    pub(crate) fn fits(&self, reference: &InputReference) -> bool {
+        self.columns.fits(&reference.columns)
+            && self.cusums.len() == reference.bets.len()
+            && self.rates.len() == reference.rates.len()
+            && self.joint.is_some() == reference.joint.is_some()
+            && self.joint.iter().zip(&reference.baseline.joint).all(|(joint, of)| joint.state.fits(of))
+    }
+
+    /// Takes a row. Allocates nothing.
+    pub(crate) fn observe(&mut self, reference: &mut InputReference, row: &Row<'_>) {
+        if row.asked != self.last || row.asked == crate::row::Asked::default() {
+            self.last = row.asked;
+            self.on_time(reference, u64::try_from(row.at.0.as_millis()).unwrap_or(u64::MAX));
+        }
+        let Scratch(seen) = &mut self.seen;
+        self.columns.observe(&reference.columns, row.features, seen);
+        for ((cusum, bets), code) in self.cusums.iter_mut().zip(&reference.bets).zip(&seen.codes) {
+            if let Some(bets) = bets
+                && usize::from(*code) < bets.bins()
+            {
+                cusum.observe(bets, usize::from(*code));
+            }
+        }
+        for (state, rate) in self.rates.iter_mut().zip(&reference.rates) {
+            state.observe(&rate.bets, seen.events[rate.column] & rate.events != 0);
+        }
+        self.duplicates.observe(&reference.duplicates, seen.duplicate);
+        if let (Some(state), Some(of)) = (&mut self.joint, &mut reference.joint) {
+            let seen = of.joint.observe(&mut state.state, row.features);
+            state.distance.observe(&of.distance, seen.distance.bin);
+            if let (Some(bets), Some(rank)) = (&of.residual, seen.residual) {
+                state.residual.observe(bets, rank.bin);
+            }
+            state.outliers.observe(&of.outliers, seen.outlier(OUTLIER_ALPHA).is_some());
+        }
+    }
+
+    /// The chance of a row as strange as this one among those of training; `None` where the package has
+    /// nothing to say. Counts nothing.
+    pub(crate) fn strangeness(reference: &mut InputReference, features: &[f32]) -> Option<f64> {
+        reference.joint.as_mut().map(|of| of.joint.look(features).p)
+    }
+
+    fn on_time(&mut self, reference: &InputReference, now_ms: u64) {
+        let known = reference.intervals.as_ref().or(self.learned.as_ref());
+        let tick = self.rhythm.observe(known, now_ms);
+        if let Some(learner) = &mut self.learner
+            && let Some(learned) = learner.learn(tick)
+        {
+            (self.learned, self.learner) = (Some(learned), None);
+        }
+    }
+
+    /// The window's counts on the reference's edges.
+    pub(crate) fn tally(&self) -> &Tally {
+        self.columns.tally()
+    }
+
+    /// Rows of the window that are like none of training.
+    pub(crate) fn outliers(&self) -> u64 {
+        self.joint.as_ref().map_or(0, |joint| joint.state.outliers().1)
+    }
+
+    /// When the source will have been silent for too long.
+    pub(crate) fn silent_at(&self, reference: &InputReference) -> Option<u64> {
+        let intervals = reference.intervals.as_ref().or(self.learned.as_ref())?;
+        self.rhythm.silent_at(intervals, ROWS_A_MONTH / share(Monitor::Interval))
+    }
+
+    /// What row by row detectors say now, or said since the last close.
+    pub(crate) fn running(&self, reference: &InputReference, found: &mut Vec<Found>) {
+        for (column, (cusum, bets)) in self.cusums.iter().zip(&reference.bets).enumerate() {
+            let Some(bets) = bets else { continue };
+            for (monitor, sign, heights) in [
+                (Monitor::Location, cusum.location(bets), reference.location),
+                (Monitor::Spread, cusum.spread(bets), reference.spread),
+            ] {
+                said(monitor, Found::feature(column), sign, heights, found);
+            }
+        }
+        for (state, rate) in self.rates.iter().zip(&reference.rates) {
+            said(rate.monitor, Found::feature(rate.column), state.worse(&rate.bets), rate.heights, found);
+        }
+        let alone = |monitor| Heights::new(monitor, 1);
+        let duplicates = self.duplicates.worse(&reference.duplicates);
+        said(Monitor::Duplicate, Subject::Model, duplicates, alone(Monitor::Duplicate), found);
+        for column in self.columns.stuck(&reference.columns) {
+            let limit = reference.columns.stuck_at(column).unwrap_or(u32::MAX);
+            found.push(Found {
+                monitor: Monitor::Stuck,
+                subject: Found::feature(column),
+                level: DriftLevel::Drift,
+                statistic: f64::from(self.columns.run(column)),
+                threshold: f64::from(limit),
+                since: Some(u64::from(self.columns.run(column))),
+            });
+        }
+        for (column, jump) in self.columns.jumps(&reference.columns) {
+            found.push(Found {
+                monitor: Monitor::Scale,
+                subject: Found::feature(column),
+                level: DriftLevel::Drift,
+                statistic: jump.sigmas.abs(),
+                threshold: jump.threshold,
+                since: None,
+            });
+        }
+        self.joint_running(reference, found);
+    }
+
+    fn joint_running(&self, reference: &InputReference, found: &mut Vec<Found>) {
+        let (Some(state), Some(of)) = (&self.joint, &reference.joint) else { return };
+        let alone = |monitor| Heights::new(monitor, 1);
+        let distance = state.distance.sign(&of.distance, Side::Higher);
+        let blamed = |shares: Vec<f64>| {
+            let first = attribute(&shares, None).into_iter().next().filter(|first| first.share > 0.0);
+            first.map_or(Subject::Model, |first| Found::feature(first.feature))
+        };
+        let before = found.len();
+        said(Monitor::Joint, Subject::Model, distance, alone(Monitor::Joint), found);
+        for one in &mut found[before..] {
+            one.subject = blamed(state.state.distance_blame(&of.joint));
+        }
+        if let Some(bets) = &of.residual {
+            let residual = state.residual.sign(bets, Side::Higher);
+            let before = found.len();
+            said(Monitor::Reconstruction, Subject::Model, residual, alone(Monitor::Reconstruction), found);
+            for one in &mut found[before..] {
+                one.subject = blamed(state.state.residual_blame(&of.joint));
+            }
+        }
+        let outliers = state.outliers.worse(&of.outliers);
+        said(Monitor::Outlier, Subject::Model, outliers, alone(Monitor::Outlier), found);
+    }
+
+    /// The tests of the window's columns, each with the level that it has among its like.
+    pub(crate) fn close(&self, reference: &InputReference, found: &mut Vec<Found>) -> Vec<ColumnWindow> {
+        let tally = self.tally();
+        if tally.rows < MIN_ROWS {
+            return Vec::new();
+        }
+        let features = reference.columns.features().iter().zip(&tally.columns);
+        let mut windows: Vec<ColumnWindow> = features
+            .map(|(feature, column)| ColumnWindow {
+                tests: WindowTests::of(feature, column),
+                level: DriftLevel::Stable,
+            })
+            .collect();
+        for (monitor, is_category) in [(Monitor::Feature, false), (Monitor::Category, true)] {
+            let of_kind: Vec<usize> = (0..windows.len())
+                .filter(|at| (reference.columns.features()[*at].kind == FeatureKind::Category) == is_category)
+                .collect();
+            let p: Vec<f64> = of_kind.iter().map(|at| windows[*at].tests.p).collect();
+            let (drift, warning) = a_window(monitor);
+            let critical = [critical_p(&p, warning), critical_p(&p, drift)];
+            for at in of_kind {
+                if let Some(one) = judge(monitor, at, &windows[at].tests, critical) {
+                    windows[at].level = one.level;
+                    found.push(one);
+                }
+            }
+        }
+        if let Some(intervals) = &reference.intervals
+            && let Some(shift) = self.rhythm.shift(intervals)
+        {
+            let (drift, _) = a_window(Monitor::Interval);
+            if shift.p <= drift && shift.psi - shift.bias >= SHIFTED[1] {
+                found.push(Found {
+                    monitor: Monitor::Interval,
+                    subject: Subject::Model,
+                    level: DriftLevel::Drift,
+                    statistic: shift.psi,
+                    threshold: shift.psi_at(drift),
+                    since: None,
+                });
+            }
+        }
+        windows
+    }
+
+    /// Which features moved, and how much of it the model is sensitive to.
+    pub(crate) fn attribution(
+        &self,
+        reference: &InputReference,
+        windows: &[ColumnWindow],
+    ) -> Vec<Attribution> {
+        let shift = |window: &ColumnWindow| {
+            let shift = window.tests.shift.map_or(0.0, |shift| (shift.psi - shift.bias).max(0.0));
+            shift.max(window.tests.mix.map_or(0.0, |_| window.tests.distances.greatest))
+        };
+        let shifts: Vec<f64> = windows.iter().map(shift).collect();
+        let mut parts = attribute(&shifts, reference.baseline.sensitivity.as_deref());
+        parts.retain(|part| part.share > 0.0);
+        parts
+    }
+
+    /// Begins the next window.
+    pub(crate) fn reset(&mut self, reference: &InputReference) {
+        self.columns.reset();
+        self.cusums.iter_mut().for_each(Conformal::close);
+        for (state, rate) in self.rates.iter_mut().zip(&reference.rates) {
+            state.close(&rate.bets);
+        }
+        self.duplicates.close(&reference.duplicates);
+        self.rhythm.reset();
+        if let (Some(joint), Some(of)) = (&mut self.joint, &reference.joint) {
+            joint.state.reset();
+            joint.distance.close();
+            joint.residual.close();
+            joint.outliers.close(&of.outliers);
+        }
+    }
+}
+
+/// A sequential detector's word, where it has one: it stands from the row at which the threshold was reached
+/// to the close of a window at which it is no longer.
+fn said(monitor: Monitor, subject: Subject, sign: Sign, heights: Heights, found: &mut Vec<Found>) {
+    let statistic = sign.highest.max(sign.log_e);
+    let level = heights.level(statistic);
+    if level > DriftLevel::Stable {
+        let threshold = heights.of(level);
+        found.push(Found { monitor, subject, level, statistic, threshold, since: Some(sign.since) });
+    }
+}
+
+/// A column's finding at a close: beyond chance, and so large that it matters.
+fn judge(monitor: Monitor, column: usize, tests: &WindowTests, critical: [f64; 2]) -> Option<Found> {
+    [(DriftLevel::Drift, 1), (DriftLevel::Warning, 0)].into_iter().find_map(|(level, at)| {
+        let (effect, statistic, threshold) = if monitor == Monitor::Category {
+            let greatest = tests.distances.greatest;
+            (greatest >= MIXED[at], greatest, MIXED[at])
+        } else {
+            let shift = tests.shift?;
+            let needed = shift.bias + SHIFTED[at];
+            (shift.psi >= needed, shift.psi, shift.psi_at(critical[at] / 2.0).min(shift.psi).max(needed))
+        };
+        let holds = tests.p <= critical[at] && effect;
+        let subject = Found::feature(column);
+        holds.then_some(Found { monitor, subject, level, statistic, threshold, since: None })
+    })
+}
