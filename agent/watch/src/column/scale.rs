@@ -7,8 +7,10 @@
 //! errors at most; a factor below three only where it is a usual one and the block's mean tells it from its
 //! neighbours.
 //!
-//! Blind to values of nought, to a change of sign alone, to values that already spread over more than the
-//! factor within a block, and to drift that is slower than a block.
+//! Blind to values of nought, to a change of sign alone, to a factor that a block's mean does not show, and to
+//! drift that is slower than a block. A drift by many standard deviations that happens to end at a usual factor
+//! is taken for it; of a column whose values spread over decades the nearest usual factor is a guess, the
+//! factor itself is told beside it.
 
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::FeatureBaseline;
@@ -22,8 +24,9 @@ const MIN_VALUES: u32 = BLOCK / 2;
 const ONE: f64 = 256.0;
 /// How far a logarithm counts from the centre, as in the baseline.
 const REACH: i32 = 16 * 256;
-/// What is below this factor is a drift.
-const LEAST: f64 = 0.35;
+/// What is below this factor, ln 1.7, is a drift: a column a third of its mean wide gets so far by one standard
+/// deviation or two.
+const LEAST: f64 = 0.53;
 /// A factor from which on any is a jump: ln 3.
 const ANY: f64 = 1.0986;
 /// Standard error of a mean up to which factors below three are told apart.
@@ -33,7 +36,7 @@ const RESOLVED: f64 = 0.05;
 const SPREAD: (f64, f64) = (0.4, 1.75);
 
 /// Factors between units that are mixed up, one way; the other way is the inverse.
-const USUAL: [(f64, &str, &str); 15] = [
+const USUAL: [(f64, &str, &str); 14] = [
     (10.0, "x 10", "/ 10"),
     (100.0, "x 100 (share to per cent)", "/ 100 (per cent to share)"),
     (1_000.0, "x 1000 (kilo to one, or one to milli)", "/ 1000 (milli to one, or one to kilo)"),
@@ -48,7 +51,6 @@ const USUAL: [(f64, &str, &str); 15] = [
     (std::f64::consts::PI / 180.0, "x pi/180 (degree to radian)", "x 180/pi (radian to degree)"),
     (6.894_76, "x 6.895 (psi to kPa)", "/ 6.895 (kPa to psi)"),
     (0.3048, "x 0.3048 (foot to m)", "/ 0.3048 (m to foot)"),
-    (1.609_34, "x 1.609 (mile to km)", "/ 1.609 (km to mile)"),
 ];
 /// Changes of unit with an offset, as `slope * x + offset`.
 const AFFINE: [(f64, f64, &str); 4] = [
@@ -129,7 +131,7 @@ impl Expected {
 
     /// The change of unit that a shift of `ln |x|` and its new spread are nearest to.
     fn usual(&self, shift: f64, spread: f64) -> Option<&'static str> {
-        let tolerance = (3.0 * self.error / std::f64::consts::SQRT_2 + 0.02).min(0.2);
+        let tolerance = (3.0 * self.error / std::f64::consts::SQRT_2 + 0.01).min(0.2);
         let score = |expected: f64, ratio: f64| {
             let off = (shift - expected).abs() / tolerance;
             let wider = ((spread + 0.02) / (self.std * ratio + 0.02)).ln().abs();
@@ -187,12 +189,15 @@ impl Block {
         let spread = (f64::from(squares) / f64::from(rows) - mean * mean).max(0.0).sqrt();
         let (shift, last) = (mean / ONE, f64::from(before) / ONE);
         self.before = if expected.is_jump(shift, spread / ONE) { mean.round() as i16 } else { 0 };
-        let close_by = 0.05 + 4.0 * expected.error;
+        let close_by = 0.05 + 4.0 * expected.error; // of two blocks' difference that is 2.8 standard errors
+
         if self.before == 0 {
             self.jump = 0;
         } else if before != 0 && (shift - last).abs() <= close_by {
-            (self.jump, self.spread) =
-                ((mean + f64::from(before)).midpoint(0.0).round() as i16, spread as u16);
+            // The first block may hold rows of before the jump: it counts where it agrees.
+            let agrees = (shift - last).abs() <= expected.error;
+            let both = if agrees { mean.midpoint(f64::from(before)) } else { mean };
+            (self.jump, self.spread) = (both.round() as i16, spread as u16);
         }
         (jump == 0) != (self.jump == 0)
     }

@@ -36,8 +36,8 @@ pub struct WindowTests {
     pub infinite: RateTest,
     /// Rows out of the trained range, infinite ones among them; not of a category.
     pub range: RateTest,
-    /// The probability that decides on drift of the distribution. Of numbers: the less of PSI's and
-    /// Kolmogorov-Smirnov's, doubled. Of a category: the less of the G-test's and of that of unlisted ones,
+    /// The probability that decides on drift of the distribution. Of numbers: the less of PSI's, which sees any
+    /// change of shape, and Wasserstein's, which sees a small change of place sooner, doubled. Of a category: the less of the G-test's and of that of unlisted ones,
     /// doubled.
     pub p: f64,
 }
@@ -79,7 +79,7 @@ impl WindowTests {
         } else {
             range =
                 RateTest::outside(n, tally.below + tally.above + tally.infinite(), tally.present(), spacing);
-            distances.kolmogorov_p.min(shift.map_or(1.0, |shift| shift.p))
+            distances.wasserstein_p.min(shift.map_or(1.0, |shift| shift.p))
         };
         let p = (2.0 * p).min(1.0);
         Self { rows: m, shift, mix, distances, unseen, missing, infinite, range, p }
