@@ -39,6 +39,9 @@ struct Stream {
     classes: usize,
     spread: f64,
     sharpened: f64,
+    /// Below 1, rows are drawn towards the middle, where classes meet, and their truth is what the posterior
+    /// says there: inputs change and the truth of an input does not.
+    drawn: f64,
     /// Chance of each class.
     priors: Vec<f64>,
     /// Chance that the truth is not what the posterior says but the next class: concept drift.
@@ -52,6 +55,7 @@ impl Stream {
             classes,
             spread: 0.8,
             sharpened: 1.0,
+            drawn: 1.0,
             priors: vec![1.0 / classes as f64; classes],
             turned: 0.0,
         }
@@ -62,29 +66,42 @@ impl Stream {
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
-    fn row(&mut self) -> Row {
-        let mut left = self.rng.random::<f64>();
-        let mut class = 0;
-        while class + 1 < self.classes && left >= self.priors[class] {
-            left -= self.priors[class];
+    /// A class by its share.
+    fn pick(&mut self, shares: &[f64]) -> usize {
+        let (mut left, mut class) = (self.rng.random::<f64>(), 0);
+        while class + 1 < shares.len() && left >= shares[class] {
+            left -= shares[class];
             class += 1;
         }
+        class
+    }
+
+    fn row(&mut self) -> Row {
+        let priors = self.priors.clone();
+        let mut class = self.pick(&priors);
         let classes = self.classes as f64;
         let middle = |class: usize| (std::f64::consts::TAU * class as f64 / classes).sin_cos();
         let (y, x) = middle(class);
         let (x, y) = (x + self.spread * self.normal(), y + self.spread * self.normal());
+        let (x, y) = (x * self.drawn, y * self.drawn);
         // The model was trained at spread 0.8 and equal priors, and goes on to believe in them.
-        let logits: Vec<f64> = (0..self.classes)
-            .map(|class| {
-                let (my, mx) = middle(class);
-                -self.sharpened * ((x - mx).powi(2) + (y - my).powi(2)) / (2.0 * 0.64)
-            })
-            .collect();
-        let best = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = logits.iter().map(|logit| (logit - best).exp()).sum();
-        let probabilities = logits.iter().map(|logit| ((logit - best).exp() / total) as f32).collect();
+        let posterior = |sharpened: f64| {
+            let shares: Vec<f64> = (0..self.classes)
+                .map(|class| {
+                    let (my, mx) = middle(class);
+                    (-sharpened * ((x - mx).powi(2) + (y - my).powi(2)) / (2.0 * 0.64)).exp()
+                })
+                .collect();
+            let total: f64 = shares.iter().sum();
+            shares.into_iter().map(|share| share / total).collect::<Vec<f64>>()
+        };
+        let (probabilities, truly) = (posterior(self.sharpened), posterior(1.0));
+        if self.drawn < 1.0 {
+            class = self.pick(&truly);
+        }
         let turned = self.rng.random::<f64>() < self.turned;
         let truth = if turned { (class + 1) % self.classes } else { class };
+        let probabilities = probabilities.into_iter().map(|share| share as f32).collect();
         Row { probabilities, truth: u32::try_from(truth).unwrap(), codes: GroupCodes::default() }
     }
 

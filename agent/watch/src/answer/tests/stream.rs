@@ -11,7 +11,7 @@ fn accuracy_is_estimated_without_labels_when_inputs_change() {
         let mut stream = Stream::new(seed, 4);
         stream.sharpened = 2.0;
         let reference = reference(&stream.rows(4_000), 4);
-        stream.spread = 1.1;
+        stream.drawn = 0.5;
         let rows = stream.rows(2_000);
         let estimate = Estimate::of(&observed(&reference, &rows), &reference);
         let (low, high) = estimate.accuracy.unwrap().interval.unwrap();
@@ -26,8 +26,7 @@ fn accuracy_is_estimated_without_labels_when_inputs_change() {
     println!(
         "mean |estimate - accuracy| {off:.4}, by raw confidence {naive:.4}; {covered} of {runs} covered"
     );
-    // Calibration at spread 0.8 does not quite hold at 1.1: rows far out are of no class as seldom.
-    assert!(off < 0.03 && off < naive / 3.0);
+    assert!(off < 0.03 && off < naive / 3.0 && covered >= 34);
 }
 
 #[test]
@@ -88,11 +87,9 @@ fn what_each_test_sees_and_is_blind_to() {
     };
     use DriftLevel::{Drift, Stable};
     assert_eq!(levels(&stream.rows(2_000)), [Stable, Stable, Stable]);
-    stream.spread = 1.3;
-    let [prediction, _, calibration] = levels(&stream.rows(2_000));
-    assert_eq!(prediction, Drift, "inputs that spread");
-    println!("spread 1.3: calibration {calibration:?}");
-    stream.spread = 0.8;
+    stream.drawn = 0.5;
+    assert_eq!(levels(&stream.rows(2_000)), [Drift, Drift, Stable], "inputs change and their truth does not");
+    stream.drawn = 1.0;
     stream.turned = 0.3;
     assert_eq!(levels(&stream.rows(2_000)), [Stable, Stable, Drift], "concept drift shows in labels alone");
 }
