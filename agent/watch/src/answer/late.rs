@@ -120,8 +120,8 @@ impl LateLabels {
 
     /// The windows that had labels since this was last asked, oldest first: what is to be reported again.
     pub fn take_changed(&mut self) -> Vec<u64> {
-        let taken = |slot: &mut Slot| std::mem::take(&mut slot.changed);
-        self.slots.iter_mut().filter_map(|(window, slot)| taken(slot).then_some(*window)).collect()
+        let changed = self.slots.iter_mut();
+        changed.filter_map(|(window, slot)| std::mem::take(&mut slot.changed).then_some(*window)).collect()
     }
 
     /// Labels that came after their window was let go.

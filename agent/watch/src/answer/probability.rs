@@ -29,7 +29,7 @@ pub fn probabilities(kind: OutputKind, temperature: f64, scores: &[f32], into: &
     let logit = |score: f32| {
         let score = f64::from(score);
         let logit = if is_logits { score } else { score.max(0.0).ln() };
-        if score.is_nan() { f64::NEG_INFINITY } else { logit.clamp(f64::MIN, f64::MAX) / temperature }
+        if score.is_nan() { f64::NEG_INFINITY } else { (logit / temperature).clamp(f64::MIN, f64::MAX) }
     };
     let best = scores.iter().map(|score| logit(*score)).fold(f64::NEG_INFINITY, f64::max);
     if best == f64::NEG_INFINITY {

@@ -21,8 +21,6 @@ pub(super) struct Shift {
     pub(super) bias: f64,
     /// Probability of such a PSI, or a greater one, with no change.
     pub(super) p: f64,
-    scale: f64,
-    freedom: f64,
 }
 
 impl Shift {
@@ -43,13 +41,7 @@ impl Shift {
         });
         let (psi, scale, freedom) = (psi.sum::<f64>(), n * m / (n + m), (bins - 1) as f64);
         let p = ChiSquared::new(freedom).ok()?.sf(psi * scale);
-        Some(Self { psi, bias: freedom / scale, p, scale, freedom })
-    }
-
-    /// The PSI whose probability with no change is `p`.
-    pub(super) fn psi_at(&self, p: f64) -> f64 {
-        let law = ChiSquared::new(self.freedom);
-        law.map_or(f64::INFINITY, |law| law.inverse_cdf(1.0 - p) / self.scale)
+        Some(Self { psi, bias: freedom / scale, p })
     }
 }
 
@@ -154,7 +146,6 @@ mod tests {
         }
         let same = Shift::between(&[50; 20], &[50; 20]).unwrap();
         assert!(same.psi == 0.0 && same.p == 1.0 && (same.bias - 0.038).abs() < 1e-12);
-        assert!((same.psi_at(0.001) * 500.0 - 43.820).abs() < 0.01);
         assert_eq!(Shift::between(&[10], &[10]), None);
     }
 
