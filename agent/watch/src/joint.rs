@@ -7,6 +7,9 @@
 //! sees correlations that break, is blind to movements along the axes. **Half-space trees** (Tan, Ting and Liu
 //! 2011): see gaps between clusters, are blind to correlations.
 //!
+//! A shift of the mean that is spread thinly over many inputs moves single rows too little for these: at a window's
+//! close [`JointState::mean_shift`] tests for it (Hotelling).
+//!
 //! A statistic's bin among the reference goes to a conformal CUSUM, with the reference's counts; the same
 //! bins counted over a window add up over a fleet. The reference's values come from rows that the fit did
 //! not know, so that ranks of new rows are even; how even, with 200 to 10,000 rows, is measured in the tests.
@@ -28,10 +31,10 @@ pub use attribute::{Attribution, EVALUATIONS, ROWS as SENSITIVITY_ROWS, attribut
 pub use fit::{MIN_FIT_ROWS, Parts, Refusal, fit};
 pub use learner::{Learner, MAX_BYTES as LEARNER_BYTES, ROWS as LEARNER_ROWS};
 pub use ranks::{ranks, survival};
-pub use state::JointState;
+pub use state::{JointState, MeanShift};
 
 use shoal_proto::baseline::{JointBaseline, Ranks};
-use space::{Metric, Projection, dot, standardise};
+use space::{LANES, Metric, Projection, dot, standardise};
 use trees::Forest;
 
 /// Chance below which a row of the reference's kind is called an outlier.
@@ -48,11 +51,13 @@ pub struct Joint {
     metric: Metric,
     distance: Ranks,
     usual: Vec<f32>,
+    rows: f64,
+    spread: f64,
     residual: Option<Residual>,
     forest: Option<(Forest, Ranks)>,
     z: Vec<f32>,
     y: Vec<f32>,
-    white: Vec<f32>,
+    white: Vec<[f32; LANES]>,
     shares: Vec<f32>,
 }
 
@@ -129,18 +134,21 @@ impl Joint {
         let forest = baseline.trees.as_ref().map(|trees| {
             (Forest::new(baseline.seed, &baseline.inverse, baseline.rows, trees), trees.ranks.clone())
         });
+        let metric = Metric::new(&baseline.distance.centre, &baseline.distance.whitening);
         Ok(Self {
             mean: baseline.mean.to_vec(),
             inverse: baseline.inverse.to_vec(),
             projection: Projection::new(baseline.seed, &baseline.inverse, to),
-            metric: Metric::new(&baseline.distance.centre, &baseline.distance.whitening),
             distance: baseline.distance.ranks.clone(),
             usual: baseline.distance.usual.to_vec(),
+            rows: baseline.rows as f64,
+            spread: baseline.distance.spread,
             residual,
             forest,
             z: vec![0.0; width],
             y: vec![0.0; to],
-            white: vec![0.0; to],
+            white: metric.white(),
+            metric,
             shares: vec![0.0; width],
         })
     }
@@ -200,9 +208,9 @@ impl Joint {
         3 * self.width() + to * (to + 1) / 2 + axes
     }
 
-    /// What share of rows of the reference's kind is marked at `alpha`, at most, with 97.5 % confidence:
-    /// the rate to promise a Bernoulli CUSUM. A tail that is fitted to `m` rows is known to about
-    /// `ln(1/q)/√m` of itself, `q` being how far beyond its beginning `alpha` lies.
+    /// What share of rows of the reference's kind is marked at `alpha`, at most, about: the rate to promise a
+    /// Bernoulli CUSUM. A tail fitted to `m` rows knows a chance a factor `q` beyond its beginning to a relative
+    /// error of about `√((1 + ln²q) / m)`; this is two of them up. The tests print it beside what is met.
     #[must_use]
     pub fn expected_outliers(&self, alpha: f64) -> f64 {
         let ranks = &self.distance;

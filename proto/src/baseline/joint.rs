@@ -55,6 +55,8 @@ pub struct DistanceBaseline {
     pub whitening: Floats,
     /// How much of the covariance is the shrinkage's target, in 0 … 1.
     pub shrinkage: f64,
+    /// Mean of those squared distances, per projected value: one, but for what the fit does not know.
+    pub spread: f64,
     /// Squared distances of rows to a fit that did not know them.
     pub ranks: Ranks,
     /// What each input usually adds to the squared distance of far rows, per row.
@@ -173,6 +175,7 @@ impl DistanceBaseline {
             && self.usual.len() == inputs
             && [&self.centre, &self.whitening, &self.usual].iter().all(|values| values.is_finite())
             && self.shrinkage.is_finite()
+            && (self.spread.is_finite() && self.spread > 0.0)
             && self.ranks.is_sound()
     }
 }
@@ -271,6 +274,7 @@ mod tests {
             centre: floats(2),
             whitening: floats(3),
             shrinkage: 0.1,
+            spread: 1.1,
             ranks: ranks.clone(),
             usual: floats(3),
         };
@@ -308,7 +312,8 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         type Break = fn(&mut JointBaseline);
-        let cases: [Break; 11] = [
+        let cases: [Break; 12] = [
+            |joint| joint.distance.spread = 0.0,
             |joint| joint.mean = Floats::default(),
             |joint| joint.inverse.0[0] = -1.0,
             |joint| joint.mean.0[0] = f32::NAN,

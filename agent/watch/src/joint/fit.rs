@@ -1,7 +1,7 @@
 //! Makes the joint part of a baseline from rows.
 //!
 //! Ranks must come from rows that a fit does not know: of those it knows, the distances are too small (with 200
-//! rows of 20 inputs a row in twenty is called one in eight; see the tests). Distances are those of leaving
+//! rows of 20 inputs, of new rows one in eight is called one in twenty; see the tests). Distances are those of leaving
 //! one row out, which have a closed form; residuals come from four parts, each against the axes of the
 //! other three; trees take a row's own mass out of their counts.
 
@@ -130,15 +130,18 @@ fn distance(projected: &[f32], to: usize, width: usize) -> Option<DistanceBaseli
     let (centre, whitening) = (floats(centre), floats(lower));
     whitening.is_finite().then_some(())?;
     let metric = Metric::new(&centre, &whitening);
-    let (mut y, mut white) = (vec![0.0; to], vec![0.0; to]);
+    let (mut y, mut white) = (vec![0.0; to], metric.white());
     let known = projected.chunks_exact(to).map(|row| {
         y.copy_from_slice(row);
         metric.distance(&mut y, &mut white)
     });
     let known: Vec<f64> = known.collect();
     let unknown: Vec<f64> = known.iter().map(|known| left_out(*known, n, shrinkage)).collect();
+    let spread = unknown.iter().sum::<f64>() / n / to as f64;
     let ranks = ranks(&as_it_stands(&known, unknown));
-    Some(DistanceBaseline { centre, whitening, shrinkage, ranks, usual: Floats(vec![0.0; width]) })
+    let usual = Floats(vec![0.0; width]);
+    let whole = spread.is_finite() && spread > 0.0;
+    whole.then_some(DistanceBaseline { centre, whitening, shrinkage, spread, ranks, usual })
 }
 
 /// The squared distance of a row to mean and covariance of all others, from its distance to those of all

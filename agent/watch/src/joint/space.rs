@@ -8,6 +8,8 @@ pub(super) const CLIP: f32 = 8.0;
 /// An input that varies less than this share of its mean is constant: that is the rounding of an f32.
 const ROUNDING: f64 = 1e-6;
 const PROJECTION: u64 = 0;
+/// Numbers that are worked on together.
+pub(super) const LANES: usize = 8;
 
 /// Mean and inverse standard deviation of each column of row-major rows; the inverse is nought where a
 /// column does not vary. Values that are not finite are left out.
@@ -89,50 +91,59 @@ impl Projection {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Metric {
     pub(super) centre: Vec<f32>,
-    /// `L⁻¹`, column by column, with noughts above the diagonal.
-    columns: Vec<f32>,
+    /// `L⁻¹`, column by column, with noughts above the diagonal and below the last row, so that a column is a
+    /// whole number of lanes.
+    columns: Vec<[f32; LANES]>,
 }
 
 impl Metric {
     /// From the lower triangle, row by row.
     pub(super) fn new(centre: &[f32], whitening: &[f32]) -> Self {
-        let to = centre.len();
-        let mut columns = vec![0.0; to * to];
+        let (to, stride) = (centre.len(), centre.len().div_ceil(LANES));
+        let mut columns = vec![[0.0; LANES]; to * stride];
         let mut from = whitening.iter();
         for row in 0..to {
             for (column, value) in (0..=row).zip(from.by_ref()) {
-                columns[column * to + row] = *value;
+                columns[column * stride + row / LANES][row % LANES] = *value;
             }
         }
         Self { centre: centre.to_vec(), columns }
     }
 
+    /// Room for what [`distance`](Self::distance) computes.
+    pub(super) fn white(&self) -> Vec<[f32; LANES]> {
+        vec![[0.0; LANES]; self.centre.len().div_ceil(LANES)]
+    }
+
     /// `|L⁻¹ (y - centre)|²`; `y` becomes centred, `white` what its length is taken of.
-    pub(super) fn distance(&self, y: &mut [f32], white: &mut [f32]) -> f64 {
-        let to = self.centre.len();
+    pub(super) fn distance(&self, y: &mut [f32], white: &mut [[f32; LANES]]) -> f64 {
         y.iter_mut().zip(&self.centre).for_each(|(y, centre)| *y -= centre);
-        white.fill(0.0);
-        for (column, (line, y)) in self.columns.chunks_exact(to).zip(y.iter()).enumerate() {
-            white[column..].iter_mut().zip(&line[column..]).for_each(|(white, value)| *white += value * y);
+        white.fill([0.0; LANES]);
+        for (line, y) in self.columns.chunks_exact(white.len().max(1)).zip(y.iter()) {
+            for (white, line) in white.iter_mut().zip(line) {
+                for lane in 0..LANES {
+                    white[lane] += line[lane] * y;
+                }
+            }
         }
-        white.iter().map(|value| f64::from(value * value)).sum()
+        f64::from(dot(white.as_flattened(), white.as_flattened()))
     }
 
     /// `Σ⁻¹ (y - centre)` from what [`distance`](Self::distance) left in `white`; it goes to `y`.
-    pub(super) fn gradient(&self, white: &[f32], y: &mut [f32]) {
-        for (line, y) in self.columns.chunks_exact(white.len()).zip(y) {
-            *y = dot(line, white);
+    pub(super) fn gradient(&self, white: &[[f32; LANES]], y: &mut [f32]) {
+        for (line, y) in self.columns.chunks_exact(white.len().max(1)).zip(y) {
+            *y = dot(line.as_flattened(), white.as_flattened());
         }
     }
 }
 
 /// A sum of products in eight lanes: always in the same order, whatever the machine.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (lanes_a, rest_a) = a.as_chunks::<8>();
-    let (lanes_b, rest_b) = b.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
+    let (lanes_a, rest_a) = a.as_chunks::<LANES>();
+    let (lanes_b, rest_b) = b.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
     for (a, b) in lanes_a.iter().zip(lanes_b) {
-        for lane in 0..8 {
+        for lane in 0..LANES {
             sums[lane] += a[lane] * b[lane];
         }
     }
@@ -190,7 +201,7 @@ mod tests {
     fn the_distance_is_that_of_the_textbook() {
         // Covariance [[4, 2], [2, 5]]: see `matrix`.
         let metric = Metric::new(&[1.0, 1.0], &[0.5, -0.25, 0.5]);
-        let (mut y, mut white) = ([3.0, 4.0], [0.0; 2]);
+        let (mut y, mut white) = ([3.0, 4.0], metric.white());
         let distance = metric.distance(&mut y, &mut white);
         assert!((distance - 2.0).abs() < 1e-6, "{distance}");
         metric.gradient(&white, &mut y);

@@ -3,6 +3,7 @@
 use super::{Joint, OUTLIER_ALPHA, Seen};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{JointBaseline, Ranks};
+use statrs::distribution::{ContinuousCDF as _, FisherSnedecor};
 
 /// One standard deviation, and one unit of a squared distance, as an integer.
 const UNIT: f32 = 1_024.0;
@@ -27,6 +28,15 @@ pub struct JointState {
     far: Vec<i64>,
     #[serde(rename = "fr")]
     left: Vec<i64>,
+}
+
+/// How far the mean of a window's rows lies from the reference's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeanShift {
+    /// Squared distance of the means over what two samples of these sizes would have: one where nothing moved.
+    pub statistic: f64,
+    /// The chance of as much where nothing moved.
+    pub p: f64,
 }
 
 impl JointState {
@@ -163,6 +173,31 @@ impl JointState {
     #[must_use]
     pub fn residual_blame(&self, joint: &Joint) -> Vec<f64> {
         joint.residual.as_ref().map_or(Vec::new(), |residual| self.excess(&self.left, &residual.usual))
+    }
+
+    /// Tests whether the mean of all inputs moved together: Hotelling's T² in the projected space, of two
+    /// samples, with the shrunk covariance of the reference scaled by how it fits rows that it did not know.
+    ///
+    /// It finds a shift spread thinly over many inputs that no single row and no single input shows. It takes
+    /// rows to be independent: where each is like the one before, the chance is too small. Nought rows say
+    /// nothing: p is 1. Blind to all but the mean.
+    #[must_use]
+    pub fn mean_shift(&self, joint: &Joint) -> MeanShift {
+        let nothing = MeanShift { statistic: 0.0, p: 1.0 };
+        if self.rows == 0 || self.moved.len() != joint.width() {
+            return nothing;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "clipped inputs have a mean below eight")]
+        let mean: Vec<f32> = self.moved().iter().map(|mean| *mean as f32).collect();
+        let (mut y, mut white) = (vec![0.0; joint.y.len()], joint.metric.white());
+        joint.projection.project(&mean, &mut y);
+        let squared = joint.metric.distance(&mut y, &mut white);
+        let (values, n) = (joint.y.len() as f64, joint.rows);
+        let statistic = squared / (1.0 / self.rows as f64 + 1.0 / n) / values / joint.spread;
+        let free = (n - values).max(3.0);
+        let Ok(law) = FisherSnedecor::new(values, free) else { return nothing };
+        let p = law.sf(statistic * free / (free - 2.0));
+        MeanShift { statistic, p: if p.is_nan() { 1.0 } else { p.clamp(f64::MIN_POSITIVE, 1.0) } }
     }
 
     fn per_row(&self, sums: &[i64]) -> Vec<f64> {

@@ -97,7 +97,7 @@ impl Forest {
         2 * node + 1 + usize::from(z[usize::from(self.input[split])] >= self.at[split])
     }
 
-    /// Where a row goes in every tree, the root excluded: indexes of the masses.
+    /// Where a row goes in every tree, the root included: indexes of the masses.
     fn path(&self, z: &[f32], mut to: impl FnMut(usize)) {
         let nodes = 2 * self.splits + 1;
         for tree in 0..self.mass.len() / nodes {
