@@ -1,7 +1,8 @@
 //! Answers for people: tables of plain text.
 
 use super::client::{ClientError, read};
-use crate::core::drift::{DriftView, Scope};
+use crate::core::drift::figures::Proportion;
+use crate::core::drift::{DriftView, FeatureDrift, Scope};
 use crate::core::view::{DeviceRow, DeviceView, RolloutView, VersionView};
 use serde_json::Value;
 use shoal_proto::summary::DriftLevel;
@@ -176,31 +177,110 @@ pub(super) fn drift(answer: &Value) -> Text {
             view.devices.len(),
             view.rows
         );
+        text += &performance(view);
         let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |it| format!("{it:.4}"));
         let rows: Vec<Vec<String>> = view
             .features
             .iter()
             .map(|it| {
                 let devices: Vec<String> = it.devices.iter().map(ToString::to_string).collect();
-                vec![plain(&it.name), number(it.psi), number(it.noise), devices.join(" ")]
+                vec![plain(&it.name), number(it.psi), number(it.noise), quality(it), devices.join(" ")]
             })
             .collect();
-        text += &table(&["FEATURE", "PSI", "NOISE", "DEVICES"], &rows);
+        text += &table(&["FEATURE", "PSI", "NOISE", "QUALITY", "DEVICES"], &rows);
         let rows: Vec<Vec<String>> = view
             .devices
             .iter()
             .map(|it| {
                 let accuracy = accuracy(it.correct, it.labelled);
                 let features = plain(&it.features.join(" "));
-                vec![it.device.to_string(), level(Some(it.level)).into(), accuracy, features]
+                let health = it.health.map_or_else(|| "-".into(), |it| it.to_string());
+                vec![it.device.to_string(), level(Some(it.level)).into(), health, accuracy, features]
             })
             .collect();
-        text += &table(&["DEVICE", "LEVEL", "ACCURACY", "FEATURES"], &rows);
+        text += &table(&["DEVICE", "LEVEL", "HEALTH", "ACCURACY", "FEATURES"], &rows);
     }
     if views.is_empty() {
         text += "no windows yet\n";
     }
     Ok(text)
+}
+
+/// A share with its interval.
+fn proportion(it: Option<Proportion>) -> String {
+    it.map_or_else(|| "-".into(), |it| format!("{:.3} ({:.3} to {:.3})", it.share, it.low, it.high))
+}
+
+/// What labels, confidence and health say; empty where nothing does.
+fn performance(view: &DriftView) -> String {
+    let mut text = String::new();
+    if view.labelled > 0 {
+        let (share, cover) = (proportion(view.accuracy), view.coverage * 100.0);
+        text += &format!("accuracy {share} on {} labels, {cover:.1} % of rows\n", view.labelled);
+    }
+    if let Some(it) = view.estimated {
+        text += &format!("estimated accuracy {:.3} from the confidence of {} rows\n", it.accuracy, it.rows);
+    }
+    let figures: Vec<String> =
+        view.figures.known().map(|(name, figure)| format!("{name} {figure:.4}")).collect();
+    if !figures.is_empty() {
+        text += &format!("{}\n", figures.join(", "));
+    }
+    if view.cut > 0 {
+        text += &format!("figures by class and group lack {} windows, too large to travel\n", view.cut);
+    }
+    if let Some(it) = view.health {
+        text += &format!(
+            "health {} on the worst of {} devices, {:.0} on average\n",
+            it.lowest, it.devices, it.mean
+        );
+    }
+    for (count, what) in [(view.outliers, "outlying rows"), (view.duplicates, "rows sent twice")] {
+        if count > 0 {
+            text += &format!("{count} {what}\n");
+        }
+    }
+    if view.versions.len() > 1 {
+        let rows: Vec<Vec<String>> = view
+            .versions
+            .iter()
+            .map(|it| {
+                let name = it.name.clone().unwrap_or_else(|| it.version.short());
+                vec![plain(&name), it.rows.to_string(), it.labelled.to_string(), proportion(it.accuracy)]
+            })
+            .collect();
+        text += &table(&["VERSION", "ROWS", "LABELS", "ACCURACY"], &rows);
+    }
+    if !view.groups.is_empty() {
+        let rows: Vec<Vec<String>> = view
+            .groups
+            .iter()
+            .map(|it| {
+                let parity = it.parity.map_or_else(|| "-".into(), |it| format!("{it:.2}"));
+                let name = format!("{} = {}", it.name, it.value);
+                vec![name, proportion(it.favourable), parity, proportion(it.accuracy)]
+            })
+            .collect();
+        text += &table(&["GROUP", "FAVOURABLE", "PARITY", "ACCURACY"], &rows);
+    }
+    text
+}
+
+/// The counters of a feature that are not nought.
+fn quality(feature: &FeatureDrift) -> String {
+    let counts = [
+        (feature.missing, "missing"),
+        (feature.infinite, "infinite"),
+        (feature.out_of_range, "out of range"),
+        (feature.unseen, "unseen"),
+        (feature.repeats, "repeated"),
+    ];
+    let said: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if said.is_empty() { "-".into() } else { said.join(", ") }
 }
 
 pub(super) fn rollouts(answer: &Value) -> Text {
@@ -246,4 +326,48 @@ pub(super) fn without_countdown(view: &RolloutView) -> String {
     let waiting = view.waiting.as_ref().map(|it| std::mem::discriminant(&it.what));
     let states: Vec<_> = view.devices.iter().map(|it| (&it.state, it.revert)).collect();
     format!("{} {} {waiting:?} {states:?}", view.phase.text, view.wave)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn drift_is_told_with_performance_and_quality() {
+        let share = json!({ "hits": 90, "rows": 100, "share": 0.9, "low": 0.826, "high": 0.945 });
+        let digest = "ab".repeat(32);
+        let view = json!([{
+            "model": "gas", "baseline": digest, "version": "gas@3", "rows": 2_000, "windows": 2,
+            "scope": "nobody", "drifting_share": 0.0,
+            "features": [{ "name": "s1\u{1b}", "psi": null, "noise": null, "counts": [], "reference": [],
+                "missing": 3, "out_of_range": 0, "unseen": 2, "devices": [] }],
+            "devices": [{ "device": "press-07", "level": "stable", "since": null, "features": [],
+                "labelled": 100, "correct": 90, "health": 61, "version": digest, "closed": 5 }],
+            "labelled": 100, "coverage": 0.05, "accuracy": share, "figures": { "auc": 0.75 },
+            "estimated": { "rows": 2_000, "accuracy": 0.93 },
+            "health": { "lowest": 61, "mean": 61.0, "devices": 1 }, "outliers": 6, "cut": 1,
+            "groups": [{ "name": 0, "value": 1, "favourable": share, "parity": 0.7, "accuracy": null }],
+        }]);
+        let text = drift(&view).unwrap();
+        for line in [
+            "accuracy 0.900 (0.826 to 0.945) on 100 labels, 5.0 % of rows\n",
+            "estimated accuracy 0.930 from the confidence of 2000 rows\n",
+            "AUC 0.7500\n",
+            "figures by class and group lack 1 windows, too large to travel\n",
+            "health 61 on the worst of 1 devices, 61 on average\n",
+            "6 outlying rows\n",
+            "0 = 1  0.900 (0.826 to 0.945)  0.70    -\n",
+            "s1·      -    -      3 missing, 2 unseen\n",
+            "press-07  stable  61      0.900 (100)\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("sent twice") && !text.contains("VERSION"), "{text}");
+        let regression = json!([{ "model": "gas", "baseline": digest, "version": null, "rows": 9, "windows": 1,
+            "scope": "alone", "drifting_share": 1.0, "features": [], "devices": [], "labelled": 3, "coverage": 0.3,
+            "figures": { "rmse": 0.5 } }]);
+        let text = drift(&regression).unwrap();
+        assert!(text.contains("accuracy - on 3 labels") && text.contains("RMSE 0.5000"), "{text}");
+    }
 }

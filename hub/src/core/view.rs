@@ -87,7 +87,7 @@ pub struct ModelRow {
     pub candidate: Option<String>,
     /// The level of the newest window; absent before the first.
     pub level: Option<DriftLevel>,
-    /// Labels in the newest windows.
+    /// Labels for predictions of the newest windows.
     pub labelled: u64,
     /// Right answers among them.
     pub correct: u64,
@@ -244,6 +244,7 @@ impl Hub {
         let windows = newest_windows(&device.document, device.memory.incarnation, self.policy.drift_windows);
         let models = device.slots.iter().map(|(model, slot)| {
             let windows = windows.get(model).map(Vec::as_slice).unwrap_or_default();
+            let labels = drift::counts_of(windows);
             ModelRow {
                 model: model.clone(),
                 champion: slot.champion,
@@ -252,9 +253,9 @@ impl Hub {
                     let state = DeviceState::InProgress(Some(it.state)).to_string();
                     format!("{}: {state}", self.name_of(it.version, device))
                 }),
-                level: windows.last().map(|it| it.level),
-                labelled: windows.iter().map(|it| it.labels.labelled).fold(0, u64::saturating_add),
-                correct: windows.iter().map(|it| it.labels.correct).fold(0, u64::saturating_add),
+                level: windows.last().map(|it| it.window.level),
+                labelled: labels.labelled,
+                correct: labels.correct,
                 applied_generation: slot.applied_generation,
             }
         });

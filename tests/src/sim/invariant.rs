@@ -1,7 +1,8 @@
 //! What must hold after every event.
 
 use super::models::Version;
-use shoal_agent::core::Effect;
+use shoal_agent::core::{Effect, Record};
+use shoal_proto::fact::WINDOW;
 use shoal_proto::id::{DeviceId, Digest};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,8 @@ pub(super) const BAD: f64 = 0.5;
 pub(super) struct Seen {
     admitted: BTreeMap<DeviceId, BTreeSet<Digest>>,
     served: BTreeMap<Digest, BTreeSet<DeviceId>>,
+    /// Sealed windows as they were first written.
+    windows: BTreeMap<(DeviceId, String), Digest>,
 }
 
 impl Seen {
@@ -48,6 +51,26 @@ impl Seen {
                 version.info.record.name,
                 devices.len()
             ));
+        }
+        Ok(())
+    }
+
+    /// A window's number is given once: what was sealed under a key is never another window, so that two
+    /// versions never share a slot, nor anything is lost in its join.
+    pub(super) fn invariant_windows_are_sealed_once(
+        &mut self,
+        device: &DeviceId,
+        records: &[Record],
+    ) -> Result<(), String> {
+        for record in records {
+            let Record::Link(shoal_proto::sync::Record::Append(op)) = record else { continue };
+            if op.kind == WINDOW {
+                let value = Digest::of(&op.value);
+                let sealed = self.windows.entry((device.clone(), op.key.clone())).or_insert(value);
+                if *sealed != value {
+                    return Err(format!("windows_are_sealed_once: {device} wrote {} anew", op.key));
+                }
+            }
         }
         Ok(())
     }

@@ -325,6 +325,9 @@ impl World {
         let (life, id) = (self.boards[at].life, self.boards[at].id.clone());
         match effect {
             Effect::Persist(records) => {
+                if self.sabotage != Sabotage::DiskLies {
+                    self.seen.invariant_windows_are_sealed_once(&id, &records)?;
+                }
                 let lies = self.sabotage == Sabotage::DiskLies && self.random.random_bool(0.05);
                 if !lies {
                     self.boards[at].disk.commit(records);
