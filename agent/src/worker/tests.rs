@@ -41,6 +41,7 @@ pub(super) fn parent(folder: &Path) -> Package {
         description: String::new(),
         onnx: None,
         fit: Some("mlp:16".into()),
+        recipe: None,
         task: None,
         output: Some(output.clone()),
         seed: 0,
@@ -115,7 +116,7 @@ impl Outside for Silence {
         false
     }
 
-    fn on_step(&mut self, _: shoal_learn::Progress) {}
+    fn on_step(&mut self, _: Said) {}
 }
 
 /// Trains on these rows, in a state folder of their own.
@@ -288,6 +289,7 @@ fn tensors(folder: &Path) -> Package {
         description: String::new(),
         onnx: Some(fixtures.join("ae.onnx")),
         fit: None,
+        recipe: None,
         task: None,
         output: Some(output.clone()),
         seed: 0,
