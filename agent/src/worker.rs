@@ -143,6 +143,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+mod input_tests;
+#[cfg(test)]
 mod process_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tree_tests;
