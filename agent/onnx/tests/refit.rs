@@ -8,7 +8,7 @@ use npyz::npz::NpzArchive;
 use prost::Message;
 use shoal_ml::*;
 use shoal_onnx::{
-    Affine, FoldError, Leaves, Limits, TreeRefitError, fold_input_affine, inspect, leaves, ml_settings, refit_as,
+    Affine, FoldError, Leaves, Limits, TreeRefitError, fold_input_affine, inspect, ml_settings, refit_as,
     refit_trees, takes_input_affine,
 };
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
@@ -244,7 +244,7 @@ fn what_cannot_be_told_must_be_said() {
 #[test]
 fn whether_leaves_can_be_refitted_is_told_without_rows() {
     let limits = Limits::default();
-    let told = |bytes: &[u8]| leaves(bytes, &limits).unwrap();
+    let told = |bytes: &[u8]| shoal_onnx::leaves(bytes, &limits).unwrap();
     let needs = |bytes: &[u8], word: &str| match told(bytes) {
         Some(Leaves::Unsaid { reason }) => assert!(reason.contains(word), "{reason}"),
         other => panic!("{other:?}"),
@@ -265,7 +265,7 @@ fn whether_leaves_can_be_refitted_is_told_without_rows() {
     let boosting = settings(boosted(Library::LightGbm, 0.2, 0.0, false), 0.9, 1);
     let said = refit_as(&file("lgb_two.old"), &boosting, &limits).unwrap();
     assert_eq!(Some(said), boosting.ensemble);
-    assert_eq!(takes_input_affine(&ae, &limits).unwrap(), 24);
+    assert_eq!(takes_input_affine(&ae, &limits).unwrap(), 32);
     assert!(takes_input_affine(&file("lgb_two.old"), &limits).is_err());
     let scaler = vec![floats("offset", vec![1.0; 4]), floats("scale", vec![0.5; 4])];
     let scaled = with_node("lgb_values", "Scaler", "ai.onnx.ml", scaler, true);
