@@ -1,9 +1,9 @@
 //! What a model or a package is, before anything is done with it.
 
-use crate::worker::Golden;
+use crate::worker::{By, Golden, chain, check_recipe};
 use clap::Args;
 use serde::Serialize;
-use shoal_onnx::{Inspection, Limits, Refusal, Role, Servable, TensorSpec, inspect};
+use shoal_onnx::{InputAffine, Inspection, Leaves, Limits, Refusal, Role, Servable, TensorSpec, inspect};
 use shoal_proto::id::Digest;
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{GOLDEN, MAX_PACKAGE_BYTES, MODEL, Package, PackageError, REFERENCE};
@@ -107,6 +107,8 @@ pub struct PackageReport {
     /// the file cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub golden_rows: Option<usize>,
+    /// How a device retrains it by its recipe, or why it cannot.
+    pub retrained: String,
     /// `model.toml`.
     pub manifest: Manifest,
 }
@@ -184,9 +186,21 @@ fn describe(package: &Package) -> Result<PackageReport, PackageError> {
         baseline_rows: baseline.rows,
         baseline_accuracy: baseline.predictions.as_ref().map(right),
         own_reference: package.file(REFERENCE).is_some(),
+        retrained: retrained(package, &manifest),
         golden_rows: package.file(GOLDEN).and_then(|bytes| Some(Golden::from_npz(bytes).ok()?.rows())),
         manifest,
     })
+}
+
+fn retrained(package: &Package, manifest: &Manifest) -> String {
+    if manifest.features.is_empty() {
+        return "no: it takes tensors".into();
+    }
+    match check_recipe(&manifest.recipe, package.file(MODEL).unwrap_or_default()) {
+        Ok(By::Gradients) => format!("by gradients, scope {}, where it is trainable", manifest.recipe.scope),
+        Ok(by) => format!("by {by}"),
+        Err(cause) => format!("no: {}", chain(&cause)),
+    }
 }
 
 impl fmt::Display for InspectReport {
@@ -201,27 +215,41 @@ impl fmt::Display for InspectReport {
             }
         }
         let ops: Vec<String> = model.ops.iter().map(|(op, count)| format!("{op} ×{count}")).collect();
-        writeln!(f, "{:<12}{}", "operators", ops.join(", "))?;
+        writeln!(f, "{:<13}{}", "operators", ops.join(", "))?;
         let (count, stored) = (model.parameters.count, size(model.parameters.size_bytes));
-        writeln!(f, "{:<12}{count} ({stored}), about {} while loading", "parameters", size(self.load_bytes))?;
+        writeln!(f, "{:<13}{count} ({stored}), about {} while loading", "parameters", size(self.load_bytes))?;
         let servable = match &model.servable {
             Servable::Yes => "yes, as far as it can be told without running it".into(),
             Servable::No { reasons } => format!("no: {}", reasons.join("; ")),
         };
-        writeln!(f, "{:<12}{servable}", "servable")?;
+        writeln!(f, "{:<13}{servable}", "servable")?;
         let trainable = &model.trainable;
         if trainable.reasons.is_empty() {
             writeln!(
                 f,
-                "{:<12}{} tensors: {}",
+                "{:<13}{} tensors: {}",
                 "trainable",
                 trainable.parameters.len(),
                 some(&trainable.parameters)
             )?;
-            self.training.as_ref().map_or(Ok(()), |training| write!(f, "{training}"))
+            self.training.as_ref().map_or(Ok(()), |training| write!(f, "{training}"))?;
         } else {
-            writeln!(f, "{:<12}no: {}", "trainable", trainable.reasons.join("; "))
+            writeln!(f, "{:<13}no: {}", "trainable", trainable.reasons.join("; "))?;
         }
+        if let Some(leaves) = &model.leaves {
+            let said = match leaves {
+                Leaves::Forest => "can be refitted".into(),
+                Leaves::Unsaid { reason } => format!("can be refitted once the recipe says how: {reason}"),
+                Leaves::Fixed { reason } => format!("cannot be refitted: {reason}"),
+            };
+            writeln!(f, "{:<13}{said}", "leaves")?;
+        }
+        let said = match &model.input_affine {
+            InputAffine::Yes { features } => format!("a map of {features} features can be folded in"),
+            InputAffine::No { reason } => format!("no map can be folded in: {reason}"),
+            InputAffine::Unknown => return Ok(()),
+        };
+        writeln!(f, "{:<13}{said}", "input-affine")
     }
 }
 
@@ -229,7 +257,7 @@ impl fmt::Display for TrainingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.bytes.iter().map(|(rows, bytes)| format!("{} with {rows} rows", size(*bytes as u64)));
         let all: Vec<String> = all.collect();
-        writeln!(f, "{:<12}{} at once, beside file and rows", "to train", all.join(", "))?;
+        writeln!(f, "{:<13}{} at once, beside file and rows", "to train", all.join(", "))?;
         let width = self.tensors.iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0);
         for TensorReport { name, shape, trained_as, not_trained } in &self.tensors {
             let what =
@@ -242,26 +270,27 @@ impl fmt::Display for TrainingReport {
 
 impl fmt::Display for PackageReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<12}{}  {}", "package", self.name, self.version)?;
+        writeln!(f, "{:<13}{}  {}", "package", self.name, self.version)?;
         let signed = if self.signed_by.is_empty() { "no".into() } else { self.signed_by.join(", ") };
-        writeln!(f, "{:<12}{signed}", "signed by")?;
+        writeln!(f, "{:<13}{signed}", "signed by")?;
         let files: Vec<String> = self.files.iter().map(|(name, size)| format!("{name} {size} B")).collect();
-        writeln!(f, "{:<12}{}", "files", files.join(", "))?;
+        writeln!(f, "{:<13}{}", "files", files.join(", "))?;
         let names: Vec<String> = self.manifest.features.iter().map(|feature| feature.name.clone()).collect();
         if names.is_empty() {
-            writeln!(f, "{:<12}none: it takes tensors", "features")?;
+            writeln!(f, "{:<13}none: it takes tensors", "features")?;
         } else {
-            writeln!(f, "{:<12}{}: {}", "features", names.len(), some(&names))?;
+            writeln!(f, "{:<13}{}: {}", "features", names.len(), some(&names))?;
         }
         if self.files.contains_key(GOLDEN) {
             let rows =
                 self.golden_rows.map_or_else(|| "cannot be read".into(), |rows| format!("{rows} rows"));
-            writeln!(f, "{:<12}{rows}", "golden")?;
+            writeln!(f, "{:<13}{rows}", "golden")?;
         }
+        writeln!(f, "{:<13}{}", "retrained", self.retrained)?;
         if !self.manifest.output.classes.is_empty() {
-            writeln!(f, "{:<12}{}", "classes", some(&self.manifest.output.classes))?;
+            writeln!(f, "{:<13}{}", "classes", some(&self.manifest.output.classes))?;
         }
-        write!(f, "{:<12}{} rows", "baseline", self.baseline_rows)?;
+        write!(f, "{:<13}{} rows", "baseline", self.baseline_rows)?;
         if let Some(accuracy) = self.baseline_accuracy {
             write!(f, ", {:.1} % right of those held out", accuracy * 100.0)?;
         }

@@ -21,14 +21,16 @@ use crate::keys::KeyError;
 use crate::profile;
 use crate::rows::Rows;
 use crate::table::{Features, Label, Table, TableError, Targets};
+use crate::worker::{By, TrainError, chain, check_recipe};
 use clap::{Args, ValueEnum};
 use report::finish;
 use shoal_infer::{InferError, LoadError, NpzError};
 use shoal_learn::{ArchitectureError, DatasetError, LearnError, Progress};
 use shoal_onnx::Refusal;
 use shoal_proto::id::ModelName;
-use shoal_proto::manifest::Task;
+use shoal_proto::manifest::{Recipe, Task};
 use shoal_proto::package::PackageError;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +77,10 @@ pub struct PackArgs {
     /// those of the second, and so on.
     #[arg(long, value_name = "NETWORK", requires = "data")]
     pub fit: Option<String>,
+    /// How a device is to retrain the model: TOML with the keys of `[recipe]` in `model.toml`, such as
+    /// `scope = "input-affine"` or `ensemble = "lightgbm:0.1"`. Without it all weights, or leaves, move.
+    #[arg(long, value_name = "TOML", requires = "data")]
+    pub recipe: Option<PathBuf>,
     /// What the model answers. Without it: a class where there is data, or where the model gives a label
     /// beside its scores or classes are named; else numbers.
     #[arg(long, value_enum)]
@@ -133,6 +139,20 @@ pub enum PackError {
         path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    /// Not TOML, or not of a recipe.
+    #[error("`{path}` is no recipe")]
+    NoRecipe {
+        path: PathBuf,
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A recipe by which this model cannot be trained.
+    #[error("the model cannot be trained by `{path}`")]
+    Recipe {
+        path: PathBuf,
+        #[source]
+        source: Box<TrainError>,
     },
     /// The package's file.
     #[error(transparent)]
@@ -240,6 +260,15 @@ pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Resul
         }
     };
     let model = model::Model::check(&onnx, &table, &classes, &held_out)?;
+    let recipe = recipe(args)?;
+    let (by, not_trainable) = match (check_recipe(&recipe, &onnx), &args.recipe) {
+        (Ok(By::Gradients), _) => (By::Gradients, model.no_gradients.clone()),
+        (Ok(by), _) => (by, Vec::new()),
+        (Err(cause), None) => (By::Gradients, vec![chain(&cause)]),
+        (Err(cause), Some(path)) => {
+            return Err(PackError::Recipe { path: path.clone(), source: Box::new(cause) });
+        }
+    };
     let calibration = match &fitted {
         None => Calibration::of_given(&model, &held_out),
         Some((_, temperature)) => temperature.and_then(|one| Calibration::folded(&model, &held_out, one)),
@@ -252,6 +281,7 @@ pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Resul
         held_out: &held_out,
         schema: &schema,
         calibration: calibration.as_ref(),
+        recipe,
     };
     let mut built = build::package(args, &parts, onnx, &model)?;
     let mut report = finish(args, &mut built.package)?;
@@ -267,7 +297,8 @@ pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Resul
         complete_rows: rows.len(),
         held_out_rows: held_out.len(),
         fitted: args.fit.is_some(),
-        not_trainable: model.not_trainable,
+        retrained_by: not_trainable.is_empty().then_some(by),
+        not_trainable,
         guard_rows: built.guard_rows,
         replay_rows: built.replay_rows,
         golden_rows,
@@ -278,6 +309,13 @@ pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Resul
         classes,
         ..report
     })
+}
+
+fn recipe(args: &PackArgs) -> Result<Recipe, PackError> {
+    let Some(path) = &args.recipe else { return Ok(Recipe::default()) };
+    let text = fs::read_to_string(path).map_err(|source| PackError::Read { path: path.clone(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| PackError::NoRecipe { path: path.clone(), source: Box::new(source) })
 }
 
 fn name(args: &PackArgs) -> Result<ModelName, PackError> {

@@ -8,7 +8,9 @@ mod admit;
 mod answer;
 mod confine;
 mod golden;
+mod inputs;
 mod job;
+mod leaves;
 mod limits;
 mod outside;
 mod parent;
@@ -22,6 +24,7 @@ pub use golden::{Golden, GoldenError};
 pub use job::{AdmitJob, Answer, Born, Memory, Said, TrainingJob, Why};
 pub use limits::Limits;
 pub use parent::{Attempt, ChildError, Workers, WorkersError};
+pub use recipe::By;
 pub use resume::Pace;
 pub use samples::RowGone;
 pub use train::TrainError;
@@ -29,6 +32,7 @@ pub use train::TrainError;
 use clap::Subcommand;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shoal_proto::manifest::Recipe;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -119,6 +123,14 @@ fn say<T: Serialize>(answer: &Answer<T>) -> Result<(), WorkerError> {
     out.write_all(&line).and_then(|()| out.flush()).map_err(WorkerError::Answer)
 }
 
+/// Says by which way a file is retrained with a recipe, as far as it can be told without rows.
+///
+/// # Errors
+/// The [`TrainError`] that a run would end in; what stands against gradients is told by an inspection.
+pub fn check_recipe(recipe: &Recipe, onnx: &[u8]) -> Result<By, TrainError> {
+    recipe::check(recipe, onnx)
+}
+
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -131,6 +143,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+mod input_tests;
+#[cfg(test)]
 mod process_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tree_tests;

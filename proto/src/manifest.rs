@@ -131,8 +131,9 @@ pub struct Feature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// Which parameters move: `all`, `last`, `norms-and-biases` (or `bias`), `low-rank:R`, or name globs with
-    /// commas between them.
+    /// What moves: of networks `all`, `last`, `norms-and-biases` (or `bias`), `low-rank:R`, or name globs with
+    /// commas between them; of trees `leaves` (which `all` means too); and of either `input-affine`, a scale
+    /// and a shift of each feature, which are fitted without labels.
     pub scope: String,
     /// Step size.
     pub learning_rate: f64,
@@ -183,6 +184,50 @@ pub struct Recipe {
     /// Memory in MiB that training may take, within the device's own limit; nought for that limit.
     #[serde(skip_serializing_if = "is_none")]
     pub memory_mib: u32,
+    /// Part of a leaf's old weight that is kept, 0 to 1. Only of trees, as all up to `holds_average`.
+    #[serde(skip_serializing_if = "is_usual_decay")]
+    pub decay: f64,
+    /// Rows that must reach a leaf, or it keeps its weight.
+    #[serde(skip_serializing_if = "is_one")]
+    pub min_rows_per_leaf: u32,
+    /// What the trees are: `auto`, which tells most forests of classes; `forest`; or of boosted trees the
+    /// library and its learning rate, which no file says: `lightgbm:R`, `xgboost:R`, `scikit-learn:R`,
+    /// `scikit-learn-histogram:R`.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub ensemble: String,
+    /// What boosted trees bring down: `auto` where the file shows it, `squares`, `logistic` or `softmax`.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub objective: String,
+    /// Added to the second derivatives of a boosted leaf; without it the library's own default, which is 1
+    /// for XGBoost and 0 for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda_l2: Option<f64>,
+    /// Whether the first tree of each target holds the average as well (LightGBM's `boost_from_average`);
+    /// without it the library's own default, which is true for LightGBM and false for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds_average: Option<bool>,
+    /// Most standard deviations that `input-affine` moves a feature's mean by, and most by which it changes
+    /// its spread (by a factor of one more than this).
+    #[serde(skip_serializing_if = "is_usual_cap")]
+    pub input_cap: f64,
+}
+
+/// LightGBM's own `refit_decay_rate`.
+const USUAL_DECAY: f64 = 0.9;
+/// Ageing sensors stay within three deviations between two runs, while a wrong unit or a broken sensor is not
+/// made to look as usual.
+const USUAL_CAP: f64 = 3.0;
+
+fn is_usual_decay(decay: &f64) -> bool {
+    *decay == USUAL_DECAY
+}
+
+fn is_usual_cap(cap: &f64) -> bool {
+    *cap == USUAL_CAP
+}
+
+fn is_one(value: &u32) -> bool {
+    *value == 1
 }
 
 fn is_adam(optimizer: &str) -> bool {
@@ -230,6 +275,13 @@ impl Default for Recipe {
             warm_up: 0.0,
             schedule: "constant".into(),
             memory_mib: 0,
+            decay: USUAL_DECAY,
+            min_rows_per_leaf: 1,
+            ensemble: "auto".into(),
+            objective: "auto".into(),
+            lambda_l2: None,
+            holds_average: None,
+            input_cap: USUAL_CAP,
         }
     }
 }
@@ -405,11 +457,18 @@ mod tests {
             text.contains("max_rows") && !text.contains("optimizer") && !text.contains("patience"),
             "{text}"
         );
+        for of_trees in ["decay", "leaf", "ensemble", "objective", "lambda", "average", "input_cap"] {
+            assert!(!text.contains(of_trees), "{of_trees} is as usual:\n{text}");
+        }
         let mut other = usual.clone();
         other.recipe.optimizer = "adamw".into();
         other.recipe.weight_decay = 0.01;
         other.recipe.patience = 3;
+        other.recipe.decay = 0.5;
+        other.recipe.ensemble = "lightgbm:0.1".into();
+        other.recipe.holds_average = Some(false);
         let text = other.to_text();
+        assert!(text.contains("decay = 0.5") && text.contains("holds_average = false"), "{text}");
         assert!(text.contains("weight_decay = 0.01") && !text.contains("schedule"), "{text}");
         assert_eq!(Manifest::parse(&text).unwrap(), other);
     }

@@ -11,7 +11,7 @@ use crate::linear::Linear;
 use crate::normalize::{Binarizer, Imputer, Normalizer, Scaler};
 use crate::settings::{Settings, SettingsError};
 use crate::svm::{SvmClassifier, SvmRegressor};
-use crate::trees::{Forest, RefitError, RefitSettings, Refitted, Samples, TreeEnsemble};
+use crate::trees::{Ensemble, Forest, RefitError, RefitSettings, Refitted, Samples, TreeEnsemble};
 
 /// The operators that are kernels here, sorted: those of `ai.onnx.ml`, and two of other domains.
 pub const OPS: &[&str] = &[
@@ -228,6 +228,17 @@ impl Kernel {
     pub fn refit(&self, samples: &Samples<'_>, settings: &RefitSettings) -> Result<Refitted, RefitError> {
         match &self.0 {
             Form::Trees(trees) => trees.refit(samples, settings),
+            _ => Err(RefitError::NoTrees),
+        }
+    }
+
+    /// What [`Kernel::refit`] would take the trees for with these settings, before there are rows.
+    ///
+    /// # Errors
+    /// As [`Kernel::refit`], but for what is wrong with rows.
+    pub fn refit_as(&self, settings: &RefitSettings) -> Result<Ensemble, RefitError> {
+        match &self.0 {
+            Form::Trees(trees) => trees.refit_as(settings),
             _ => Err(RefitError::NoTrees),
         }
     }

@@ -7,7 +7,9 @@ mod fold;
 mod layers;
 mod operands;
 
-pub use fold::{FoldError, fold_input_affine};
+pub use fold::{FoldError, fold_input_affine, takes_input_affine};
+
+use serde::{Deserialize, Serialize};
 
 /// Rows below which mean and spread say too little: the error of a spread is then above an eighth.
 const MIN_ROWS: u64 = 30;
@@ -45,7 +47,7 @@ impl Affine {
 }
 
 /// Running count, mean and variance of a feature; Welford's sums, joined as Chan's.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Moments {
     /// Values seen.
     pub count: u64,

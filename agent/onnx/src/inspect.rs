@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affine::takes_input_affine;
 use crate::constant::Constant;
 use crate::graph::Graph;
 use crate::limits::Limits;
 use crate::model::{OnnxModel, decode};
+use crate::refit::{Leaves, in_a_line, leaves};
 use crate::refusal::Refusal;
 use crate::spec::TensorSpec;
 use crate::trainable::{is_quantised, parameters, untrainable_ops};
@@ -31,6 +33,12 @@ pub struct Inspection {
     pub servable: Servable,
     /// Whether it can be trained on the device.
     pub trainable: Trainable,
+    /// Whether the leaves of its trees can be refitted; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<Leaves>,
+    /// Whether a map of its input can be folded in.
+    #[serde(default)]
+    pub input_affine: InputAffine,
     /// What the first output of floating point numbers is.
     pub output_kind: OutputKind,
 }
@@ -75,6 +83,25 @@ pub struct Trainable {
     pub reasons: Vec<String>,
 }
 
+/// Whether a scale and a shift of each feature can be folded into the first layer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputAffine {
+    /// They can.
+    Yes {
+        /// Of so many features, or channels.
+        features: usize,
+    },
+    /// They cannot.
+    No {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// Nobody looked.
+    #[default]
+    Unknown,
+}
+
 /// What the numbers of the first float output are, as far as the file shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +142,8 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Refusal> {
         parameters: ParameterCount::default(),
         servable: Servable::Yes,
         trainable: Trainable::default(),
+        leaves: None,
+        input_affine: InputAffine::Unknown,
         output_kind: OutputKind::Values,
     };
     let model = match OnnxModel::parse(bytes, limits) {
@@ -126,12 +155,18 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Refusal> {
             };
             inspection.servable = Servable::No { reasons };
             inspection.trainable.reasons.push("it cannot be served".into());
+            inspection.input_affine = InputAffine::No { reason: "it cannot be served".into() };
             return Ok(inspection);
         }
     };
     let graph = model.graph();
     inspection.parameters = graph.parameter_count();
     inspection.trainable = trainable(&model.training_graph());
+    inspection.leaves = leaves(bytes, limits)?;
+    inspection.input_affine = match takes_input_affine(bytes, limits) {
+        Ok(features) => InputAffine::Yes { features },
+        Err(cause) => InputAffine::No { reason: in_a_line(&cause) },
+    };
     inspection.output_kind = output_kind(&graph);
     inspection.inputs = graph.inputs;
     inspection.outputs = graph.outputs;
@@ -142,7 +177,7 @@ fn trainable(graph: &Graph) -> Trainable {
     let mut reasons: Vec<String> = untrainable_ops(graph)
         .into_iter()
         .map(|op| match op.strip_prefix("ai.onnx.ml.TreeEnsemble") {
-            Some(_) => format!("{op} is not trained by gradients; its leaves can be refitted"),
+            Some(_) => format!("{op} is not trained by gradients"),
             None => format!("{op} cannot be trained through"),
         })
         .collect();

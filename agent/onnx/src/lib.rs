@@ -30,10 +30,10 @@ mod refit;
 mod steady;
 mod trainable;
 
-pub use affine::{Affine, FoldError, Moments, fold_input_affine, input_affine};
+pub use affine::{Affine, FoldError, Moments, fold_input_affine, input_affine, takes_input_affine};
 pub use constant::{Constant, ConstantData};
 pub use graph::{Attribute, Graph, Node};
-pub use inspect::{Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
+pub use inspect::{InputAffine, Inspection, Opset, OutputKind, ParameterCount, Servable, Trainable, inspect};
 pub use limits::Limits;
 pub use lower::ClassNames;
 pub use ml::ml_settings;
@@ -44,8 +44,12 @@ pub use network::{
 };
 pub use ops::{SERVED_OPS, UnknownOp};
 pub use patch::{AttributePatch, PatchError, patch_attributes, patch_initializers};
-pub use refit::{TreeRefit, TreeRefitError, refit_trees};
+pub use refit::{Leaves, TreeRefit, TreeRefitError, leaves, refit_as, refit_trees};
 pub use refusal::Refusal;
+/// What [`refit_trees`] is told, and tells.
+pub use shoal_ml::{
+    Boosting, Ensemble, Labels, Library, Objective, RefitError, RefitSettings, Refitted, Samples,
+};
 pub use spec::{Datatype, TensorSpec};
 pub use trainable::{
     Parameter, Role, StoredTensor, TRAINABLE_OPS, is_quantised, parameters, stored_tensors, untrainable_ops,

@@ -1,7 +1,11 @@
 //! New weights for the leaves of a file's trees: found by `shoal-ml`, written into the original
 //! bytes.
 
-use shoal_ml::{Data, Kernel, Kind, Objective, RefitError, RefitSettings, Refitted, RunError, Samples};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use shoal_ml::{Boosting, Data, Ensemble, Kernel, Kind, Library, Objective};
+use shoal_ml::{RefitError, RefitSettings, Refitted, RunError, Samples};
 use shoal_ml::{Setting, SettingsError, Slice, View};
 use thiserror::Error;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, tensor_proto::DataType};
@@ -106,29 +110,13 @@ pub fn refit_trees(
 ) -> Result<TreeRefit, TreeRefitError> {
     let proto = original(bytes, limits)?;
     let empty = GraphProto::default();
-    let graph = proto.graph.as_ref().unwrap_or(&empty);
-    let mut trees = graph.node.iter().enumerate().filter(|(_, node)| is_trees(node));
-    let (place, node) = match (trees.next(), trees.count()) {
-        (Some(only), 0) => only,
-        (first, others) => {
-            return Err(TreeRefitError::Ensembles { count: others + usize::from(first.is_some()) });
-        }
-    };
-    let name = called(node);
-    let before = Before::of(graph, node)?;
-    let features = before.run(samples)?;
-    let samples = Samples { features: &features.0, width: features.1, ..*samples };
-    let link = if settings.objective.is_some() { None } else { behind(graph, node)? };
-    let settings = RefitSettings { objective: settings.objective.or(link), ..*settings };
-    let kernel = Kernel::parse(&node.op_type, &ml_settings(node), Some(before.kind))
-        .map_err(|source| TreeRefitError::Settings { node: name.clone(), source })?;
+    let Found { place, name, before, kernel, settings, attribute, mut values } =
+        Found::of(proto.graph.as_ref().unwrap_or(&empty), settings)?;
+    let (features, width) = before.run(samples)?;
+    let samples = Samples { features: &features, width, ..*samples };
     let report = kernel
         .refit(&samples, &settings)
         .map_err(|source| TreeRefitError::Refit { node: name.clone(), source })?;
-    let (attribute, mut values) = weights(node).ok_or(TreeRefitError::Refit {
-        node: name.clone(),
-        source: RefitError::Layout { reason: "its leaves have no weights" },
-    })?;
     for (source, weight) in &report.weights {
         if let Some(value) = values.get_mut(*source as usize) {
             *value = *weight;
@@ -136,6 +124,114 @@ pub fn refit_trees(
     }
     let patch = AttributePatch { place, node: name.clone(), attribute, values };
     Ok(TreeRefit { onnx: patch_attributes(bytes, &[patch])?, node: name, report })
+}
+
+/// Whether the leaves of a file's trees can be refitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaves {
+    /// As those of a forest: all that is needed stands in the file.
+    Forest,
+    /// When it is said what the file does not say.
+    Unsaid {
+        /// What has to be said.
+        reason: String,
+    },
+    /// Not at all.
+    Fixed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Says whether the leaves of a file's trees can be refitted; `None` for a file without trees.
+///
+/// # Errors
+/// A [`Refusal`] when the file cannot be decoded within the limits.
+pub fn leaves(bytes: &[u8], limits: &Limits) -> Result<Option<Leaves>, Refusal> {
+    let proto = original(bytes, limits)?;
+    let Some(graph) = proto.graph.as_ref().filter(|graph| graph.node.iter().any(is_trees)) else {
+        return Ok(None);
+    };
+    let told = |settings: &RefitSettings| Found::of(graph, settings)?.told();
+    let Err(open) = told(&RefitSettings::default()) else { return Ok(Some(Leaves::Forest)) };
+    let is_open = match &open {
+        TreeRefitError::Behind { .. } => true,
+        TreeRefitError::Refit { source, .. } => {
+            matches!(source, RefitError::NeedsShrinkage | RefitError::Ambiguous)
+        }
+        _ => false,
+    };
+    // Any boosting and any objective would do: is there one that the rest of the file bears?
+    let boosting =
+        Boosting { shrinkage: 1.0, lambda_l2: 0.0, holds_average: false, library: Library::LightGbm };
+    let objectives = [None, Some(Objective::Squares), Some(Objective::Logistic), Some(Objective::Softmax)];
+    let fails = objectives.map(|objective| {
+        let ensemble = Some(Ensemble::Boosted(boosting));
+        told(&RefitSettings { ensemble, objective, ..RefitSettings::default() }).err()
+    });
+    let could = is_open && fails.iter().any(Option::is_none);
+    let [as_boosted, ..] = fails;
+    Ok(Some(if could {
+        Leaves::Unsaid { reason: in_a_line(&open) }
+    } else {
+        Leaves::Fixed { reason: in_a_line(as_boosted.as_ref().filter(|_| is_open).unwrap_or(&open)) }
+    }))
+}
+
+/// Says what [`refit_trees`] would take the trees for with these settings, before there are rows.
+///
+/// # Errors
+/// As [`refit_trees`], but for what is wrong with rows.
+pub fn refit_as(bytes: &[u8], settings: &RefitSettings, limits: &Limits) -> Result<Ensemble, TreeRefitError> {
+    let proto = original(bytes, limits)?;
+    Found::of(proto.graph.as_ref().unwrap_or(&GraphProto::default()), settings)?.told()
+}
+
+/// An error with its causes.
+pub(crate) fn in_a_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause}"))
+}
+
+/// The one tree ensemble of a graph, with all that is known of it before there are rows.
+struct Found {
+    place: usize,
+    name: String,
+    before: Before,
+    kernel: Kernel,
+    settings: RefitSettings,
+    /// The setting with the weights, and all of them.
+    attribute: String,
+    values: Vec<f64>,
+}
+
+impl Found {
+    fn of(graph: &GraphProto, settings: &RefitSettings) -> Result<Self, TreeRefitError> {
+        let mut trees = graph.node.iter().enumerate().filter(|(_, node)| is_trees(node));
+        let (place, node) = match (trees.next(), trees.count()) {
+            (Some(only), 0) => only,
+            (first, others) => {
+                return Err(TreeRefitError::Ensembles { count: others + usize::from(first.is_some()) });
+            }
+        };
+        let name = called(node);
+        let before = Before::of(graph, node)?;
+        let link = if settings.objective.is_some() { None } else { behind(graph, node)? };
+        let settings = RefitSettings { objective: settings.objective.or(link), ..*settings };
+        let kernel = Kernel::parse(&node.op_type, &ml_settings(node), Some(before.kind))
+            .map_err(|source| TreeRefitError::Settings { node: name.clone(), source })?;
+        let (attribute, values) = weights(node).ok_or_else(|| TreeRefitError::Refit {
+            node: name.clone(),
+            source: RefitError::Layout { reason: "its leaves have no weights" },
+        })?;
+        Ok(Self { place, name, before, kernel, settings, attribute, values })
+    }
+
+    fn told(self) -> Result<Ensemble, TreeRefitError> {
+        let told = self.kernel.refit_as(&self.settings);
+        told.map_err(|source| TreeRefitError::Refit { node: self.name, source })
+    }
 }
 
 /// What messages call a node.
@@ -219,8 +315,8 @@ impl Before {
     }
 
     /// Features as the trees get them, and how many a row has.
-    fn run(&self, samples: &Samples<'_>) -> Result<(Vec<f32>, usize), TreeRefitError> {
-        let (mut features, mut width) = (samples.features.to_vec(), samples.width);
+    fn run<'a>(&self, samples: &Samples<'a>) -> Result<(Cow<'a, [f32]>, usize), TreeRefitError> {
+        let (mut features, mut width) = (Cow::Borrowed(samples.features), samples.width);
         for (name, kernel) in &self.kernels {
             let failed = |source| TreeRefitError::Rows { node: name.clone(), source };
             if width == 0 || !features.len().is_multiple_of(width) {
@@ -231,7 +327,7 @@ impl Before {
             let Some(made) = made.into_iter().next() else { continue };
             let Data::F32(values) = made.data else { return Err(failed(RunError::NotNumbers)) };
             width = made.shape.iter().skip(1).product();
-            features = values;
+            features = Cow::Owned(values);
         }
         Ok((features, width))
     }

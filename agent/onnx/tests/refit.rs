@@ -7,7 +7,10 @@ use std::io::Cursor;
 use npyz::npz::NpzArchive;
 use prost::Message;
 use shoal_ml::*;
-use shoal_onnx::{Affine, Limits, TreeRefitError, fold_input_affine, ml_settings, refit_trees};
+use shoal_onnx::{
+    Affine, FoldError, Leaves, Limits, TreeRefitError, fold_input_affine, inspect, ml_settings, refit_as,
+    refit_trees, takes_input_affine,
+};
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
 
 fn array<T: npyz::Deserialize>(name: &str) -> Option<Vec<T>> {
@@ -236,6 +239,39 @@ fn what_cannot_be_told_must_be_said() {
         with(Samples { labels: Labels::Values(&rows.values), ..good }),
         "the ensemble is not refitted: a classifier's labels are classes"
     );
+}
+
+#[test]
+fn whether_leaves_can_be_refitted_is_told_without_rows() {
+    let limits = Limits::default();
+    let told = |bytes: &[u8]| shoal_onnx::leaves(bytes, &limits).unwrap();
+    let needs = |bytes: &[u8], word: &str| match told(bytes) {
+        Some(Leaves::Unsaid { reason }) => assert!(reason.contains(word), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    for case in ["forest_two", "forest_three", "tree_three"] {
+        assert_eq!(told(&file(&format!("{case}.old"))), Some(Leaves::Forest), "{case}");
+    }
+    for case in ["lgb_two", "lgb_three", "lgb_values", "xgb_three", "forest_values"] {
+        needs(&file(&format!("{case}.old")), "set `ensemble`");
+    }
+    needs(&with_node("lgb_values", "Exp", "", vec![], false), "set `objective`");
+    match told(&with_node("lgb_values", "Sin", "", vec![], true)) {
+        Some(Leaves::Fixed { reason }) => assert!(reason.contains("(Sin) stands before"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let ae = std::fs::read(format!("{}/testdata/ae.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert_eq!(told(&ae), None);
+    let boosting = settings(boosted(Library::LightGbm, 0.2, 0.0, false), 0.9, 1);
+    let said = refit_as(&file("lgb_two.old"), &boosting, &limits).unwrap();
+    assert_eq!(Some(said), boosting.ensemble);
+    assert_eq!(takes_input_affine(&ae, &limits).unwrap(), 32);
+    assert!(takes_input_affine(&file("lgb_two.old"), &limits).is_err());
+    let scaler = vec![floats("offset", vec![1.0; 4]), floats("scale", vec![0.5; 4])];
+    let scaled = with_node("lgb_values", "Scaler", "ai.onnx.ml", scaler, true);
+    assert!(matches!(takes_input_affine(&scaled, &limits), Ok(4) | Err(FoldError::Width)));
+    let found = inspect(&scaled, &limits).unwrap();
+    assert!(matches!(found.leaves, Some(Leaves::Unsaid { .. })));
 }
 
 fn floats(name: &str, floats: Vec<f32>) -> AttributeProto {

@@ -52,7 +52,7 @@ pub(super) enum Command {
     /// Say what a model or package holds: inputs, ops, what can be served, what can be trained.
     Inspect(InspectArgs),
     /// Make a package from a table and an ONNX file, or from a table alone.
-    Pack(PackArgs),
+    Pack(Box<PackArgs>),
     /// What the agent is doing.
     Status,
     /// The models that are served.

@@ -67,6 +67,9 @@ pub(super) fn packed(report: &PackReport) -> String {
         line(&mut text, "guard / replay rows", &format!("{} / {}", report.guard_rows, report.replay_rows));
     }
     line(&mut text, "golden rows", &report.golden_rows.to_string());
+    if let Some(by) = report.retrained_by {
+        line(&mut text, "retrained by", &by.to_string());
+    }
     for reason in &report.not_trainable {
         line(&mut text, "cannot be trained", reason);
     }

@@ -28,6 +28,7 @@ pub(super) struct Parts<'a> {
     pub(super) held_out: &'a Rows,
     pub(super) schema: &'a Schema,
     pub(super) calibration: Option<&'a Calibration>,
+    pub(super) recipe: Recipe,
 }
 
 /// A package, and how many rows its sets have.
@@ -90,7 +91,7 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
             classes: parts.classes.to_vec(),
             temperature: unfolded.map(|calibration| calibration.temperature),
         },
-        recipe: Recipe::default(),
+        recipe: parts.recipe.clone(),
         gate: GatePolicy::default(),
         lineage: None,
         features: features

@@ -29,7 +29,8 @@ pub(super) struct Model {
     pub(super) input: String,
     pub(super) output: String,
     pub(super) kind: OutputKind,
-    pub(super) not_trainable: Vec<String>,
+    /// What stands against training it by gradients.
+    pub(super) no_gradients: Vec<String>,
     pub(super) predictor: Predictor,
     width: usize,
     scores: Vec<f32>,
@@ -70,13 +71,13 @@ impl Model {
                 shoal_onnx::OutputKind::Values => guess(scores.iter()),
             }
         };
-        let mut not_trainable = inspection.trainable.reasons;
+        let mut no_gradients = inspection.trainable.reasons;
         if let Servable::No { reasons } = inspection.servable {
-            not_trainable.extend(reasons);
+            no_gradients.extend(reasons);
         }
         let input = predictor.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
         let (width, scores) = (scores.width, scores.values);
-        Ok(Self { input, output, kind, not_trainable, predictor, width, scores })
+        Ok(Self { input, output, kind, no_gradients, predictor, width, scores })
     }
 
     fn answers(&self) -> impl Iterator<Item = (u32, f32)> {

@@ -6,6 +6,7 @@ use super::schema::Column;
 use super::{PackArgs, PackError};
 use crate::file::write_atomic;
 use crate::keys::read_key;
+use crate::worker::By;
 use serde::Serialize;
 use shoal_proto::id::Digest;
 use shoal_proto::package::Package;
@@ -59,6 +60,9 @@ pub struct PackReport {
     pub warnings: Vec<String>,
     /// Whether the model was fitted here: a model from elsewhere may have seen the held-out rows.
     pub fitted: bool,
+    /// How a device retrains it; absent where something stands against it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrained_by: Option<By>,
     /// What stands against training it on a device; empty when nothing does.
     pub not_trainable: Vec<String>,
     /// Rows in the guard set.
@@ -100,6 +104,7 @@ pub(super) fn finish(args: &PackArgs, package: &mut Package) -> Result<PackRepor
         columns: Vec::new(),
         warnings: Vec::new(),
         fitted: false,
+        retrained_by: None,
         not_trainable: Vec::new(),
         guard_rows: 0,
         replay_rows: 0,

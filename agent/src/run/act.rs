@@ -125,7 +125,7 @@ impl Act {
         for training in status.models.iter_mut().filter_map(|model| model.training.as_mut()) {
             if let Some(said) = self.workers.progress(training.run) {
                 (training.step, training.steps) = (said.step, said.steps);
-                training.loss = Some(said.loss);
+                training.loss = said.loss;
             }
         }
     }

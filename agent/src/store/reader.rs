@@ -141,6 +141,29 @@ impl SamplesReader {
         })
     }
 
+    /// Hands over the features of the newest rows of a model that were predicted before a row, labelled or
+    /// not, the newest first; one is in memory at a time.
+    pub fn each_before(
+        &self,
+        model: &ModelName,
+        rowid: u64,
+        limit: u32,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<(), StoreError> {
+        let mut read = || -> rusqlite::Result<()> {
+            let sql = "SELECT features FROM sample
+                 WHERE id < ?2 AND version IN (SELECT id FROM version WHERE model = ?1)
+                 ORDER BY id DESC LIMIT ?3";
+            let mut query = self.connection.prepare_cached(sql)?;
+            let mut rows = query.query((model.as_str(), rowid.cast_signed(), limit))?;
+            while let Some(row) = rows.next()? {
+                take(&floats_from_bytes(row.get_ref(0)?.as_blob()?));
+            }
+            Ok(())
+        };
+        read().map_err(StoreError::sqlite("read samples' features"))
+    }
+
     /// Labelled rows of a model that were predicted after this row; 0 counts them all.
     pub fn count_labelled_since(&self, model: &ModelName, rowid: u64) -> Result<u64, StoreError> {
         self.connection

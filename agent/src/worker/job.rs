@@ -92,8 +92,9 @@ pub struct Said {
     pub step: u64,
     /// Steps to make, unless it stops early.
     pub steps: u64,
-    /// Loss of the step's rows before it.
-    pub loss: f64,
+    /// Loss of the step's rows before it; none where nothing is done by gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
 }
 
 /// A child's answer.

@@ -6,7 +6,6 @@
 use super::job::Said;
 use super::resume::{Outside, Pace};
 use crate::clock::Clock;
-use shoal_learn::Progress;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,13 +36,12 @@ impl Outside for Parent {
         matches!(self.job.try_exists(), Ok(false))
     }
 
-    fn on_step(&mut self, progress: Progress) {
+    fn on_step(&mut self, line: Said) {
         let now = self.elapsed();
         if self.said.is_some_and(|said| now.saturating_sub(said) < self.every) {
             return;
         }
         self.said = Some(now);
-        let line = Said { step: progress.step, steps: progress.steps, loss: progress.loss };
         if let Ok(mut line) = serde_json::to_vec(&line) {
             line.push(b'\n');
             let mut out = io::stdout().lock();

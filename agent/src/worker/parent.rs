@@ -417,7 +417,7 @@ mod tests {
             while workers.progress(7).is_none() {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(workers.progress(7).unwrap(), Said { step: 3, steps: 9, loss: 0.5 });
+            assert_eq!(workers.progress(7).unwrap(), Said { step: 3, steps: 9, loss: Some(0.5) });
             workers.stop(6); // nobody
             workers.stop(7);
         };

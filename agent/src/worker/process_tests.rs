@@ -1,6 +1,7 @@
 //! Training children as they are: processes, killed, stopped and measured.
 
 use super::tests::{job, parent, samples, store};
+use super::tree_tests::{packed, shifted, tree_job};
 use super::*;
 use crate::store::TrainDb;
 use crate::vault::Vault;
@@ -180,6 +181,27 @@ fn a_broken_or_foreign_checkpoint_is_dropped_and_the_run_starts_over() {
         assert_eq!(again.first, Some(1));
         assert_eq!(born(again).version, whole.version);
     }
+}
+
+#[test]
+fn a_refit_is_one_step_and_gives_the_same_bytes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = packed(folder.path(), "forest_three", "decay = 0.5\n").unwrap();
+    Vault::open(folder.path()).unwrap().put(&parent).unwrap();
+    crate::keys::device_key(folder.path()).unwrap();
+    store(folder.path(), &shifted("forest_three", 200));
+    let mut job = tree_job(folder.path(), &parent);
+    job.pace = Pace { steps: 1, least_ms: 0, most_ms: 0, said_ms: 0 };
+    let path = folder.path().join("job.json");
+    let first = listen(&mut start(&path, &job), |_, _| {});
+    assert_eq!((first.first, first.last), (Some(0), 1));
+    let first = born(first);
+    assert!(first.memory.planned_bytes > 0 && first.memory.peak_bytes > 0, "{:?}", first.memory);
+    // Labels that came since are for the next run.
+    store(folder.path(), &shifted("forest_three", 260));
+    let again = born(listen(&mut start(&path, &job), |_, _| {}));
+    assert_eq!((again.version, again.evidence), (first.version, first.evidence));
+    fs::remove_file(&path).unwrap();
 }
 
 /// What a run takes beside what it says: pages that SQLite caches, and what the allocator does not give back.

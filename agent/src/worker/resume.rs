@@ -3,7 +3,7 @@
 //! Whatever goes wrong with a checkpoint costs steps that are made again, and never the run.
 
 use super::chain;
-use super::job::TrainingJob;
+use super::job::{Said, TrainingJob};
 use super::samples::Pinned;
 use super::train::TrainError;
 use crate::store::{StoreError, TrainDb};
@@ -52,7 +52,7 @@ pub(super) trait Outside {
     /// Whether somebody asked it to stop.
     fn is_stopped(&self) -> bool;
     /// A step was made.
-    fn on_step(&mut self, progress: Progress);
+    fn on_step(&mut self, said: Said);
 }
 
 /// The run's place in `train.db`; without one (no room, no database) it cannot be resumed, and goes on.
@@ -168,7 +168,8 @@ pub(super) fn drive(
 ) -> Result<(), TrainError> {
     let mut kept = (shelf.resume(session), outside.elapsed());
     while let Some(progress) = session.step()? {
-        outside.on_step(progress);
+        let Progress { step, steps, loss, .. } = progress;
+        outside.on_step(Said { step, steps, loss: Some(loss) });
         let is_stopped = outside.is_stopped();
         let passed = outside.elapsed().saturating_sub(kept.1);
         if is_stopped || shelf.pace.is_due(progress.step - kept.0, passed) {

@@ -1,5 +1,6 @@
 //! The device's labelled rows, as a training run takes them: chosen once, then read a few at a time.
 
+use super::inputs::Inputs;
 use super::train::TrainError;
 use crate::rows::{Rows, Truth};
 use crate::store::{LabelledRow, SamplesReader, StoreError};
@@ -68,6 +69,9 @@ pub(super) struct Pinned {
     training: usize,
     /// Over ids, features and truth of the training rows, replayed ones among them, and the seed.
     digest: Digest,
+    /// Mean and spread of recent inputs, for a run that fits nothing else.
+    #[serde(default)]
+    inputs: Option<Inputs>,
 }
 
 impl Pinned {
@@ -104,9 +108,28 @@ impl Pinned {
         }
         let share = 1.0 - holdout_share.clamp(0.0, 1.0);
         let training = (0..ids.len()).take_while(|at| (*at as f64) < ids.len() as f64 * share).count();
-        let mut pinned = Self { ids, truth, training, digest: Digest([0; 32]) };
+        let mut pinned = Self { ids, truth, training, digest: Digest([0; 32]), inputs: None };
         pinned.digest = pinned.digest_of(reader, of_run)?.ok_or(TrainError::Moved)?;
         Ok(pinned)
+    }
+
+    /// Looks at recent inputs too, labelled or not, up to the first row that is held out.
+    pub(super) fn with_inputs(
+        mut self,
+        reader: &SamplesReader,
+        which: (&ModelName, u32),
+        shape: Shape,
+        of_run: &OfRun<'_>,
+    ) -> Result<Self, TrainError> {
+        let first_held_out = self.ids.get(self.training).copied().unwrap_or(u64::MAX >> 1);
+        self.inputs = Some(Inputs::before(reader, which, first_held_out, shape.width)?);
+        self.digest = self.digest_of(reader, of_run)?.ok_or(TrainError::Moved)?;
+        Ok(self)
+    }
+
+    /// Recent inputs, where they were looked at.
+    pub(super) fn inputs(&self) -> Option<&Inputs> {
+        self.inputs.as_ref()
     }
 
     /// Whether all rows are still there, as they were.
@@ -138,6 +161,9 @@ impl Pinned {
             digest_into(&row, self.one(at), &mut digester);
         }
         digester.update(of_run.replay);
+        if let Some(inputs) = &self.inputs {
+            inputs.digest_into(&mut digester);
+        }
         Ok(Some(digester.finish()))
     }
 

@@ -14,7 +14,7 @@ use shoal_proto::time::WallMs;
 
 /// A row of one of two classes. After a `turn` the second feature stands elsewhere, and there the classes
 /// lie on the other sides: new, and no contradiction to what is replayed.
-fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
+pub(super) fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
     let class = u32::from(rng.random_bool(0.5));
     let side = if (class == 1) == turn { -2.0 } else { 2.0 };
     let place = if turn { 4.0 } else { 0.0 };
@@ -22,6 +22,11 @@ fn draw(rng: &mut StdRng, turn: bool) -> (Vec<f32>, u32) {
 }
 
 pub(super) fn parent(folder: &Path) -> Package {
+    fitted(folder, "mlp:16")
+}
+
+/// A package of a network that was fitted on the world before its turn.
+pub(super) fn fitted(folder: &Path, network: &str) -> Package {
     let mut rng = StdRng::seed_from_u64(1);
     let mut csv = "a,b,y\n".to_owned();
     for _ in 0..300 {
@@ -40,7 +45,8 @@ pub(super) fn parent(folder: &Path) -> Package {
         version: 1,
         description: String::new(),
         onnx: None,
-        fit: Some("mlp:16".into()),
+        fit: Some(network.into()),
+        recipe: None,
         task: None,
         output: Some(output.clone()),
         seed: 0,
@@ -88,9 +94,11 @@ pub(super) fn store(state: &Path, rows: &[LabelledRow]) {
         samples.flush().await.unwrap();
         let mut pending = Vec::new();
         for row in rows {
+            let class = row.class.map(Label::Class);
+            let Some(label) = class.or_else(|| row.value.map(Label::Value)) else { continue };
             let label = LabelRow {
                 prediction_id: row.prediction_id.clone(),
-                label: Label::Class(row.class.unwrap()),
+                label,
                 source: "test".into(),
                 at: row.at,
             };
@@ -104,7 +112,7 @@ pub(super) fn store(state: &Path, rows: &[LabelledRow]) {
 }
 
 /// A world that says nothing.
-struct Silence;
+pub(super) struct Silence;
 
 impl Outside for Silence {
     fn elapsed(&self) -> std::time::Duration {
@@ -115,11 +123,11 @@ impl Outside for Silence {
         false
     }
 
-    fn on_step(&mut self, _: shoal_learn::Progress) {}
+    fn on_step(&mut self, _: Said) {}
 }
 
 /// Trains on these rows, in a state folder of their own.
-fn train(
+pub(super) fn train(
     job: &TrainingJob,
     parent: &Package,
     rows: &[LabelledRow],
@@ -288,6 +296,7 @@ fn tensors(folder: &Path) -> Package {
         description: String::new(),
         onnx: Some(fixtures.join("ae.onnx")),
         fit: None,
+        recipe: None,
         task: None,
         output: Some(output.clone()),
         seed: 0,

@@ -2,8 +2,9 @@
 
 use super::answer::{AnswerError, Judge};
 use super::confine::resident_bytes;
-use super::job::{Born, Memory, TrainingJob};
-use super::recipe;
+use super::job::{Born, Memory, Said, TrainingJob};
+use super::leaves;
+use super::recipe::{self, LeafRefit, Way};
 use super::resume::{Outside, Shelf, drive};
 use super::samples::{OfRun, Pinned, RowGone, Shape, Stored};
 use crate::keys::{KeyError, device_key};
@@ -11,7 +12,8 @@ use crate::profile;
 use crate::rows::{Rows, RowsError};
 use crate::store::{SamplesReader, StoreError};
 use crate::vault::{Vault, VaultError};
-use shoal_learn::{LearnError, RecipeError, Session, Trained};
+use shoal_learn::{LearnError, RecipeError, Session, Source as _};
+use shoal_onnx::{FoldError, Limits, TreeRefitError};
 use shoal_proto::baseline::Baseline;
 use shoal_proto::decision::Evidence;
 use shoal_proto::manifest::{Lineage, Manifest};
@@ -55,6 +57,24 @@ pub enum TrainError {
     /// The package's recipe.
     #[error("the package's recipe is refused")]
     Recipe(#[from] RecipeError),
+    /// All rows of a refit are in memory at once.
+    #[error(
+        "a refit of {rows} rows of {width} features needs {needed} bytes, {budget} are allowed: lower `max_rows` \
+         in the recipe, or allow more memory"
+    )]
+    TooManyRows { rows: usize, width: usize, needed: u64, budget: u64 },
+    /// The leaves of the trees.
+    #[error("the leaves are not refitted")]
+    Leaves(#[from] TreeRefitError),
+    /// Nothing to bring back.
+    #[error(
+        "the inputs are not mapped: of {rows} recent rows no feature was seen often enough that varies in the \
+         reference"
+    )]
+    SameInputs { rows: u64 },
+    /// The first layer.
+    #[error("the model does not take a map of its inputs")]
+    Fold(#[from] FoldError),
     /// Somebody asked the run to stop.
     #[error("paused at step {step} of {steps}")]
     Paused { step: u64, steps: u64 },
@@ -109,43 +129,44 @@ pub(super) fn train(
 ) -> Result<(Package, Evidence, Memory), TrainError> {
     let manifest = parent.manifest()?;
     let package_bytes = parent.to_files().values().map(Vec::len).sum();
-    let recipe = recipe::parse(&job.recipe, job.seed, job.limits.session_bytes(package_bytes))?;
-    let data = Data::choose(job, &manifest, parent, reader, shelf)?;
     let onnx = parent.file(MODEL).ok_or(PackageError::Lacks { name: MODEL })?;
-    let (trained, rows, memory) = learn(onnx, &data, &recipe, shelf, outside)?;
+    let has_trees = shoal_onnx::leaves(onnx, &Limits::default()).map_err(TreeRefitError::from)?.is_some();
+    let way = recipe::parse(&job.recipe, has_trees, job.seed, job.limits.session_bytes(package_bytes))?;
+    let data = Data::choose(job, &manifest, parent, reader, shelf, &way)?;
+    let Learned { onnx: trained, rows, memory } = match &way {
+        Way::Gradients(recipe) => learn(onnx, &data, recipe, shelf, outside)?,
+        Way::Leaves(how) => refit(onnx, &data, how, outside)?,
+        Way::InputAffine { cap } => renormalise(onnx, &data, &parent.reference()?, *cap, outside)?,
+    };
     let judge = |who, onnx| Judge::new(onnx, &manifest).map_err(|source| TrainError::Answer { who, source });
-    let (champion, candidate) = (judge("the champion", onnx)?, judge("the candidate", &trained.onnx)?);
+    let (champion, candidate) = (judge("the champion", onnx)?, judge("the candidate", &trained)?);
     let evidence = data.measure(&manifest, &champion, &candidate, rows)?;
     let reference = data.reference(&manifest, &candidate)?;
-    let package = package(job, parent, manifest, &trained.onnx, &data, &reference)?;
+    let package = package(job, parent, manifest, &trained, &data, &reference)?;
     Ok((package, evidence, memory))
 }
 
-/// Trains; the memory that it takes is given back before anything is measured. Tells the rows too.
+/// What a way of training brought.
+struct Learned {
+    onnx: Vec<u8>,
+    /// Rows that it came of.
+    rows: u64,
+    memory: Memory,
+}
+
+/// Trains by gradients; the memory that it takes is given back before anything is measured.
 fn learn(
     onnx: &[u8],
     data: &Data<'_>,
     recipe: &shoal_learn::Recipe,
     shelf: &mut Shelf,
     outside: &mut dyn Outside,
-) -> Result<(Trained, u64, Memory), TrainError> {
+) -> Result<Learned, TrainError> {
     let all = data.pinned.training();
     let looked_at = if recipe.patience > 0 { all.len() / VALIDATION_SHARE } else { 0 };
     let cut = all.end - looked_at;
-    let replay = Some(&data.replay).filter(|replay| !replay.is_empty());
-    let weight = replay.map_or(0.0, |replay| REPLAY_WEIGHT * cut as f64 / replay.len() as f64).min(1.0);
-    #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
-    let replay_weight = weight as f32;
-    let stored = |places, replay| Stored {
-        reader: data.reader,
-        pinned: &data.pinned,
-        places,
-        shape: data.shape,
-        replay,
-        replay_weight,
-    };
-    let (mut rows, mut validation) = (stored(all.start..cut, replay), stored(cut..all.end, None));
-    let count = rows.places.len() + replay.map_or(0, Rows::len);
+    let (mut rows, mut validation) = (data.trained_on(all.start..cut), data.looked_at(cut..all.end));
+    let count = rows.rows() as u64;
     let validation: Option<&mut dyn shoal_learn::Source> =
         if looked_at > 0 { Some(&mut validation) } else { None };
     let base_bytes = resident_bytes("VmRSS:");
@@ -153,7 +174,43 @@ fn learn(
     let planned_bytes = session.bytes() as u64;
     drive(&mut session, shelf, outside)?;
     let memory = Memory { base_bytes, planned_bytes, peak_bytes: resident_bytes("VmHWM:") };
-    Ok((session.finish()?, count as u64, memory))
+    Ok(Learned { onnx: session.finish()?.onnx, rows: count, memory })
+}
+
+/// Refits the leaves of trees on the rows that gradients would be taken of, with the same weights.
+fn refit(
+    onnx: &[u8],
+    data: &Data<'_>,
+    how: &LeafRefit,
+    outside: &mut dyn Outside,
+) -> Result<Learned, TrainError> {
+    let mut rows = data.trained_on(data.pinned.training());
+    let count = rows.rows() as u64;
+    let base_bytes = resident_bytes("VmRSS:");
+    let made = leaves::refit(onnx, &mut rows, data.shape.classes.max(1), how, outside)?;
+    let planned_bytes = made.planned_bytes;
+    let memory = Memory { base_bytes, planned_bytes, peak_bytes: resident_bytes("VmHWM:") };
+    Ok(Learned { onnx: made.onnx, rows: count, memory })
+}
+
+/// Folds a map of the inputs into the first layer: no label is looked at.
+fn renormalise(
+    onnx: &[u8],
+    data: &Data<'_>,
+    reference: &Baseline,
+    cap: f64,
+    outside: &mut dyn Outside,
+) -> Result<Learned, TrainError> {
+    let base_bytes = resident_bytes("VmRSS:");
+    outside.on_step(Said { step: 0, steps: 1, loss: None });
+    if outside.is_stopped() {
+        return Err(TrainError::Paused { step: 0, steps: 1 });
+    }
+    let inputs = data.pinned.inputs().ok_or(TrainError::SameInputs { rows: 0 })?;
+    let onnx = inputs.fold_into(onnx, reference, cap)?;
+    outside.on_step(Said { step: 1, steps: 1, loss: None });
+    let memory = Memory { base_bytes, planned_bytes: 0, peak_bytes: resident_bytes("VmHWM:") };
+    Ok(Learned { onnx, rows: inputs.rows, memory })
 }
 
 /// The rows of a run.
@@ -172,19 +229,26 @@ impl<'a> Data<'a> {
         parent: &Package,
         reader: &'a SamplesReader,
         shelf: &mut Shelf,
+        way: &Way,
     ) -> Result<Self, TrainError> {
         let shape = Shape { width: manifest.features.len(), classes: manifest.output.classes.len() };
         let of_run = OfRun { seed: job.seed, replay: parent.file(REPLAY).unwrap_or_default() };
+        let which = (&job.model, job.recipe.max_rows);
         let pinned = shelf.rows(
-            |pinned| pinned.is_there(reader, shape, &of_run),
+            |pinned| {
+                let is_whole = pinned.inputs().is_some() || !matches!(way, Way::InputAffine { .. });
+                Ok(is_whole && pinned.is_there(reader, shape, &of_run)?)
+            },
             || {
-                let which = (&job.model, job.recipe.max_rows);
                 let pinned = Pinned::choose(reader, which, job.holdout_share, shape, &of_run)?;
                 let (training, holdout) = (pinned.training().len(), pinned.holdout().len());
                 if training < MIN_TRAINING_ROWS || holdout == 0 {
                     return Err(TrainError::TooFewRows { training, holdout });
                 }
-                Ok(pinned)
+                match way {
+                    Way::InputAffine { .. } => pinned.with_inputs(reader, which, shape, &of_run),
+                    Way::Gradients(_) | Way::Leaves(_) => Ok(pinned),
+                }
             },
         )?;
         let set = |file| match parent.file(file) {
@@ -196,6 +260,21 @@ impl<'a> Data<'a> {
             replay = shape.none();
         }
         Ok(Self { reader, pinned, shape, replay, guard })
+    }
+
+    /// Rows of the device, and those that are replayed, which together weigh a part of what those do.
+    fn trained_on(&self, places: Range<usize>) -> Stored<'_> {
+        let replay = Some(&self.replay).filter(|replay| !replay.is_empty());
+        let weight = replay.map_or(0.0, |replay| REPLAY_WEIGHT * places.len() as f64 / replay.len() as f64);
+        #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
+        let replay_weight = weight.min(1.0) as f32;
+        Stored { replay, replay_weight, ..self.looked_at(places) }
+    }
+
+    /// Rows of the device alone.
+    fn looked_at(&self, places: Range<usize>) -> Stored<'_> {
+        let (reader, pinned, shape) = (self.reader, &self.pinned, self.shape);
+        Stored { reader, pinned, places, shape, replay: None, replay_weight: 0.0 }
     }
 
     /// Reads the held-out rows, some at a time.

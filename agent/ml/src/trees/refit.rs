@@ -173,6 +173,12 @@ pub enum RefitError {
     NotFinite { place: u32 },
 }
 
+/// How leaves are refitted, once it is known what the trees are.
+enum Method {
+    Forest,
+    Boosted(boosted::Plan),
+}
+
 /// Rows as trees of either precision take them, with labels as numbers.
 struct Table<'a, T> {
     features: Vec<T>,
@@ -211,13 +217,37 @@ impl TreeEnsemble {
         samples: &Samples<'_>,
         settings: &RefitSettings,
     ) -> Result<Refitted, RefitError> {
+        match &self.trees {
+            Trees::Single(forest) => self.refit_in(forest, samples, settings),
+            Trees::Double(forest) => self.refit_in(forest, samples, settings),
+        }
+    }
+
+    /// What the trees would be refitted as.
+    pub(crate) fn refit_as(&self, settings: &RefitSettings) -> Result<Ensemble, RefitError> {
+        let method = match &self.trees {
+            Trees::Single(forest) => self.method(forest, &forest.each_tree()?, settings)?,
+            Trees::Double(forest) => self.method(forest, &forest.each_tree()?, settings)?,
+        };
+        Ok(match method {
+            Method::Forest => Ensemble::Forest,
+            Method::Boosted(plan) => Ensemble::Boosted(plan.boosting),
+        })
+    }
+
+    fn method<T: Number>(
+        &self,
+        forest: &Forest<T>,
+        trees: &[leaves::Tree],
+        settings: &RefitSettings,
+    ) -> Result<Method, RefitError> {
         let decay = settings.decay;
         if !(0.0..=1.0).contains(&decay) {
             return Err(RefitError::Setting { name: "decay", value: decay, expected: "0 to 1" });
         }
-        match &self.trees {
-            Trees::Single(forest) => self.refit_in(forest, samples, settings),
-            Trees::Double(forest) => self.refit_in(forest, samples, settings),
+        match self.kind(forest, trees, settings.ensemble)? {
+            Ensemble::Forest => averaged::check(self, forest).map(|()| Method::Forest),
+            Ensemble::Boosted(boosting) => self.plan(forest, boosting, settings).map(Method::Boosted),
         }
     }
 
@@ -228,15 +258,12 @@ impl TreeEnsemble {
         settings: &RefitSettings,
     ) -> Result<Refitted, RefitError> {
         let trees = forest.each_tree()?;
-        let ensemble = self.kind(forest, &trees, settings.ensemble)?;
+        let method = self.method(forest, &trees, settings)?;
         let table = self.table(forest, samples)?;
         let mut weights = forest.weights();
-        let mut tally = match ensemble {
-            Ensemble::Forest => averaged::refit(self, forest, &trees, &table, settings, &mut weights)?,
-            Ensemble::Boosted(boosting) => {
-                let plan = self.plan(forest, boosting, settings)?;
-                boosted::refit(&plan, forest, &trees, &table, settings, &mut weights)
-            }
+        let mut tally = match &method {
+            Method::Forest => averaged::refit(self, forest, &trees, &table, settings, &mut weights)?,
+            Method::Boosted(plan) => boosted::refit(plan, forest, &trees, &table, settings, &mut weights),
         };
         tally.rows = table.rows;
         tally.trees = trees.len();

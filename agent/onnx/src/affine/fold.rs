@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use thiserror::Error;
-use tract_onnx::pb::{GraphProto, NodeProto, tensor_proto::DataType};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
 
 use crate::limits::Limits;
 use crate::model::{OnnxModel, original};
@@ -12,6 +12,9 @@ use crate::refit::called;
 use crate::refusal::{Refusal, named};
 
 use super::Affine;
+
+/// Features of a map that is only tried: a file may claim to take any number, and each takes 16 bytes.
+const MAX_FEATURES: usize = 1 << 20;
 
 /// Why a map was not folded in; then there is no new file.
 #[derive(Debug, Error)]
@@ -22,6 +25,9 @@ pub enum FoldError {
     /// The map is not for this input.
     #[error("the input has {expected} features, the map is for {got}")]
     Features { expected: usize, got: usize },
+    /// Nothing says how many features there are.
+    #[error("the file does not say how many features its input has")]
+    Width,
     /// A scale is zero, or a number is not finite.
     #[error("the map of feature {feature} cannot be taken back: {scale} x + {shift}")]
     Map { feature: usize, scale: f64, shift: f64 },
@@ -109,26 +115,18 @@ pub fn fold_input_affine(bytes: &[u8], map: &[Affine], limits: &Limits) -> Resul
             return Err(FoldError::Map { feature, scale, shift });
         }
     }
-    let model = OnnxModel::parse(bytes, limits)?;
-    let [input] = model.inputs() else { return Err(FoldError::Input) };
-    if !input.is_f32() {
-        return Err(FoldError::Input);
-    }
-    let proto = original(bytes, limits)?;
-    let empty = GraphProto::default();
-    let graph = proto.graph.as_ref().unwrap_or(&empty);
-    let rank = if input.ranked { input.dims.len() } else { 2 };
-    let axis = axis(graph, &input.name, rank)?;
-    let known = input.dims.get(axis.place).copied().flatten().and_then(|size| usize::try_from(size).ok());
-    if let Some(expected) = known.filter(|size| *size != map.len()) {
+    let Input { name, proto, axis, features } = Input::of(bytes, limits)?;
+    if let Some(expected) = features.filter(|size| *size != map.len()) {
         return Err(FoldError::Features { expected, got: map.len() });
     }
+    let empty = GraphProto::default();
+    let graph = proto.graph.as_ref().unwrap_or(&empty);
     let mut fold = Fold { graph, tensors: BTreeMap::new(), attributes: Vec::new(), axis };
     let mut carry = Carry {
         scale: map.iter().map(|affine| affine.scale).collect(),
         shift: map.iter().map(|affine| affine.shift).collect(),
     };
-    let mut value = input.name.as_str();
+    let mut value = name.as_str();
     while !carry.is_identity() {
         let (place, slot) = reader(graph, value)?;
         let node = &graph.node[place];
@@ -141,6 +139,47 @@ pub fn fold_input_affine(bytes: &[u8], map: &[Affine], limits: &Limits) -> Resul
     }
     let patched = patch_attributes(bytes, &fold.attributes)?;
     Ok(patch_initializers(&patched, &fold.tensors)?)
+}
+
+/// Says whether a file takes a map of its input in, as scales and shifts of each feature differ; gives how
+/// many features there are.
+///
+/// # Errors
+/// As [`fold_input_affine`], and [`FoldError::Width`] when the file does not say how many features it takes.
+pub fn takes_input_affine(bytes: &[u8], limits: &Limits) -> Result<usize, FoldError> {
+    let features = Input::of(bytes, limits)?.features.ok_or(FoldError::Width)?;
+    if features > MAX_FEATURES {
+        return Err(FoldError::Features { expected: features, got: MAX_FEATURES });
+    }
+    let one = |at: usize| Affine { scale: 1.0 + 1.0 / (at + 2) as f64, shift: 1.0 / (at + 1) as f64 };
+    let map: Vec<Affine> = (0..features).map(one).collect();
+    fold_input_affine(bytes, &map, limits).map(|_| features)
+}
+
+/// The one input, and where its features lie.
+struct Input {
+    name: String,
+    proto: ModelProto,
+    axis: Axis,
+    /// How many there are, where the file says it.
+    features: Option<usize>,
+}
+
+impl Input {
+    fn of(bytes: &[u8], limits: &Limits) -> Result<Self, FoldError> {
+        let model = OnnxModel::parse(bytes, limits)?;
+        let [input] = model.inputs() else { return Err(FoldError::Input) };
+        if !input.is_f32() {
+            return Err(FoldError::Input);
+        }
+        let proto = original(bytes, limits)?;
+        let empty = GraphProto::default();
+        let rank = if input.ranked { input.dims.len() } else { 2 };
+        let axis = axis(proto.graph.as_ref().unwrap_or(&empty), &input.name, rank)?;
+        let features = input.dims.get(axis.place).copied().flatten();
+        let features = features.and_then(|size| usize::try_from(size).ok());
+        Ok(Self { name: input.name.clone(), proto, axis, features })
+    }
 }
 
 pub(super) fn refused(node: &NodeProto, reason: impl Into<String>) -> FoldError {

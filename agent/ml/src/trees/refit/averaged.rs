@@ -15,6 +15,15 @@ struct Sum {
     rows: usize,
 }
 
+/// Whether the leaves hold nothing but frequencies or means.
+pub(super) fn check<T: Number>(ensemble: &TreeEnsemble, forest: &Forest<T>) -> Result<(), RefitError> {
+    let bases = ensemble.bases(forest)?;
+    if ensemble.classes.is_some() && bases.iter().any(|base| *base != 0.0) {
+        return Err(RefitError::Layout { reason: "class frequencies have base values beside them" });
+    }
+    Ok(())
+}
+
 pub(super) fn refit<T: Number>(
     ensemble: &TreeEnsemble,
     forest: &Forest<T>,
@@ -26,9 +35,6 @@ pub(super) fn refit<T: Number>(
     let margin = ensemble.margin();
     let bases = ensemble.bases(forest)?;
     let is_classifier = ensemble.classes.is_some();
-    if is_classifier && bases.iter().any(|base| *base != 0.0) {
-        return Err(RefitError::Layout { reason: "class frequencies have base values beside them" });
-    }
     // An averaging operator divides by itself; otherwise the leaves are divided already.
     let divisor = if forest.aggregate == Aggregate::Average { 1.0 } else { trees.len() as f64 };
     let mut sums = vec![Sum::default(); weights.len()];
