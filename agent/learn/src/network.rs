@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_grad::kernel::loss::Loss;
 use shoal_grad::kernel::movement::LookUp;
 use shoal_grad::kernel::unary::Unary;
-use shoal_grad::{GradError, Id, Layout, Program, Real, Tape};
+use shoal_grad::{GradError, Id, Layout, MAX_HELD_BYTES, Program, Real, Tape};
 use shoal_onnx::Parameter;
 
 use crate::dataset::TargetKind;
@@ -71,7 +71,7 @@ impl Network {
             Statistics::Batch => BatchNorm::Training,
         };
         let wanted =
-            Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
+            Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm, room: room(recipe) };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
         let tables = tape.look_ups(features);
@@ -133,6 +133,17 @@ impl Network {
 
     pub(crate) fn program<T: Real>(&self, results: &[Id]) -> Result<Program<T>, LearnError> {
         Program::new(&self.tape, results).map_err(whole)
+    }
+}
+
+/// Bytes that may be held before a run: no more than the run may take, but for the smallest budgets.
+fn room(recipe: &Recipe) -> usize {
+    /// 16 MiB: what the program itself takes, so that a small budget is refused for what is missing.
+    const LEAST: usize = 16 << 20;
+    match usize::try_from(recipe.memory_bytes).unwrap_or(usize::MAX) {
+        0 => MAX_HELD_BYTES,
+        // Numbers that are made up are held in 64 bits and trained with in 32.
+        bytes => bytes.saturating_mul(2).clamp(LEAST, MAX_HELD_BYTES),
     }
 }
 

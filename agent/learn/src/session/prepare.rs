@@ -31,19 +31,14 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
     let mut rows = batch;
     let mut may_keep = true;
     loop {
-        let whole = Network::new(plan, rows)?;
-        let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
-        let evaluated =
-            if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
-        let mut network = whole.clone();
-        let mut kept_bytes = 0;
-        if let Some(cuts) = &cuts {
-            let ids: Vec<Id> = cuts.iter().map(|(id, _)| *id).collect();
-            network.tape.feed(&ids);
-            kept_bytes = Kept::width(cuts) * source.rows() * size_of::<f32>();
-        }
-        let network = network.with_gradients()?;
-        let bytes = run_bytes(plan, &network, &evaluated, batch)? + kept_bytes;
+        let Laid { whole, network, evaluated, cuts, bytes, kept_bytes } =
+            match laid(plan, (rows, batch), may_keep, source.rows()) {
+                Err(error) if rows > 1 && error.is_too_large() => {
+                    rows = rows.div_ceil(2);
+                    continue;
+                }
+                laid => laid?,
+            };
         if bytes > budget {
             if kept_bytes > 0 && bytes - kept_bytes <= budget {
                 may_keep = false;
@@ -60,6 +55,38 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
             None => may_keep = false,
         }
     }
+}
+
+/// A run with so many rows at once, whether it fits or not.
+struct Laid {
+    whole: Network,
+    network: Network,
+    evaluated: Network,
+    cuts: Option<Vec<(Id, usize)>>,
+    bytes: usize,
+    kept_bytes: usize,
+}
+
+fn laid(
+    plan: Plan<'_>,
+    (rows, batch): (usize, usize),
+    may_keep: bool,
+    all_rows: usize,
+) -> Result<Laid, LearnError> {
+    let whole = Network::new(plan, rows)?;
+    let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
+    let evaluated =
+        if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
+    let mut network = whole.clone();
+    let mut kept_bytes = 0;
+    if let Some(cuts) = &cuts {
+        let ids: Vec<Id> = cuts.iter().map(|(id, _)| *id).collect();
+        network.tape.feed(&ids);
+        kept_bytes = Kept::width(cuts) * all_rows * size_of::<f32>();
+    }
+    let network = network.with_gradients()?;
+    let bytes = run_bytes(plan, &network, &evaluated, batch)? + kept_bytes;
+    Ok(Laid { whole, network, evaluated, cuts, bytes, kept_bytes })
 }
 
 /// Bytes of a run: both programs, the optimiser's memory, sums of parts, the best weights, rows at hand.
