@@ -269,7 +269,11 @@ impl Tape {
         let Some(sizes) = shapes.iter().map(|shape| elements(shape)).collect::<Option<Vec<usize>>>() else {
             return Ok(None); // Refused with its sizes when it is put on the tape.
         };
-        if sizes.iter().try_fold(op.scratch(), |all, size| all.checked_add(*size)).is_none_or(|all| all > MAX_FOLDED) {
+        if sizes
+            .iter()
+            .try_fold(op.scratch(), |all, size| all.checked_add(*size))
+            .is_none_or(|all| all > MAX_FOLDED)
+        {
             return Ok(None);
         }
         for shape in shapes {
@@ -285,9 +289,11 @@ impl Tape {
     }
 }
 
-/// Elements of a tensor of these sizes; `None` when they cannot be counted.
+/// Elements of a tensor of these sizes; `None` when they cannot be counted, or those along some of its axes
+/// cannot.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size))
+    let along = shape.iter().try_fold(1usize, |all, size| all.checked_mul((*size).max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { along })
 }
 
 struct Constants<'a>(&'a [Option<Arc<[f64]>>]);

@@ -70,8 +70,14 @@ impl Network {
             Statistics::Stored => BatchNorm::AsStored,
             Statistics::Batch => BatchNorm::Training,
         };
-        let wanted =
-            Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm, room: room(recipe) };
+        let wanted = Wanted {
+            values: &[value],
+            inputs: &inputs,
+            trainable: &trainable,
+            rank: thin,
+            batch_norm,
+            room: room(recipe),
+        };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
         let tables = tape.look_ups(features);

@@ -43,6 +43,7 @@ fn sizes_that_cannot_be_counted_are_refused() {
     let mut tape = Tape::new();
     let x = tape.fed(&[2]).unwrap();
     let wide = [1 << 40, 1 << 40];
+    assert!(tape.fed(&[0, 1 << 40, 1 << 40]).is_err(), "nothing in it, and no stride that can be counted");
     assert!(tape.view(x, &wide).is_err());
     assert!(tape.fed(&wide).is_err());
     assert!(tape.stored(&wide, vec![0.0]).is_err());

@@ -80,7 +80,8 @@ impl Windows {
         };
         for axis in 0..2 {
             let made = self.size[axis].div_ceil(self.stride[axis]);
-            let reach = made.saturating_sub(1).saturating_mul(self.stride[axis]).saturating_add(self.span(axis));
+            let reach =
+                made.saturating_sub(1).saturating_mul(self.stride[axis]).saturating_add(self.span(axis));
             let total = reach.saturating_sub(self.size[axis]);
             let (less, more) = (total / 2, total - total / 2);
             (self.pads[axis], self.pads[axis + 2]) = if is_upper { (less, more) } else { (more, less) };
@@ -206,8 +207,9 @@ fn made_back(call: &Call<'_>, windows: &mut Windows) -> Result<[usize; 2], OpErr
             size[axis] = target;
         } else {
             let pads = windows.pads[axis].saturating_add(windows.pads[axis + 2]);
-            size[axis] =
-                whole.checked_sub(pads).ok_or_else(|| OpError::setting("pads are larger than the result"))?;
+            size[axis] = whole.checked_sub(pads).ok_or_else(|| {
+                OpError::setting(format!("pads of {pads} are larger than the result, {whole}"))
+            })?;
         }
     }
     Ok(size)

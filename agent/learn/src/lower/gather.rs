@@ -114,7 +114,8 @@ pub(crate) fn tile(call: &mut Call<'_>) -> Made {
     if repeats.len() != shape.len() {
         return Err(OpError::setting(format!("repeats {repeats:?} for sizes {shape:?}")));
     }
-    let made: Vec<usize> = shape.iter().zip(&repeats).map(|(size, repeats)| size.saturating_mul(*repeats)).collect();
+    let made: Vec<usize> =
+        shape.iter().zip(&repeats).map(|(size, repeats)| size.saturating_mul(*repeats)).collect();
     call.tape.may_walk(&made)?;
     let mut walk = whole(call, &shape)?;
     for ((_, indices), repeats) in walk.iter_mut().zip(repeats) {
@@ -148,7 +149,9 @@ pub(crate) fn pad(call: &mut Call<'_>) -> Made {
         let made = size.saturating_add(before).saturating_add(after).max(0);
         call.tape.may_walk(&[usize::try_from(made).unwrap_or(usize::MAX)])?;
         if mode != "constant" && size == 0 && made > 0 {
-            return Err(OpError::setting(format!("axis {axis} is empty: nothing is there for mode `{mode}`")));
+            return Err(OpError::setting(format!(
+                "axis {axis} is empty: nothing is there for mode `{mode}`"
+            )));
         }
         let source = |at: i64| -> Result<Option<usize>, OpError> {
             let inside = match mode {

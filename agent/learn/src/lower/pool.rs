@@ -42,7 +42,8 @@ fn windows(call: &Call<'_>) -> Result<(PoolShape, Vec<usize>), OpError> {
             let more = room.div_ceil(windows.stride[axis]) + 1;
             // A window that begins in the padding at the end sees nothing.
             let begins = (more - 1).saturating_mul(windows.stride[axis]);
-            *made = if begins < windows.size[axis].saturating_add(windows.pads[axis]) { more } else { more - 1 };
+            *made =
+                if begins < windows.size[axis].saturating_add(windows.pads[axis]) { more } else { more - 1 };
         }
     }
     let Windows { size, kernel, stride, dilation, pads, .. } = windows;

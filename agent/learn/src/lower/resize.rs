@@ -63,7 +63,8 @@ fn along(
 ) -> Result<Id, OpError> {
     let shape = call.tape.shape(x).to_vec();
     let size = shape[axis];
-    let made_sizes: Vec<usize> = (0..shape.len()).map(|at| if at == axis { made } else { shape[at] }).collect();
+    let made_sizes: Vec<usize> =
+        (0..shape.len()).map(|at| if at == axis { made } else { shape[at] }).collect();
     call.tape.may_walk(&made_sizes)?;
     if size == 0 && made > 0 {
         return Err(OpError::setting(format!("axis {axis} is empty and cannot be resized to {made}")));

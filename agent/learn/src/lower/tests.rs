@@ -1,5 +1,7 @@
 //! Every graph of `testdata/{ops,layers}.npz`, against the gradients that PyTorch computed in 64 bits.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_grad::kernel::binary::Fold;
