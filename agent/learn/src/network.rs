@@ -82,6 +82,16 @@ impl Network {
         let features = values[&model.input].id;
         let tables = tape.look_ups(features);
         let mut scores = per_row(&mut tape, values[value].id, rows)?;
+        if model.head == Head::Shares && kind == Loss::CrossEntropy && value == model.scores {
+            // The shares are the Softmax of the Sigmoids' logarithms.
+            for function in [
+                Unary::Affine { scale: -1.0, shift: 0.0 },
+                Unary::Softplus,
+                Unary::Affine { scale: -1.0, shift: 0.0 },
+            ] {
+                scores = tape.unary(function, scores).map_err(whole)?;
+            }
+        }
         if recipe.loss == LossKind::LogLikelihood {
             // Softmax of logarithms of probabilities gives the probabilities back.
             scores = tape.unary(Unary::Log, scores).map_err(whole)?;
@@ -158,7 +168,7 @@ fn loss_of(model: &Model, kind: LossKind, targets: TargetKind) -> Result<(Loss, 
     let (scores, output) = (model.scores.as_str(), model.output.as_str());
     let classes = || match model.head {
         Head::Sigmoid => (Loss::Binary, scores),
-        Head::Plain | Head::Softmax => (Loss::CrossEntropy, scores),
+        Head::Plain | Head::Softmax | Head::Shares => (Loss::CrossEntropy, scores),
     };
     let values = |loss| (loss, output);
     Ok(match (kind, targets) {

@@ -49,7 +49,7 @@ pub fn plan(onnx: &[u8], recipe: &Recipe, batches: &[usize]) -> Result<Planned, 
 
 /// Classes where the scores can be told to be a classifier's, else as many values as come out.
 fn targets(model: &Model) -> Result<TargetKind, LearnError> {
-    if model.head == Head::Softmax {
+    if matches!(model.head, Head::Softmax | Head::Shares) {
         return Ok(TargetKind::Classes);
     }
     let inputs = [(model.input.clone(), model.shape(1))].into();

@@ -1,6 +1,7 @@
 //! What is worked out before the first step: whether everything fits, where it goes, what rows weigh.
 
 use shoal_grad::Id;
+use shoal_onnx::{Parameter, patch_parameters};
 
 use crate::checkpoint::Fingerprint;
 use crate::dataset::{Source, TargetKind};
@@ -103,6 +104,14 @@ pub(crate) fn run_bytes(
     let rest = Memory::elements(elements, plan.recipe) + sums + best + row * network.rows;
     let programs = network.bytes(&network.results())? + evaluated.bytes(&[evaluated.loss])?;
     Ok(programs + rest * size_of::<f32>())
+}
+
+/// Whether new values can be written into the file: said before the first step, not after the last.
+pub(super) fn writable(onnx: &[u8], model: &Model, picked: &[Parameter]) -> Result<(), LearnError> {
+    let same =
+        picked.iter().map(|parameter| (parameter.name.clone(), model.stored(&parameter.name).to_vec()));
+    patch_parameters(onnx, &same.collect())?;
+    Ok(())
 }
 
 /// Whether rows have the features that the model takes.
