@@ -4,6 +4,7 @@ use super::client::{ClientError, read};
 use crate::core::drift::{DriftView, Scope};
 use crate::core::view::{DeviceRow, DeviceView, RolloutView, VersionView};
 use serde_json::Value;
+use shoal_proto::decision::{Rejection, Verdict};
 use shoal_proto::summary::DriftLevel;
 
 type Text = Result<String, ClientError>;
@@ -149,8 +150,9 @@ pub(super) fn device(answer: &Value) -> Text {
     }
     for run in view.runs.iter().rev() {
         let verdict = match &run.verdict {
-            shoal_proto::decision::Verdict::Accept => "accepted".to_owned(),
-            shoal_proto::decision::Verdict::Reject(reason) => format!("rejected: {reason}"),
+            Verdict::Accept => "accepted".to_owned(),
+            Verdict::Reject(reason @ Rejection::Cancelled) => reason.to_string(),
+            Verdict::Reject(reason) => format!("rejected: {reason}"),
         };
         text += &format!("run {} of {}: {}\n", run.run, run.model, plain(&verdict));
     }
