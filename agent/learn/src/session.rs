@@ -437,6 +437,8 @@ impl<'a> Session<'a> {
             self.statistics = best.statistics;
         }
         let last_loss = finite(self.loss_of_all()?, "the loss", self.step)?;
+        // What only steps need makes room for what is written.
+        (self.memories, self.sums) = (Vec::new(), Vec::new());
         let mut new: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         if self.network.merged.is_empty() {
             for moving in &self.network.moving {

@@ -156,7 +156,7 @@ pub fn patch_parameters(bytes: &[u8], new: &BTreeMap<String, Vec<f32>>) -> Resul
         heads.iter().filter(|head| is_linear(head.domain, head.op)).collect();
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let pairs: Vec<(&str, &str)> = models.iter().map(|head| (text(head.name), text(head.output))).collect();
-    let mut tensors = new.clone();
+    let mut of_nodes = BTreeSet::new();
     let mut patches = Vec::new();
     let stored = patch::tensor_names(bytes)?;
     for (head, name) in models.iter().zip(names(&pairs)) {
@@ -165,13 +165,19 @@ pub fn patch_parameters(bytes: &[u8], new: &BTreeMap<String, Vec<f32>>) -> Resul
             if stored.contains(parameter.as_bytes()) {
                 continue;
             }
-            if let Some(values) = tensors.remove(&parameter) {
-                let values = values.into_iter().map(f64::from).collect();
+            if let Some(values) = new.get(&parameter) {
+                let values = values.iter().copied().map(f64::from).collect();
+                of_nodes.insert(parameter);
                 let (node, attribute) = (name.to_owned(), setting.to_owned());
                 patches.push(AttributePatch { place: head.place, node, attribute, values });
             }
         }
     }
+    if patches.is_empty() {
+        return patch_initializers(bytes, new); // Without another copy of a large file.
+    }
+    let tensors = new.iter().filter(|(name, _)| !of_nodes.contains(*name));
+    let tensors = tensors.map(|(name, values)| (name.clone(), values.clone())).collect();
     patch_initializers(&patch_attributes(bytes, &patches)?, &tensors)
 }
 
