@@ -131,9 +131,6 @@ pub enum Rejection {
     /// Its input schema is not the one the applications speak.
     #[error("schema differs from the served model's: {reason}")]
     SchemaMismatch { reason: String },
-    /// A person or a program stopped the run: nothing is said about what would have come out.
-    #[error("cancelled by command")]
-    Cancelled,
 }
 
 /// The gate's answer.

@@ -1,7 +1,7 @@
 //! The core's transitions, as the log has them.
 
 use crate::core::effect::Note;
-use shoal_proto::decision::{Rejection, Verdict};
+use shoal_proto::decision::Verdict;
 use shoal_proto::summary::DriftLevel;
 
 /// Writes one transition to the log.
@@ -20,9 +20,6 @@ pub(super) fn log(note: &Note) {
         Note::RunStarted { run, model } => tracing::info!(%model, run, "training run started"),
         Note::RunEnded(record) => match &record.verdict {
             Verdict::Accept => tracing::info!(model = %record.model, run = record.run, "gate passed"),
-            Verdict::Reject(Rejection::Cancelled) => {
-                tracing::info!(model = %record.model, run = record.run, "training run cancelled");
-            }
             Verdict::Reject(reason) => {
                 tracing::info!(model = %record.model, run = record.run, %reason, "gate refused");
             }

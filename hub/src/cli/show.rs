@@ -4,7 +4,6 @@ use super::client::{ClientError, read};
 use crate::core::drift::{DriftView, Scope};
 use crate::core::view::{DeviceRow, DeviceView, RolloutView, VersionView};
 use serde_json::Value;
-use shoal_proto::decision::{Rejection, Verdict};
 use shoal_proto::summary::DriftLevel;
 
 type Text = Result<String, ClientError>;
@@ -150,9 +149,8 @@ pub(super) fn device(answer: &Value) -> Text {
     }
     for run in view.runs.iter().rev() {
         let verdict = match &run.verdict {
-            Verdict::Accept => "accepted".to_owned(),
-            Verdict::Reject(reason @ Rejection::Cancelled) => reason.to_string(),
-            Verdict::Reject(reason) => format!("rejected: {reason}"),
+            shoal_proto::decision::Verdict::Accept => "accepted".to_owned(),
+            shoal_proto::decision::Verdict::Reject(reason) => format!("rejected: {reason}"),
         };
         text += &format!("run {} of {}: {}\n", run.run, run.model, plain(&verdict));
     }

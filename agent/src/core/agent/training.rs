@@ -27,9 +27,6 @@ pub(super) struct Run {
     pub(super) parent: Digest,
     /// How often it was interrupted.
     pub(super) resumes: u32,
-    /// Asked to stop, and no answer yet.
-    #[serde(default)]
-    pub(super) is_cancelled: bool,
 }
 
 /// Why no run starts now.
@@ -145,7 +142,7 @@ impl Agent {
         }
         self.next_run += 1;
         turn.remember("next_run", &self.next_run);
-        self.train(name, Run { number: run, trigger, parent, resumes: 0, is_cancelled: false }, turn);
+        self.train(name, Run { number: run, trigger, parent, resumes: 0 }, turn);
         run
     }
 
@@ -154,11 +151,6 @@ impl Agent {
         let Some(model) = self.models.get_mut(name) else { return };
         if model.slot.candidate.is_some() || model.slot.champion != run.parent {
             turn.remember(&run_key(name), &None::<Run>);
-            return;
-        }
-        if run.is_cancelled {
-            model.run = Some(run);
-            self.on_training_ended(now, run.number, Err("cancelled before a restart".into()), turn);
             return;
         }
         if run.resumes >= MAX_RESUMES {
@@ -170,13 +162,10 @@ impl Agent {
         self.train(name, Run { resumes: run.resumes + 1, ..run }, turn);
     }
 
-    /// Asks the child to stop; its answer ends the run, which counts as cancelled unless it was done already.
+    /// Asks the child to stop; its answer ends the run.
     pub(super) fn on_cancel_command(&mut self, name: &ModelName, turn: &mut Turn) -> Result<String, String> {
-        let model = self.models.get_mut(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
-        let run = model.run.as_mut().ok_or_else(|| format!("no run of `{name}` is under way"))?;
-        run.is_cancelled = true;
-        turn.remember(&run_key(name), &Some(*run));
-        let run = run.number;
+        let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
+        let run = model.run.ok_or_else(|| format!("no run of `{name}` is under way"))?.number;
         turn.effects.push(Effect::StopTraining { run });
         Ok(format!("run {run} stops"))
     }
@@ -227,7 +216,6 @@ impl Agent {
         let mut candidate = None;
         let mut evidence = None;
         let verdict = match outcome {
-            Err(_stopped) if run.is_cancelled => Verdict::Reject(Rejection::Cancelled),
             Err(reason) => Verdict::Reject(Rejection::TrainingFailed { reason }),
             Ok(trained) => {
                 let manifest = trained.candidate.manifest.clone();
@@ -265,13 +253,9 @@ impl Agent {
                 self.take_version(now, info.clone(), turn);
                 self.stage(now, &name, info.version, Source::Born { run: number }, policy, false, turn);
             }
-            (verdict, candidate) => {
-                // A cancelled run says nothing about the rows: the next one waits no longer for it.
-                let is_refused = verdict != Verdict::Reject(Rejection::Cancelled);
-                if is_refused {
-                    self.count(Count::RetrainsRejected, 1);
-                }
-                if let Some(model) = self.models.get_mut(&name).filter(|_| is_refused) {
+            (_, candidate) => {
+                self.count(Count::RetrainsRejected, 1);
+                if let Some(model) = self.models.get_mut(&name) {
                     model.slot.refused_in_a_row = model.slot.refused_in_a_row.saturating_add(1);
                 }
                 let known = candidate.as_ref().is_some_and(|info| self.versions.contains_key(&info.version));

@@ -1,9 +1,7 @@
-use super::super::effect::Note;
 use super::super::event::VersionInfo;
 use super::super::{Agent, Boot, Command, Effect, Event, Policy, Record, TrainJob};
 use shoal_proto::baseline::{Baseline, FeatureBaseline};
-use shoal_proto::decision::{Rejection, Trigger, Verdict};
-use shoal_proto::id::{DeviceId, Digest, Incarnation, ModelName};
+use shoal_proto::id::{DeviceId, Incarnation, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
 use shoal_proto::time::{Mono, Now, WallMs};
@@ -135,57 +133,6 @@ fn a_run_of_another_champion_is_not_resumed() {
     assert_ne!(other.0["run/gas"], run, "and it is forgotten");
 }
 
-/// What became of runs.
-fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
-    let verdict = |effect: &Effect| match effect {
-        Effect::Note(Note::RunEnded(record)) => Some(record.verdict.clone()),
-        _ => None,
-    };
-    effects.iter().filter_map(verdict).collect()
-}
-
-#[test]
-fn a_cancelled_run_is_no_refused_one_and_is_not_resumed() {
-    let (mut disk, info) = (Disk::default(), version(3));
-    let (mut agent, job) = training(&mut disk, &info);
-    let cancel = |number| Event::Command { number, command: Command::CancelTraining { model: gas() } };
-    let mut effects = Vec::new();
-    agent.handle(now(), cancel(2), &mut effects);
-    disk.take(effects);
-    // The process ends before the child's answer came.
-    let (agent, effects) = disk.boot(&info);
-    assert!(jobs(&effects).is_empty(), "it does not go on");
-    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::Cancelled)]);
-    assert_eq!(agent.models[&gas()].slot.refused_in_a_row, 0);
-    assert_eq!(agent.status(now()).models[0].training, None);
-    // One that fails by itself is refused, as ever.
-    let (mut disk, info) = (Disk::default(), version(3));
-    let (mut agent, other) = training(&mut disk, &info);
-    assert_eq!(other, job);
-    let mut effects = Vec::new();
-    let outcome = Err("too few labelled rows".to_owned());
-    agent.handle(now(), Event::TrainingEnded { run: other.run, outcome }, &mut effects);
-    let reason = "too few labelled rows".into();
-    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::TrainingFailed { reason })]);
-    assert_eq!(agent.models[&gas()].slot.refused_in_a_row, 1);
-}
-
-#[test]
-fn a_run_kept_by_an_older_build_is_read() {
-    let (mut disk, info) = (Disk::default(), version(3));
-    let (_agent, job) = training(&mut disk, &info);
-    #[derive(serde::Serialize)]
-    struct Older {
-        number: u64,
-        trigger: Trigger,
-        parent: Digest,
-        resumes: u32,
-    }
-    let older = Older { number: job.run, trigger: Trigger::Command, parent: job.parent, resumes: 0 };
-    disk.0.insert("run/gas".into(), shoal_proto::wire::to_cbor(&older));
-    assert_eq!(jobs(&disk.boot(&info).1), [job]);
-}
-
 #[test]
 fn a_run_can_be_cancelled() {
     let (mut disk, info) = (Disk::default(), version(3));
@@ -201,7 +148,6 @@ fn a_run_can_be_cancelled() {
     let mut effects = Vec::new();
     let outcome = Err("paused at step 3 of 9".to_owned());
     agent.handle(now(), Event::TrainingEnded { run: job.run, outcome }, &mut effects);
-    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::Cancelled)]);
     let mut effects = Vec::new();
     agent.handle(
         now(),
