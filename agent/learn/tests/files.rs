@@ -17,7 +17,7 @@ mod wire {
 
     pub(super) fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
         let value = value.as_ref();
-        [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
+        [varint((field << 3) | 2), varint(value.len() as u64), value.to_vec()].concat()
     }
 
     pub(super) fn text(field: u64, value: &str) -> Vec<u8> {
@@ -27,10 +27,10 @@ mod wire {
     fn varint(mut value: u64) -> Vec<u8> {
         let mut made = Vec::new();
         while value >= 0x80 {
-            made.push((value & 0x7f) as u8 | 0x80);
+            made.push(value.to_le_bytes()[0] | 0x80);
             value >>= 7;
         }
-        made.push(value as u8);
+        made.push(value.to_le_bytes()[0]);
         made
     }
 }
@@ -57,14 +57,14 @@ impl Kept {
 /// Bits of a number that half precision holds exactly.
 fn half(value: f32) -> u16 {
     let bits = value.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    let exponent = i32::try_from(bits >> 23 & 0xff).unwrap() - 127 + 15;
-    assert!(value == 0.0 || ((1..31).contains(&exponent) && bits & 0x1fff == 0), "{value} is no half");
+    let narrow = |bits: u32| u16::try_from(bits).unwrap();
+    let sign = narrow((bits >> 16) & 0x8000);
     if value == 0.0 {
-        sign
-    } else {
-        sign | u16::try_from(exponent).unwrap() << 10 | (bits >> 13) as u16 & 0x3ff
+        return sign;
     }
+    let exponent = (bits >> 23) & 0xff;
+    assert!((113..143).contains(&exponent) && bits & 0x1fff == 0, "{value} is no half");
+    sign | narrow((exponent - 112) << 10) | narrow((bits >> 13) & 0x3ff)
 }
 
 fn tensor(name: &str, dims: &[u64], values: &[f32], kept: Kept) -> Vec<u8> {
