@@ -11,6 +11,9 @@ pub enum GradError {
     /// A tensor of more elements than can be addressed, or of too many axes.
     #[error("a tensor of sizes {shape:?} is too large")]
     Size { shape: Vec<usize> },
+    /// Maps or numbers made up beforehand that would take more memory than is left for them.
+    #[error("sizes {shape:?} take {bytes} bytes before a run, {left} are left")]
+    Room { shape: Vec<usize>, bytes: usize, left: usize },
     /// A backward step for which there is none, because it is one itself.
     #[error("`{op}` is differentiated twice")]
     Twice { op: &'static str },

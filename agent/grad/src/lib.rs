@@ -22,4 +22,4 @@ pub use program::Program;
 #[doc(hidden)]
 pub use program::Run;
 pub use real::{Real, on_this_cpu};
-pub use tape::{Id, LayerInputs, Normalised, States, Tape};
+pub use tape::{Id, LayerInputs, MAX_HELD_BYTES, Normalised, States, Tape};

@@ -3,6 +3,9 @@
 mod arith;
 mod layers;
 mod movement;
+mod room;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -10,6 +13,9 @@ use crate::error::GradError;
 use crate::kernel::binary::MAX_AXES;
 use crate::kernel::movement::LookUp;
 use crate::op::{Op, Operands};
+use room::Room;
+
+pub use room::MAX_HELD_BYTES;
 
 pub use layers::{LayerInputs, Normalised, States};
 
@@ -54,6 +60,7 @@ pub(crate) struct Step {
 pub struct Tape {
     pub(crate) values: Vec<Value>,
     pub(crate) steps: Vec<Step>,
+    room: Room,
 }
 
 impl Tape {
@@ -61,6 +68,13 @@ impl Tape {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty tape that holds no more than this many bytes of maps and of numbers made up beforehand, and
+    /// never more than [`MAX_HELD_BYTES`]; what is given to [`Tape::stored`] does not count.
+    #[must_use]
+    pub fn holding(bytes: usize) -> Self {
+        Self { room: Room::of(bytes), ..Self::default() }
     }
 
     /// A tensor given for each run.
@@ -85,11 +99,21 @@ impl Tape {
     /// [`GradError::Length`] when the values do not fill the shape.
     pub fn stored(&mut self, shape: &[usize], values: impl Into<Arc<[f64]>>) -> Result<Id, GradError> {
         let values = values.into();
-        let expected: usize = shape.iter().product();
+        let expected = elements(shape).ok_or_else(|| GradError::Size { shape: shape.to_vec() })?;
         if values.len() != expected {
             return Err(GradError::Length { expected, got: values.len() });
         }
         self.value(shape.to_vec(), Source::Stored(values))
+    }
+
+    /// A tensor that never changes, made up from the place of each element; memory is taken when it is sure
+    /// that there is enough.
+    ///
+    /// # Errors
+    /// [`GradError::Size`], [`GradError::Room`].
+    pub fn filled(&mut self, shape: &[usize], value: impl FnMut(usize) -> f64) -> Result<Id, GradError> {
+        let length = self.room.take(shape, size_of::<f64>())?;
+        self.value(shape.to_vec(), Source::Stored((0..length).map(value).collect()))
     }
 
     /// A number that never changes.
@@ -195,8 +219,7 @@ impl Tape {
     }
 
     fn value(&mut self, shape: Vec<usize>, source: Source) -> Result<Id, GradError> {
-        let elements = shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        if shape.len() > MAX_AXES || elements.is_none_or(|elements| elements > MAX_ELEMENTS) {
+        if shape.len() > MAX_AXES || elements(&shape).is_none_or(|elements| elements > MAX_ELEMENTS) {
             return Err(GradError::Size { shape });
         }
         self.values.push(Value { shape, source });
@@ -243,9 +266,18 @@ impl Tape {
         if let (Op::View, [Some(values)], [shape]) = (op, stored.as_slice(), shapes) {
             return Ok(Some(vec![self.value(shape.clone(), Source::Stored(values.clone()))?]));
         }
-        let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
-        if sizes.iter().sum::<usize>() + op.scratch() > MAX_FOLDED {
+        let Some(sizes) = shapes.iter().map(|shape| elements(shape)).collect::<Option<Vec<usize>>>() else {
+            return Ok(None); // Refused with its sizes when it is put on the tape.
+        };
+        if sizes
+            .iter()
+            .try_fold(op.scratch(), |all, size| all.checked_add(*size))
+            .is_none_or(|all| all > MAX_FOLDED)
+        {
             return Ok(None);
+        }
+        for shape in shapes {
+            self.room.take(shape, size_of::<f64>())?;
         }
         let mut made: Vec<Vec<f64>> = sizes.iter().map(|size| vec![0.0; *size]).collect();
         let mut slices: Vec<&mut [f64]> = made.iter_mut().map(Vec::as_mut_slice).collect();
@@ -255,6 +287,13 @@ impl Tape {
             .collect::<Result<_, _>>()
             .map(Some)
     }
+}
+
+/// Elements of a tensor of these sizes; `None` when they cannot be counted, or those along some of its axes
+/// cannot.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    let along = shape.iter().try_fold(1usize, |all, size| all.checked_mul((*size).max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { along })
 }
 
 struct Constants<'a>(&'a [Option<Arc<[f64]>>]);

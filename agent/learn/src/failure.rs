@@ -88,6 +88,17 @@ pub enum LearnError {
     Network(#[from] NetworkError),
 }
 
+impl LearnError {
+    /// Whether fewer rows at once may do: tensors, or maps of where their elements go, are too large.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let source = match self {
+            Self::Op { source: OpError::Grad(source), .. } | Self::Program { source } => source,
+            _ => return false,
+        };
+        matches!(source, GradError::Room { .. } | GradError::Size { .. })
+    }
+}
+
 /// An error with its causes, in one line.
 #[cfg(test)]
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -114,11 +114,13 @@ pub(crate) struct Wanted<'a> {
     /// Columns of the thin matrices that are trained in their stead.
     pub(crate) rank: Option<usize>,
     pub(crate) batch_norm: BatchNorm,
+    /// Bytes of maps and made-up numbers that the tape holds at most.
+    pub(crate) room: usize,
 }
 
 /// Turns what the wanted values depend on into a tape.
 pub(crate) fn lower(graph: &Graph, wanted: &Wanted<'_>) -> Result<Lowered, LearnError> {
-    let mut state = State { tape: Tape::new(), values: BTreeMap::new(), ..State::default() };
+    let mut state = State { tape: Tape::holding(wanted.room), ..State::default() };
     let (mut parameters, mut merged) = (BTreeMap::new(), BTreeMap::new());
     let whole = |error| LearnError::Program { source: error };
     for input in &graph.inputs {

@@ -15,6 +15,8 @@ pub(crate) enum Head {
     Softmax,
     /// Scores before a Sigmoid.
     Sigmoid,
+    /// Scores before Sigmoids that are divided by their sum.
+    Shares,
 }
 
 /// A parsed file.
@@ -83,6 +85,14 @@ fn head_of(graph: &Graph, output: &str) -> (String, Head) {
         let Some(inner) = node.operand(0) else { break };
         match node.op.as_str() {
             "Identity" | "Cast" => value = inner,
+            // What adds up to one already is divided by one.
+            "ai.onnx.ml.Normalizer" if node.text("norm") == Some("L1") => {
+                return match head_of(graph, inner) {
+                    (scores, Head::Softmax) => (scores, Head::Softmax),
+                    (scores, Head::Sigmoid) => (scores, Head::Shares),
+                    _ => (output.to_owned(), Head::Plain),
+                };
+            }
             "Softmax" | "LogSoftmax" => return (inner.to_owned(), Head::Softmax),
             "Sigmoid" => return (inner.to_owned(), Head::Sigmoid),
             _ => break,

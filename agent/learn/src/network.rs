@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_grad::kernel::loss::Loss;
 use shoal_grad::kernel::movement::LookUp;
 use shoal_grad::kernel::unary::Unary;
-use shoal_grad::{GradError, Id, Layout, Program, Real, Tape};
+use shoal_grad::{GradError, Id, Layout, MAX_HELD_BYTES, Program, Real, Tape};
 use shoal_onnx::Parameter;
 
 use crate::dataset::TargetKind;
@@ -70,12 +70,28 @@ impl Network {
             Statistics::Stored => BatchNorm::AsStored,
             Statistics::Batch => BatchNorm::Training,
         };
-        let wanted =
-            Wanted { values: &[value], inputs: &inputs, trainable: &trainable, rank: thin, batch_norm };
+        let wanted = Wanted {
+            values: &[value],
+            inputs: &inputs,
+            trainable: &trainable,
+            rank: thin,
+            batch_norm,
+            room: room(recipe),
+        };
         let Lowered { mut tape, values, parameters, merged, statistics } = lower(&model.graph, &wanted)?;
         let features = values[&model.input].id;
         let tables = tape.look_ups(features);
         let mut scores = per_row(&mut tape, values[value].id, rows)?;
+        if model.head == Head::Shares && kind == Loss::CrossEntropy && value == model.scores {
+            // The shares are the Softmax of the Sigmoids' logarithms.
+            for function in [
+                Unary::Affine { scale: -1.0, shift: 0.0 },
+                Unary::Softplus,
+                Unary::Affine { scale: -1.0, shift: 0.0 },
+            ] {
+                scores = tape.unary(function, scores).map_err(whole)?;
+            }
+        }
         if recipe.loss == LossKind::LogLikelihood {
             // Softmax of logarithms of probabilities gives the probabilities back.
             scores = tape.unary(Unary::Log, scores).map_err(whole)?;
@@ -136,12 +152,23 @@ impl Network {
     }
 }
 
+/// Bytes that may be held before a run: no more than the run may take, but for the smallest budgets.
+fn room(recipe: &Recipe) -> usize {
+    /// 16 MiB: what the program itself takes, so that a small budget is refused for what is missing.
+    const LEAST: usize = 16 << 20;
+    match usize::try_from(recipe.memory_bytes).unwrap_or(usize::MAX) {
+        0 => MAX_HELD_BYTES,
+        // Numbers that are made up are held in 64 bits and trained with in 32.
+        bytes => bytes.saturating_mul(2).clamp(LEAST, MAX_HELD_BYTES),
+    }
+}
+
 /// Which loss, and of which value.
 fn loss_of(model: &Model, kind: LossKind, targets: TargetKind) -> Result<(Loss, &str), LearnError> {
     let (scores, output) = (model.scores.as_str(), model.output.as_str());
     let classes = || match model.head {
         Head::Sigmoid => (Loss::Binary, scores),
-        Head::Plain | Head::Softmax => (Loss::CrossEntropy, scores),
+        Head::Plain | Head::Softmax | Head::Shares => (Loss::CrossEntropy, scores),
     };
     let values = |loss| (loss, output);
     Ok(match (kind, targets) {

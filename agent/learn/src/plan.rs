@@ -1,5 +1,6 @@
 //! What a run would take, before there are rows.
 
+use shoal_grad::MAX_HELD_BYTES;
 use shoal_onnx::{StoredTensor, stored_tensors};
 
 use crate::dataset::TargetKind;
@@ -16,7 +17,8 @@ use crate::session::run_bytes;
 pub struct Planned {
     /// Every stored tensor, trained or why not.
     pub tensors: Vec<StoredTensor>,
-    /// Bytes of a run with so many rows at once, beside the file and the rows.
+    /// Bytes of a run with so many rows at once, beside the file and the rows; without those numbers of rows
+    /// that cannot be worked on at once.
     pub bytes: Vec<(usize, usize)>,
 }
 
@@ -31,16 +33,23 @@ pub fn plan(onnx: &[u8], recipe: &Recipe, batches: &[usize]) -> Result<Planned, 
     let plan = Plan { model: &model, recipe, picked: &picked, targets };
     let mut bytes = Vec::with_capacity(batches.len());
     for rows in batches {
-        let evaluated = Network::new(plan, *rows)?;
-        let network = evaluated.clone().with_gradients()?;
-        bytes.push((*rows, run_bytes(plan, &network, &evaluated, *rows)?));
+        let run = || {
+            let evaluated = Network::new(plan, *rows)?;
+            let network = evaluated.clone().with_gradients()?;
+            run_bytes(plan, &network, &evaluated, *rows)
+        };
+        match run() {
+            Ok(needed) => bytes.push((*rows, needed)),
+            Err(error) if *rows > 1 && error.is_too_large() => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(Planned { tensors: stored_tensors(&model.graph), bytes })
 }
 
 /// Classes where the scores can be told to be a classifier's, else as many values as come out.
 fn targets(model: &Model) -> Result<TargetKind, LearnError> {
-    if model.head == Head::Softmax {
+    if matches!(model.head, Head::Softmax | Head::Shares) {
         return Ok(TargetKind::Classes);
     }
     let inputs = [(model.input.clone(), model.shape(1))].into();
@@ -50,6 +59,7 @@ fn targets(model: &Model) -> Result<TargetKind, LearnError> {
         trainable: &Default::default(),
         rank: None,
         batch_norm: BatchNorm::AsStored,
+        room: MAX_HELD_BYTES,
     };
     let lowered = lower(&model.graph, &wanted)?;
     Ok(TargetKind::Values(lowered.tape.len(lowered.values[&model.output].id)))

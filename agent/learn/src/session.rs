@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shoal_grad::Program;
-use shoal_onnx::{Parameter, patch_initializers};
+use shoal_onnx::{Parameter, patch_parameters};
 
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, Saved};
 use crate::dataset::Source;
@@ -23,7 +23,7 @@ use crate::recipe::{Recipe, Schedule};
 use crate::scope;
 
 pub(crate) use prepare::run_bytes;
-use prepare::{Planned, class_weights, classes, fingerprint, fits, planned};
+use prepare::{Planned, class_weights, classes, fingerprint, fits, planned, writable};
 
 /// Rows that the stiffness of elastic weight consolidation is measured on, at most.
 const FISHER_ROWS: usize = 256;
@@ -123,6 +123,7 @@ impl<'a> Session<'a> {
             fits(&model, &**held_out, recipe)?;
         }
         let picked = scope::select(&model.graph, &recipe.scope)?;
+        writable(onnx, &model, &picked)?;
         let plan = Plan { model: &model, recipe, picked: &picked, targets: source.targets() };
         let order = Order::new(source.rows(), source.replay_from(), recipe);
         let planned = planned(plan, order.batch(), source)?;
@@ -436,6 +437,8 @@ impl<'a> Session<'a> {
             self.statistics = best.statistics;
         }
         let last_loss = finite(self.loss_of_all()?, "the loss", self.step)?;
+        // What only steps need makes room for what is written.
+        (self.memories, self.sums) = (Vec::new(), Vec::new());
         let mut new: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         if self.network.merged.is_empty() {
             for moving in &self.network.moving {
@@ -450,7 +453,7 @@ impl<'a> Session<'a> {
         let names = self.network.statistics.iter().map(|statistics| statistics.name.clone());
         new.extend(names.zip(self.statistics));
         Ok(Trained {
-            onnx: patch_initializers(self.onnx, &new)?,
+            onnx: patch_parameters(self.onnx, &new)?,
             parameters: self.picked.into_iter().map(|parameter| parameter.name).collect(),
             steps: self.step,
             best_step,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 
 use crate::constant::{Constant, ConstantData};
+use crate::linear;
 use crate::lower::widen;
 use crate::model::OnnxModel;
 use crate::spec::{Datatype, TensorSpec};
@@ -59,8 +60,8 @@ impl Graph {
         Self::read(model, model.raw_graph())
     }
 
-    /// With half precision widened to single, and floating point numbers in `Constant` nodes among the
-    /// stored tensors, by the names of what the nodes make.
+    /// With half precision widened to single, floating point numbers in `Constant` nodes among the stored
+    /// tensors, by the names of what the nodes make, and linear models of `ai.onnx.ml` taken apart.
     pub(crate) fn of_training(model: &OnnxModel) -> Self {
         let mut proto = model.proto().clone();
         widen(&mut proto);
@@ -71,6 +72,7 @@ impl Graph {
                 graph.initializers.entry(name.clone()).or_insert(constant);
             }
         }
+        linear::expand(&mut graph, model.raw_graph());
         graph
     }
 

@@ -94,8 +94,8 @@ impl OnnxModel {
         Graph::of(self)
     }
 
-    /// [`OnnxModel::graph`] as training takes it: half precision is widened to single, and floating point
-    /// numbers in `Constant` nodes stand among the stored tensors.
+    /// [`OnnxModel::graph`] as training takes it: half precision is widened to single, floating point numbers
+    /// in `Constant` nodes and the weights of linear models of `ai.onnx.ml` stand among the stored tensors.
     #[must_use]
     pub fn training_graph(&self) -> Graph {
         Graph::of_training(self)

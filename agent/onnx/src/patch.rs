@@ -5,7 +5,7 @@
 
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -18,6 +18,7 @@ const MODEL_GRAPH: u64 = 7;
 const GRAPH_NODE: u64 = 1;
 const GRAPH_INITIALIZER: u64 = 5;
 const NODE_OUTPUT: u64 = 2;
+const NODE_NAME: u64 = 3;
 const NODE_OP_TYPE: u64 = 4;
 const NODE_ATTRIBUTE: u64 = 5;
 const NODE_DOMAIN: u64 = 7;
@@ -151,6 +152,57 @@ pub fn patch_attributes(bytes: &[u8], new: &[AttributePatch]) -> Result<Vec<u8>,
         }
     }
     Ok(patched)
+}
+
+/// What a node is called, does and makes first, as its bytes say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NodeHead<'a> {
+    /// Its place in the node list of the file.
+    pub(crate) place: usize,
+    pub(crate) name: &'a [u8],
+    pub(crate) op: &'a [u8],
+    pub(crate) domain: &'a [u8],
+    pub(crate) output: &'a [u8],
+}
+
+/// The nodes of a file as it stands.
+pub(crate) fn heads(bytes: &[u8]) -> Result<Vec<NodeHead<'_>>, PatchError> {
+    let mut found = Vec::new();
+    for graph in submessages(Fields::of(bytes), MODEL_GRAPH)? {
+        for (start, end) in submessages(Fields::within(bytes, graph.0, graph.1), GRAPH_NODE)? {
+            let mut head = NodeHead { place: found.len(), ..NodeHead::default() };
+            let mut outputs = 0;
+            for field in Fields::within(bytes, start, end) {
+                let field = field?;
+                let Value::Bytes { start, end } = field.value else { continue };
+                match field.number {
+                    NODE_NAME => head.name = &bytes[start..end],
+                    NODE_OP_TYPE => head.op = &bytes[start..end],
+                    NODE_DOMAIN => head.domain = &bytes[start..end],
+                    NODE_OUTPUT => {
+                        if outputs == 0 {
+                            head.output = &bytes[start..end];
+                        }
+                        outputs += 1;
+                    }
+                    _ => {}
+                }
+            }
+            found.push(head);
+        }
+    }
+    Ok(found)
+}
+
+/// Names of the stored tensors of a file.
+pub(crate) fn tensor_names(bytes: &[u8]) -> Result<BTreeSet<&[u8]>, PatchError> {
+    let mut found = BTreeSet::new();
+    for graph in submessages(Fields::of(bytes), MODEL_GRAPH)? {
+        for tensor in submessages(Fields::within(bytes, graph.0, graph.1), GRAPH_INITIALIZER)? {
+            found.insert(slots::tensor(bytes, tensor)?.0);
+        }
+    }
+    Ok(found)
 }
 
 fn submessages(fields: Fields<'_>, number: u64) -> Result<Vec<Range>, Broken> {

@@ -57,7 +57,7 @@ impl Broadcast {
             |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
         let mut made = Vec::with_capacity(rank);
         let mut axes: Vec<[usize; 3]> = Vec::with_capacity(rank);
-        let (mut step_a, mut step_b) = (1, 1);
+        let (mut step_a, mut step_b) = (1usize, 1usize);
         for axis in (0..rank).rev() {
             let (mine, other) = (size(a, axis), size(b, axis));
             let both = match (mine, other) {
@@ -69,7 +69,7 @@ impl Broadcast {
             made.push(both);
             let stride_a = if mine == 1 { 0 } else { step_a };
             let stride_b = if other == 1 { 0 } else { step_b };
-            (step_a, step_b) = (step_a * mine, step_b * other);
+            (step_a, step_b) = (step_a.checked_mul(mine.max(1))?, step_b.checked_mul(other.max(1))?);
             if both == 1 {
                 continue;
             }

@@ -29,6 +29,35 @@ impl Places {
     /// longer than 32-bit places reach.
     #[must_use]
     pub fn of_axes(axes: &[Axis], fill: f64) -> Option<Self> {
+        let (outer, start, block) = Self::outer(axes);
+        let mut map: Vec<u32> = vec![u32::try_from(start).ok()?];
+        for axis in outer {
+            let mut next = Vec::with_capacity(map.len() * axis.indices.len());
+            for base in &map {
+                for index in &axis.indices {
+                    next.push(match index {
+                        Some(index) if *base != NOWHERE => {
+                            let place = (*base as usize).checked_add(index.checked_mul(axis.stride)?)?;
+                            u32::try_from(place).ok().filter(|place| *place != NOWHERE)?
+                        }
+                        _ => NOWHERE,
+                    });
+                }
+            }
+            map = next;
+        }
+        Some(Self { map, block, fill })
+    }
+
+    /// How many places the map of these axes has; `None` when they cannot be counted.
+    #[must_use]
+    pub fn entries(axes: &[Axis]) -> Option<usize> {
+        let (outer, ..) = Self::outer(axes);
+        outer.iter().try_fold(1usize, |all, axis| all.checked_mul(axis.indices.len()))
+    }
+
+    /// Axes that a map is made for, where its first block begins, and elements of a block.
+    fn outer(axes: &[Axis]) -> (&[Axis], usize, usize) {
         let mut block = 1usize;
         let mut outer = axes;
         while let Some((last, before)) = outer.split_last() {
@@ -46,19 +75,7 @@ impl Places {
             let is_run = last.indices.iter().zip(first..).all(|(index, place)| *index == Some(place));
             is_run.then(|| (before, first * block, block * last.indices.len()))
         });
-        let (outer, start, block) = run.unwrap_or((outer, 0, block));
-        let mut map: Vec<Option<usize>> = vec![Some(start)];
-        for axis in outer {
-            let next = map.iter().flat_map(|base| {
-                axis.indices.iter().map(move |index| Some((*base)? + (*index)? * axis.stride))
-            });
-            map = next.collect();
-        }
-        let narrow = |place: Option<usize>| match place {
-            None => Some(NOWHERE),
-            Some(place) => u32::try_from(place).ok().filter(|place| *place != NOWHERE),
-        };
-        Some(Self { map: map.into_iter().map(narrow).collect::<Option<_>>()?, block, fill })
+        run.unwrap_or((outer, 0, block))
     }
 
     /// Takes single elements from these places.

@@ -1,6 +1,6 @@
 //! Arithmetic on a tape: functions of numbers, sums over axes, products of matrices.
 
-use super::{Id, Tape};
+use super::{Id, Tape, elements};
 use crate::error::GradError;
 use crate::kernel::binary::{Binary, Broadcast, Fold, Reduction};
 use crate::kernel::product::Product;
@@ -126,7 +126,7 @@ impl Tape {
             Broadcast::new(self.shape(x), shape).filter(|walk| walk.made() == shape).ok_or_else(|| {
                 GradError::shape(format!("sizes {:?} do not expand to {shape:?}", self.shape(x)))
             })?;
-        if self.len(x) == shape.iter().product() {
+        if Some(self.len(x)) == elements(shape) {
             return self.view(x, shape);
         }
         self.one(Op::Expand(walk), &[x], shape.to_vec())
@@ -211,6 +211,8 @@ impl Tape {
             return self.view(flat, &made);
         }
         let inner = walk.inner();
+        // Where each matrix of the stack begins.
+        self.room.take(walk.made(), size_of::<[usize; 2]>())?;
         let mut starts = Vec::new();
         walk.runs(|a, b, _, length| {
             for step in 0..length {

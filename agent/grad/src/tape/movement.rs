@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Id, Tape};
+use super::{Id, Tape, elements};
 use crate::error::GradError;
 use crate::kernel::movement::{Axis, LookUp, Places};
 use crate::op::Op;
@@ -16,7 +16,7 @@ impl Tape {
         if self.shape(x) == shape {
             return Ok(x);
         }
-        if self.len(x) != shape.iter().product::<usize>() {
+        if Some(self.len(x)) != elements(shape) {
             return Err(GradError::shape(format!("sizes {:?} are not {shape:?}", self.shape(x))));
         }
         self.one(Op::View, &[x], shape.to_vec())
@@ -33,6 +33,7 @@ impl Tape {
         if !seen.into_iter().eq(0..shape.len()) {
             return Err(GradError::shape(format!("{order:?} is no order of the axes of {shape:?}")));
         }
+        self.may_walk(&shape)?;
         let all = |axis: &usize| (*axis, (0..shape[*axis]).map(Some).collect());
         let axes: Vec<(usize, Vec<Option<usize>>)> = order.iter().map(all).collect();
         self.take(x, &axes, 0.0)
@@ -43,7 +44,7 @@ impl Tape {
     /// those of `x` repeats.
     ///
     /// # Errors
-    /// [`GradError::Shape`] when an index is not there.
+    /// [`GradError::Shape`] when an index is not there, [`GradError::Room`] when the map is too large.
     pub fn take(&mut self, x: Id, axes: &[(usize, Vec<Option<usize>>)], fill: f64) -> Result<Id, GradError> {
         let shape = self.shape(x).to_vec();
         let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
@@ -59,17 +60,18 @@ impl Tape {
             from.push(Axis { indices: indices.clone(), stride });
         }
         let made: Vec<usize> = axes.iter().map(|(_, indices)| indices.len()).collect();
-        if made.iter().try_fold(1usize, |all, size| all.checked_mul(*size)).is_none_or(|all| all > 1 << 30) {
-            return Err(GradError::Size { shape: made });
-        }
-        let places = Places::of_axes(&from, fill).ok_or_else(|| GradError::Size { shape: made.clone() })?;
+        let too_large = || GradError::Size { shape: made.clone() };
+        elements(&made).ok_or_else(too_large)?;
+        let entries = Places::entries(&from).ok_or_else(too_large)?;
+        self.room.fits_map(&made, entries)?;
+        let places = Places::of_axes(&from, fill).ok_or_else(too_large)?;
         self.take_places(x, places, made)
     }
 
     /// Takes single elements by their places.
     ///
     /// # Errors
-    /// [`GradError::Shape`] when a place is not there.
+    /// [`GradError::Shape`] when a place is not there, [`GradError::Room`] when the map is too large.
     pub fn take_elements(&mut self, x: Id, map: &[usize], shape: &[usize]) -> Result<Id, GradError> {
         let length = self.len(x);
         if let Some(place) = map.iter().find(|place| **place >= length) {
@@ -83,6 +85,7 @@ impl Tape {
         if places.is_identity(self.len(x)) {
             return self.view(x, &made);
         }
+        self.room.hold(&made, places.bytes())?;
         self.one(Op::Take(Arc::new(places)), &[x], made)
     }
 
@@ -93,8 +96,8 @@ impl Tape {
     pub fn part(&mut self, x: Id, axis: usize, start: usize, length: usize) -> Result<Id, GradError> {
         let mut made = self.shape(x).to_vec();
         let size = made.get(axis).copied().unwrap_or(0);
-        if start + length > size {
-            return Err(GradError::shape(format!("{start}..{} of axis {axis} of {made:?}", start + length)));
+        if start.checked_add(length).is_none_or(|end| end > size) {
+            return Err(GradError::shape(format!("{length} from {start} on of axis {axis} of {made:?}")));
         }
         if length == size {
             return Ok(x);

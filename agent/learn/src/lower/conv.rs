@@ -63,7 +63,7 @@ impl Windows {
 
     /// Cells that a window spans along an axis.
     pub(super) fn span(&self, axis: usize) -> usize {
-        (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        (self.kernel[axis] - 1).saturating_mul(self.dilation[axis]).saturating_add(1)
     }
 
     /// Works `auto_pad` out, where it is used.
@@ -80,7 +80,8 @@ impl Windows {
         };
         for axis in 0..2 {
             let made = self.size[axis].div_ceil(self.stride[axis]);
-            let reach = made.saturating_sub(1) * self.stride[axis] + self.span(axis);
+            let reach =
+                made.saturating_sub(1).saturating_mul(self.stride[axis]).saturating_add(self.span(axis));
             let total = reach.saturating_sub(self.size[axis]);
             let (less, more) = (total / 2, total - total / 2);
             (self.pads[axis], self.pads[axis + 2]) = if is_upper { (less, more) } else { (more, less) };
@@ -88,11 +89,15 @@ impl Windows {
         Ok(())
     }
 
+    /// Cells along an axis with its padding.
+    pub(super) fn padded(&self, axis: usize) -> usize {
+        self.size[axis].saturating_add(self.pads[axis]).saturating_add(self.pads[axis + 2])
+    }
+
     /// How many windows fit along each axis.
     pub(super) fn made(&self) -> Result<[usize; 2], OpError> {
         let along = |axis: usize| {
-            let padded = self.size[axis] + self.pads[axis] + self.pads[axis + 2];
-            let room = padded.checked_sub(self.span(axis));
+            let room = self.padded(axis).checked_sub(self.span(axis));
             room.map(|room| room / self.stride[axis] + 1)
         };
         match (along(0), along(1)) {
@@ -187,11 +192,12 @@ fn made_back(call: &Call<'_>, windows: &mut Windows) -> Result<[usize; 2], OpErr
     let auto = call.node.text("auto_pad").unwrap_or("NOTSET");
     let mut size = [0; 2];
     for axis in 0..2 {
-        let whole = windows.stride[axis] * windows.size[axis].saturating_sub(1)
-            + more[axis].unwrap_or(0)
-            + windows.span(axis);
-        let same =
-            (auto == "SAME_UPPER" || auto == "SAME_LOWER").then(|| windows.size[axis] * windows.stride[axis]);
+        let whole = windows.stride[axis]
+            .saturating_mul(windows.size[axis].saturating_sub(1))
+            .saturating_add(more[axis].unwrap_or(0))
+            .saturating_add(windows.span(axis));
+        let same = (auto == "SAME_UPPER" || auto == "SAME_LOWER")
+            .then(|| windows.size[axis].saturating_mul(windows.stride[axis]));
         let target = if is_wanted { wanted[axis] } else { same };
         if let Some(target) = target {
             let total = whole.saturating_sub(target);
@@ -200,9 +206,10 @@ fn made_back(call: &Call<'_>, windows: &mut Windows) -> Result<[usize; 2], OpErr
             (windows.pads[axis], windows.pads[axis + 2]) = if is_upper { (less, more) } else { (more, less) };
             size[axis] = target;
         } else {
-            let pads = windows.pads[axis] + windows.pads[axis + 2];
-            size[axis] =
-                whole.checked_sub(pads).ok_or_else(|| OpError::setting("pads are larger than the result"))?;
+            let pads = windows.pads[axis].saturating_add(windows.pads[axis + 2]);
+            size[axis] = whole.checked_sub(pads).ok_or_else(|| {
+                OpError::setting(format!("pads of {pads} are larger than the result, {whole}"))
+            })?;
         }
     }
     Ok(size)

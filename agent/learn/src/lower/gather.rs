@@ -4,9 +4,10 @@ use super::{Call, Kind, Made, OpError, Value};
 
 type Indices = Vec<Option<usize>>;
 
-/// All axes as they are.
-fn whole(shape: &[usize]) -> Vec<(usize, Indices)> {
-    shape.iter().enumerate().map(|(axis, size)| (axis, (0..*size).map(Some).collect())).collect()
+/// All axes as they are. Their indices take memory, so that is asked for.
+fn whole(call: &Call<'_>, shape: &[usize]) -> Result<Vec<(usize, Indices)>, OpError> {
+    call.tape.may_walk(shape)?;
+    Ok(shape.iter().enumerate().map(|(axis, size)| (axis, (0..*size).map(Some).collect())).collect())
 }
 
 /// Since opset 10 starts, ends, axes and steps are operands.
@@ -26,12 +27,13 @@ pub(crate) fn slice(call: &mut Call<'_>) -> Made {
     if let ([start], [end], [axis], [1]) = (&*starts, &*ends, &*axes, &*steps) {
         // One run along one axis needs no map.
         let axis = call.axis(*axis, shape.len())?;
+        call.tape.may_walk(&shape[axis..=axis])?;
         let taken = indices(*start, *end, 1, shape[axis])?;
         let first = taken.first().copied().flatten().unwrap_or(0);
         let id = call.tape.part(call.id(0)?, axis, first, taken.len())?;
         return call.alike(id);
     }
-    let mut walk = whole(&shape);
+    let mut walk = whole(call, &shape)?;
     for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
         let axis = call.axis(*axis, shape.len())?;
         walk[axis].1 = indices(*start, *end, *step, shape[axis])?;
@@ -74,7 +76,7 @@ pub(crate) fn gather(call: &mut Call<'_>) -> Made {
     let places = call.ints(1)?.unwrap_or_default();
     let taken =
         places.iter().map(|place| call.axis(*place, shape[axis]).map(Some)).collect::<Result<_, _>>()?;
-    let mut walk = whole(&shape);
+    let mut walk = whole(call, &shape)?;
     walk[axis].1 = taken;
     let made = [&shape[..axis], call.tape.shape(at.id), &shape[axis + 1..]].concat();
     let taken = call.tape.take(table.id, &walk, 0.0)?;
@@ -90,6 +92,7 @@ pub(crate) fn elements(call: &mut Call<'_>) -> Made {
     if made.len() != shape.len() {
         return Err(OpError::setting(format!("indices {made:?} for sizes {shape:?}")));
     }
+    call.tape.may_map(&made)?;
     let mut map = Vec::with_capacity(places.len());
     for (place, index) in places.iter().enumerate() {
         let (mut rest, mut from, mut stride) = (place, 0, 1);
@@ -111,7 +114,10 @@ pub(crate) fn tile(call: &mut Call<'_>) -> Made {
     if repeats.len() != shape.len() {
         return Err(OpError::setting(format!("repeats {repeats:?} for sizes {shape:?}")));
     }
-    let mut walk = whole(&shape);
+    let made: Vec<usize> =
+        shape.iter().zip(&repeats).map(|(size, repeats)| size.saturating_mul(*repeats)).collect();
+    call.tape.may_walk(&made)?;
+    let mut walk = whole(call, &shape)?;
     for ((_, indices), repeats) in walk.iter_mut().zip(repeats) {
         *indices = indices.repeat(repeats);
     }
@@ -136,31 +142,38 @@ pub(crate) fn pad(call: &mut Call<'_>) -> Made {
         return Err(OpError::setting(format!("{} pads for {} axes", pads.len(), axes.len())));
     }
     let mode = call.node.text("mode").unwrap_or("constant");
-    let mut walk = whole(&shape);
+    let mut walk = whole(call, &shape)?;
     for (place, axis) in axes.iter().enumerate() {
         let size = i64::try_from(shape[*axis]).unwrap_or(i64::MAX);
         let (before, after) = (pads[place], pads[place + axes.len()]);
+        let made = size.saturating_add(before).saturating_add(after).max(0);
+        call.tape.may_walk(&[usize::try_from(made).unwrap_or(usize::MAX)])?;
+        if mode != "constant" && size == 0 && made > 0 {
+            return Err(OpError::setting(format!(
+                "axis {axis} is empty: nothing is there for mode `{mode}`"
+            )));
+        }
         let source = |at: i64| -> Result<Option<usize>, OpError> {
             let inside = match mode {
                 "constant" => return Ok(usize::try_from(at).ok().filter(|at| *at < shape[*axis])),
-                "edge" if size > 0 => at.clamp(0, size - 1),
+                "edge" => at.clamp(0, size - 1),
                 "reflect" if size > 1 => {
                     let wave = at.rem_euclid(2 * (size - 1));
                     wave.min(2 * (size - 1) - wave)
                 }
                 "reflect" => 0,
-                "wrap" if size > 0 => at.rem_euclid(size),
+                "wrap" => at.rem_euclid(size),
                 other => return Err(OpError::setting(format!("mode is `{other}`"))),
             };
             Ok(usize::try_from(inside).ok())
         };
-        walk[*axis].1 = (-before..size.saturating_add(after)).map(source).collect::<Result<_, _>>()?;
+        walk[*axis].1 = (0..made).map(|at| source(at.saturating_sub(before))).collect::<Result<_, _>>()?;
     }
     let mut id = call.tape.take(call.id(0)?, &walk, fill)?;
     if let Some(value) = moving {
         // The border of a mask is where the value goes, which is trained or computed.
-        let ones = call.tape.stored(&shape, vec![0.0; shape.iter().product()])?;
-        let border = call.tape.take(ones, &walk, 1.0)?;
+        let inside = call.tape.filled(&shape, |_| 0.0)?;
+        let border = call.tape.take(inside, &walk, 1.0)?;
         let value = call.tape.view(value.id, &[])?;
         let value = call.tape.mul(border, value)?;
         id = call.tape.add(id, value)?;
@@ -182,10 +195,8 @@ pub(crate) fn trilu(call: &mut Call<'_>) -> Made {
         let over = signed(column) - signed(row);
         if is_upper { over >= diagonal } else { over <= diagonal }
     };
-    let mask = (0..rows * columns)
-        .map(|at| f64::from(u8::from(keeps(at / columns, at % columns))))
-        .collect::<Vec<_>>();
-    let mask = call.tape.stored(&[rows, columns], mask)?;
+    let kept = |at: usize| f64::from(u8::from(keeps(at / columns, at % columns)));
+    let mask = call.tape.filled(&[rows, columns], kept)?;
     let nought = call.tape.number(0.0)?;
     let id = call.tape.select(mask, x.id, nought)?;
     Ok(vec![Value { id, kind: x.kind }])
@@ -205,6 +216,8 @@ pub(crate) fn nd(call: &mut Call<'_>) -> Made {
     }
     let slice: usize = shape[axes..].iter().product();
     let stacks: usize = shape[..shared].iter().product();
+    let made = [outer, &shape[axes..]].concat();
+    call.tape.may_map(&made)?;
     let per_stack = (places.len() / depth).checked_div(stacks).unwrap_or(0).max(1);
     let mut map = Vec::new();
     for (place, index) in places.chunks_exact(*depth).enumerate() {
@@ -214,7 +227,6 @@ pub(crate) fn nd(call: &mut Call<'_>) -> Made {
         }
         map.extend((0..slice).map(|inner| from * slice + inner));
     }
-    let made = [outer, &shape[axes..]].concat();
     let id = call.tape.take_elements(call.id(0)?, &map, &made)?;
     call.alike(id)
 }

@@ -89,7 +89,7 @@ pub(crate) fn layer(call: &mut Call<'_>) -> Made {
     }
     let shift = match call.maybe(2) {
         Some(shift) => shift.id,
-        None => call.tape.stored(&[inner], vec![0.0; inner])?,
+        None => call.tape.filled(&[inner], |_| 0.0)?,
     };
     let rows = call.tape.view(normalised.y, &[outer, inner])?;
     let rows = call.tape.channels(rows, scale, shift)?;
@@ -173,8 +173,10 @@ pub(crate) fn response(call: &mut Call<'_>) -> Made {
     let inner: usize = plane.iter().product();
     let squares = call.tape.view(squares, &[batch, channels, inner])?;
     let (before, all) = ((size - 1) / 2, |count: usize| (0..count).map(Some).collect::<Vec<_>>());
+    call.tape.may_walk(&[batch, channels, inner])?;
     let mut sum = None;
-    for offset in 0..size {
+    // A window wider than the channels sees nothing on either side of them.
+    for offset in (before + 1).saturating_sub(channels)..size.min(before + channels) {
         let near = (0..channels).map(|at| (at + offset).checked_sub(before).filter(|at| *at < channels));
         let walk = [(0, all(batch)), (1, near.collect()), (2, all(inner))];
         let moved = call.tape.take(squares, &walk, 0.0)?;

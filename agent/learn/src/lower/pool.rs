@@ -38,11 +38,12 @@ fn windows(call: &Call<'_>) -> Result<(PoolShape, Vec<usize>), OpError> {
     let mut made = windows.made()?;
     if call.flag("ceil_mode", false) {
         for (axis, made) in made.iter_mut().enumerate() {
-            let room = windows.size[axis] + windows.pads[axis] + windows.pads[axis + 2] - windows.span(axis);
+            let room = windows.padded(axis) - windows.span(axis);
             let more = room.div_ceil(windows.stride[axis]) + 1;
             // A window that begins in the padding at the end sees nothing.
-            let begins = (more - 1) * windows.stride[axis];
-            *made = if begins < windows.size[axis] + windows.pads[axis] { more } else { more - 1 };
+            let begins = (more - 1).saturating_mul(windows.stride[axis]);
+            *made =
+                if begins < windows.size[axis].saturating_add(windows.pads[axis]) { more } else { more - 1 };
         }
     }
     let Windows { size, kernel, stride, dilation, pads, .. } = windows;

@@ -35,7 +35,7 @@ pub(crate) fn resize(call: &mut Call<'_>) -> Made {
                 let made = made.ok_or_else(|| OpError::setting("sizes for another number of axes"))?;
                 (made, made as f64 / size.max(1) as f64)
             }
-            (None, Some(scale)) => ((size as f64 * scale).floor().clamp(0.0, 1e9) as usize, *scale),
+            (None, Some(scale)) => ((size as f64 * scale).floor() as usize, *scale),
             (None, None) => return Err(OpError::setting("neither scales nor sizes are known beforehand")),
         };
         if made != size || (scale - 1.0).abs() > f64::EPSILON {
@@ -63,6 +63,12 @@ fn along(
 ) -> Result<Id, OpError> {
     let shape = call.tape.shape(x).to_vec();
     let size = shape[axis];
+    let made_sizes: Vec<usize> =
+        (0..shape.len()).map(|at| if at == axis { made } else { shape[at] }).collect();
+    call.tape.may_walk(&made_sizes)?;
+    if size == 0 && made > 0 {
+        return Err(OpError::setting(format!("axis {axis} is empty and cannot be resized to {made}")));
+    }
     let mode = call.node.text("mode").unwrap_or("nearest");
     let default = if is_old { "asymmetric" } else { "half_pixel" };
     let transform = call.node.text("coordinate_transformation_mode").unwrap_or(default).to_owned();
@@ -124,8 +130,12 @@ fn block(call: &Call<'_>) -> Result<(usize, [usize; 4]), OpError> {
     let shape = call.shape(0)?;
     let block =
         call.node.int("blocksize").and_then(|block| usize::try_from(block).ok()).filter(|block| *block > 0);
+    let most = block.and_then(|block| block.checked_mul(block));
     match (block, shape.as_slice()) {
-        (Some(block), &[n, c, h, w]) => Ok((block, [n, c, h, w])),
+        // Blocks of more elements than there are make sizes that cannot be counted.
+        (Some(block), &[n, c, h, w]) if most.is_some_and(|most| most <= (c * h * w).max(1)) => {
+            Ok((block, [n, c, h, w]))
+        }
         _ => Err(OpError::setting(format!("no blocks of sizes {shape:?}"))),
     }
 }

@@ -41,10 +41,6 @@ pub(crate) fn size(call: &mut Call<'_>) -> Made {
 
 pub(crate) fn constant_of_shape(call: &mut Call<'_>) -> Made {
     let sizes = sizes(call, 0)?;
-    let elements = sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-    let elements = elements.filter(|elements| *elements <= 1 << 24);
-    let elements =
-        elements.ok_or_else(|| OpError::setting(format!("{sizes:?} is too large to be filled")))?;
     let (kind, value) = match call.node.attributes.get("value") {
         Some(Attribute::Tensor(constant)) => {
             let value =
@@ -54,13 +50,13 @@ pub(crate) fn constant_of_shape(call: &mut Call<'_>) -> Made {
         }
         _ => (Kind::Float, 0.0),
     };
-    let id = call.tape.stored(&sizes, vec![value; elements])?;
+    let id = call.tape.filled(&sizes, |_| value)?;
     Ok(vec![Value { id, kind }])
 }
 
 pub(crate) fn range(call: &mut Call<'_>) -> Made {
-    /// Numbers of a range at most.
-    const MOST: f64 = 1e7;
+    /// Numbers of a range at most: whole numbers are data up to here without rounding.
+    const MOST: f64 = 16_777_216.0;
     let known = |slot: usize| {
         call.number(slot)?.ok_or(OpError::Operand { slot, expected: "a number known beforehand" })
     };
@@ -70,8 +66,7 @@ pub(crate) fn range(call: &mut Call<'_>) -> Made {
         return Err(OpError::setting(format!("from {start} to {limit} by {delta} is no range")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
-    let values: Vec<f64> = (0..count as usize).map(|at| start + at as f64 * delta).collect();
-    let id = call.tape.stored(&[values.len()], values)?;
+    let id = call.tape.filled(&[count as usize], |at| start + at as f64 * delta)?;
     call.alike(id)
 }
 
@@ -102,7 +97,8 @@ pub(crate) fn reshape(call: &mut Call<'_>) -> Made {
         });
     }
     if let Some(axis) = open {
-        let rest: usize = made.iter().product();
+        let rest = made.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+        let rest = rest.ok_or_else(|| OpError::setting(format!("sizes {wanted:?} cannot be counted")))?;
         made[axis] = call.tape.len(x.id).checked_div(rest).unwrap_or(0);
     }
     let id = call.tape.view(x.id, &made)?;

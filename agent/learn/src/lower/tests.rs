@@ -1,9 +1,11 @@
 //! Every graph of `testdata/{ops,layers}.npz`, against the gradients that PyTorch computed in 64 bits.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_grad::kernel::binary::Fold;
-use shoal_grad::{Id, Program, Real};
+use shoal_grad::{Id, MAX_HELD_BYTES, Program, Real};
 use shoal_infer::{Tensor, TensorData, read_npz};
 use shoal_onnx::{Graph, Limits, OnnxModel};
 
@@ -76,6 +78,7 @@ fn compute<T: Real>(case: &Case, graph: &Graph) -> Result<Computed, LearnError> 
         trainable: &trainable,
         rank: None,
         batch_norm: BatchNorm::AsStored,
+        room: MAX_HELD_BYTES,
     };
     let Lowered { mut tape, values, parameters, .. } = lower(graph, &wanted)?;
     let whole = |source| LearnError::Program { source };

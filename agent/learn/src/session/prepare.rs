@@ -1,6 +1,7 @@
 //! What is worked out before the first step: whether everything fits, where it goes, what rows weigh.
 
 use shoal_grad::Id;
+use shoal_onnx::{Parameter, patch_parameters};
 
 use crate::checkpoint::Fingerprint;
 use crate::dataset::{Source, TargetKind};
@@ -31,19 +32,14 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
     let mut rows = batch;
     let mut may_keep = true;
     loop {
-        let whole = Network::new(plan, rows)?;
-        let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
-        let evaluated =
-            if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
-        let mut network = whole.clone();
-        let mut kept_bytes = 0;
-        if let Some(cuts) = &cuts {
-            let ids: Vec<Id> = cuts.iter().map(|(id, _)| *id).collect();
-            network.tape.feed(&ids);
-            kept_bytes = Kept::width(cuts) * source.rows() * size_of::<f32>();
-        }
-        let network = network.with_gradients()?;
-        let bytes = run_bytes(plan, &network, &evaluated, batch)? + kept_bytes;
+        let Laid { whole, network, evaluated, cuts, bytes, kept_bytes } =
+            match laid(plan, (rows, batch), may_keep, source.rows()) {
+                Err(error) if rows > 1 && error.is_too_large() => {
+                    rows = rows.div_ceil(2);
+                    continue;
+                }
+                laid => laid?,
+            };
         if bytes > budget {
             if kept_bytes > 0 && bytes - kept_bytes <= budget {
                 may_keep = false;
@@ -62,6 +58,38 @@ pub(super) fn planned(plan: Plan<'_>, batch: usize, source: &mut dyn Source) -> 
     }
 }
 
+/// A run with so many rows at once, whether it fits or not.
+struct Laid {
+    whole: Network,
+    network: Network,
+    evaluated: Network,
+    cuts: Option<Vec<(Id, usize)>>,
+    bytes: usize,
+    kept_bytes: usize,
+}
+
+fn laid(
+    plan: Plan<'_>,
+    (rows, batch): (usize, usize),
+    may_keep: bool,
+    all_rows: usize,
+) -> Result<Laid, LearnError> {
+    let whole = Network::new(plan, rows)?;
+    let cuts = if may_keep { Kept::cuts(plan, &whole)? } else { None };
+    let evaluated =
+        if rows > EVALUATED_AT_ONCE { Network::new(plan, EVALUATED_AT_ONCE)? } else { whole.clone() };
+    let mut network = whole.clone();
+    let mut kept_bytes = 0;
+    if let Some(cuts) = &cuts {
+        let ids: Vec<Id> = cuts.iter().map(|(id, _)| *id).collect();
+        network.tape.feed(&ids);
+        kept_bytes = Kept::width(cuts) * all_rows * size_of::<f32>();
+    }
+    let network = network.with_gradients()?;
+    let bytes = run_bytes(plan, &network, &evaluated, batch)? + kept_bytes;
+    Ok(Laid { whole, network, evaluated, cuts, bytes, kept_bytes })
+}
+
 /// Bytes of a run: both programs, the optimiser's memory, sums of parts, the best weights, rows at hand.
 pub(crate) fn run_bytes(
     plan: Plan<'_>,
@@ -76,6 +104,14 @@ pub(crate) fn run_bytes(
     let rest = Memory::elements(elements, plan.recipe) + sums + best + row * network.rows;
     let programs = network.bytes(&network.results())? + evaluated.bytes(&[evaluated.loss])?;
     Ok(programs + rest * size_of::<f32>())
+}
+
+/// Whether new values can be written into the file: said before the first step, not after the last.
+pub(super) fn writable(onnx: &[u8], model: &Model, picked: &[Parameter]) -> Result<(), LearnError> {
+    let same =
+        picked.iter().map(|parameter| (parameter.name.clone(), model.stored(&parameter.name).to_vec()));
+    patch_parameters(onnx, &same.collect())?;
+    Ok(())
 }
 
 /// Whether rows have the features that the model takes.
