@@ -21,5 +21,4 @@ pub mod store;
 pub mod stream;
 pub mod table;
 pub mod vault;
-pub mod watch;
 pub mod worker;

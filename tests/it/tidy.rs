@@ -26,12 +26,10 @@ const IMPURE: [(&str, &str); 11] = [
 ];
 
 /// Where decisions are made.
-const CORES: [&str; 7] = [
+const CORES: [&str; 5] = [
     "proto/src/",
     "agent/src/core/",
     "agent/src/core.rs",
-    "agent/src/watch/",
-    "agent/src/watch.rs",
     "agent/watch/src/",
     "hub/src/core",
 ];

@@ -19,17 +19,18 @@ use super::effect::{Effect, Record};
 use super::event::{Command, Event, VersionInfo};
 use super::policy::Policy;
 use super::slot::Slot;
-use crate::watch::Watch;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 use shoal_proto::document::{Document, Entry};
 use shoal_proto::fact::{Count, Fact, Facts, Inventory};
+use shoal_proto::finding::ModelHealth;
 use shoal_proto::id::{Digest, Incarnation, ModelName, Replica, Side};
 use shoal_proto::message::Cursor;
 use shoal_proto::summary::WindowId;
 use shoal_proto::sync::{Log, Peer};
 use shoal_proto::time::{Hlc, Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
+use shoal_watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
 use training::Run;
 
@@ -95,6 +96,8 @@ struct Model {
     trial_since: Mono,
     /// Whether the version that should serve does.
     serving: bool,
+    /// The health that was told last.
+    told: Option<ModelHealth>,
     /// Whether any version has served in this life; the one before goes on until a swap is done.
     answering: bool,
 }
@@ -245,9 +248,10 @@ impl Agent {
     pub fn next_deadline(&self) -> Mono {
         let windows = self.models.values().map(|model| model.window_opened.after(self.policy.window));
         let trials = self.models.values().filter_map(Model::trial_ends);
+        let silences = self.models.values().filter_map(Model::silent_at);
         let link = self.peer.next_deadline();
         let hello = self.hello.map(|(at, _)| at);
-        windows.chain(trials).chain(link).chain(hello).fold(self.next_heartbeat, Mono::min)
+        windows.chain(trials).chain(silences).chain(link).chain(hello).fold(self.next_heartbeat, Mono::min)
     }
 
     fn on_command(&mut self, now: Now, command: &Command, turn: &mut Turn) -> Result<String, String> {
@@ -273,6 +277,9 @@ impl Agent {
             {
                 model.window_opened = now.mono;
             }
+            if self.models.get(name).is_some_and(|model| model.silent_at().is_some_and(|at| now.mono > at)) {
+                self.listen(now, name, turn);
+            }
             self.judge_trial(now, name, turn);
         }
         if now.mono >= self.next_heartbeat {
@@ -283,6 +290,7 @@ impl Agent {
                 if let Some(model) = self.models.get_mut(name) {
                     model.note_serving_time(now.mono);
                 }
+                self.tell_labels(now, name, turn);
                 self.remember_model(name, turn);
             }
         }

@@ -6,7 +6,8 @@ use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::time::Mono;
-use shoal_watch::row::{Asked, Truth};
+use shoal_watch::Watched;
+use shoal_watch::row::{Answer, Asked, Given, Row, Truth};
 use std::sync::Arc;
 
 /// Everything that can happen to a device.
@@ -68,6 +69,15 @@ pub struct Observation {
     pub values: Arc<[f32]>,
 }
 
+impl Observation {
+    /// As the monitors take it.
+    #[must_use]
+    pub fn row(&self) -> Row<'_> {
+        let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
+        Row { asked: self.asked, at: self.at, features: &self.features, answer }
+    }
+}
+
 /// A label that was joined with its prediction.
 #[derive(Debug, Clone)]
 pub struct Labelled {
@@ -90,6 +100,13 @@ pub struct Labelled {
 }
 
 impl Labelled {
+    /// As the monitors take it.
+    #[must_use]
+    pub fn given(&self) -> Given<'_> {
+        let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
+        Given { asked: self.asked, features: &self.features, answer, truth: self.truth }
+    }
+
     /// Whether the answer was right; `None` for a regression, whose answers are more or less so.
     #[must_use]
     pub fn correct(&self) -> Option<bool> {
@@ -113,6 +130,20 @@ pub struct VersionInfo {
     pub baseline: Arc<Baseline>,
     /// What its own drift is held against.
     pub reference: Arc<Baseline>,
+}
+
+impl VersionInfo {
+    /// What the monitors must know of it.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched {
+            version: self.version,
+            manifest: Arc::clone(&self.manifest),
+            baseline: Arc::clone(&self.baseline),
+            digest: self.record.baseline,
+            reference: Arc::clone(&self.reference),
+        }
+    }
 }
 
 /// What a training child brought.

@@ -236,6 +236,12 @@ impl Watch {
         self.inputs.silent_at(&self.against().inputs).map(Mono::from_millis)
     }
 
+    /// Whether it is said of the source already that it is silent.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.standing.iter().any(|it| it.monitor == Monitor::Silent)
+    }
+
     /// Tests the window, seals it and opens the next. A window of fewer than 50 rows says nothing new of
     /// inputs and predictions: what stood of them stays.
     pub fn close(&mut self, now: Now, next: WindowId) -> Closed {

@@ -6,13 +6,13 @@ use super::super::slot::{Candidate, Slot};
 use super::super::trial::{Trial, TrialVerdict};
 use super::training::{Run, run_key};
 use super::{Agent, Model, Turn};
-use crate::watch::Watch;
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
 use shoal_proto::fact::{Condemnation, Fact, TrialPolicy};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::infer::ModelOut;
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
+use shoal_watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -82,10 +82,10 @@ impl Agent {
             turn.effects.push(Effect::Note(Note::CannotServe { model: name, version: serving, reason }));
             return;
         };
-        let attached = watch.and_then(|mut watch| watch.attach(&info).then_some(watch));
+        let attached = watch.and_then(|mut watch| watch.attach(&info.watched()).then_some(watch));
         let watch = match attached {
             Some(watch) => watch,
-            None => Watch::new(&info, self.next_window_id(turn), now.wall),
+            None => Watch::new(&info.watched(), self.next_window_id(turn), now.wall),
         };
         let staged = slot.candidate.as_ref().filter(|c| c.state == SlotState::Staged).map(|c| c.version);
         let model = Model {
@@ -97,6 +97,7 @@ impl Agent {
             failures: 0,
             trial_since: now.mono,
             serving: false,
+            told: None,
             answering: false,
         };
         self.models.insert(name.clone(), model);
@@ -257,7 +258,7 @@ impl Agent {
             }
             let id = self.next_window_id(turn);
             if let Some(model) = self.models.get_mut(name) {
-                model.watch = Watch::new(&info, id, now.wall);
+                model.watch = Watch::new(&info.watched(), id, now.wall);
                 model.window_opened = now.mono;
             }
         }

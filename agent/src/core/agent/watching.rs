@@ -2,25 +2,37 @@
 
 use super::super::effect::{Effect, Note};
 use super::super::event::{Labelled, Observation};
-use super::{Agent, Turn};
+use super::{Agent, Model, Turn};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::finding::Finding;
 use shoal_proto::id::ModelName;
-use shoal_proto::summary::DriftLevel;
-use shoal_proto::time::Now;
+use shoal_proto::infer::HealthOut;
+use shoal_proto::summary::{DriftLevel, LabelKey};
+use shoal_proto::time::{Mono, Now};
+use shoal_watch::Drift;
+use std::collections::BTreeSet;
 
-/// Findings of one window that are reported; the summary holds the counts of all.
+/// Findings of one moment that are reported to the hub; the summary holds the counts of all.
 const MAX_FINDINGS: usize = 8;
+
+impl Model {
+    /// When its source will have been silent for too long; `None` once that was said.
+    pub(super) fn silent_at(&self) -> Option<Mono> {
+        self.watch.silent_at().filter(|_| self.serving && !self.watch.is_silent())
+    }
+}
 
 impl Agent {
     pub(super) fn on_predicted(&mut self, now: Now, rows: &[Observation], turn: &mut Turn) {
+        let mut watched: BTreeSet<&ModelName> = BTreeSet::new();
         for row in rows {
             self.count(Count::Predictions, 1);
             let Some(model) = self.models.get_mut(&row.model) else { continue };
-            if row.version != model.slot.serving() {
+            if row.version != model.slot.serving() || row.version != model.watch.version() {
                 continue; // answered before a swap: counted, but judged by nobody
             }
-            model.watch.observe(row);
+            model.watch.observe(&row.row());
+            watched.insert(&row.model);
             if let Some(candidate) = model.slot.on_trial_mut() {
                 candidate.trial.requests += 1;
             }
@@ -28,27 +40,59 @@ impl Agent {
                 self.close_window(now, &row.model, turn);
             }
         }
+        for name in watched {
+            self.listen(now, name, turn);
+        }
     }
 
     pub(super) fn on_labelled(&mut self, now: Now, label: &Labelled, turn: &mut Turn) {
         self.count(Count::Labels, 1);
         let Some(model) = self.models.get_mut(&label.model) else { return };
         model.slot.labels_since_run += 1;
-        if label.version == model.slot.serving() {
-            let before = model.watch.level();
-            model.watch.label(label);
-            let raised = model.watch.level() > before;
+        if label.version == model.slot.serving() && label.version == model.watch.version() {
+            model.watch.label(&label.given());
             if let (Some(candidate), Some(correct)) = (model.slot.on_trial_mut(), label.correct()) {
                 candidate.trial.labels.0 += 1;
                 candidate.trial.labels.1 += u64::from(correct);
             }
-            if raised {
-                // The hub sees at once what the window will say when it closes.
-                let open = model.watch.open_summary(now.wall);
-                self.fact(now, Fact::OpenWindow(open), turn);
-            }
+            self.listen(now, &label.model, turn);
         }
         self.consider_training(now, &label.model, turn);
+    }
+
+    /// Says what the monitors found without waiting for the window's close.
+    pub(super) fn listen(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let before = model.watch.level();
+        let findings = model.watch.poll(now);
+        if findings.is_empty() {
+            return;
+        }
+        if model.watch.level() > before {
+            // The hub sees at once what the window will say when it closes.
+            let open = model.watch.open_summary(now.wall);
+            self.fact(now, Fact::OpenWindow(open), turn);
+        }
+        self.say(now, name, findings, turn);
+        self.remember_model(name, turn);
+        self.consider_training(now, name, turn);
+    }
+
+    fn say(&mut self, now: Now, name: &ModelName, findings: Vec<Finding>, turn: &mut Turn) {
+        for (place, finding) in findings.into_iter().enumerate() {
+            turn.effects.push(Effect::Note(Note::Found(finding.clone())));
+            if place < MAX_FINDINGS {
+                self.fact(now, Fact::Finding(finding.clone()), turn);
+            }
+            turn.effects.push(Effect::TellFinding(finding));
+        }
+        let Some(model) = self.models.get_mut(name) else { return };
+        let health = model.watch.health();
+        if model.told.as_ref() != Some(&health) {
+            model.told = Some(health.clone());
+            let (model, version) = (name.clone(), model.watch.version());
+            turn.effects.push(Effect::TellHealth(HealthOut { model, version, health, since: now.wall }));
+        }
     }
 
     /// Seals the open window: its summary and findings become facts.
@@ -57,22 +101,15 @@ impl Agent {
         let Some(model) = self.models.get_mut(name) else { return };
         model.window_opened = now.mono;
         model.failures = 0;
-        let (summary, mut findings) = model.watch.close(now.wall, next);
-        findings.sort_by(|a, b| {
-            let excess = |f: &Finding| f.statistic / f.threshold.max(f64::MIN_POSITIVE);
-            b.level.cmp(&a.level).then(excess(b).total_cmp(&excess(a)))
-        });
-        findings.truncate(MAX_FINDINGS);
+        let closed = model.watch.close(now, next);
         self.count(Count::Windows, 1);
-        if summary.level == DriftLevel::Drift {
+        if closed.summary.level == DriftLevel::Drift {
             self.count(Count::Drifts, 1);
         }
-        let (incarnation, number) = (summary.id.incarnation, summary.id.number);
-        self.fact(now, Fact::Window(summary), turn);
-        for finding in findings {
-            turn.effects.push(Effect::Note(Note::Found(finding.clone())));
-            self.fact(now, Fact::Finding(finding), turn);
-        }
+        let (incarnation, number) = (closed.summary.id.incarnation, closed.summary.id.number);
+        self.fact(now, Fact::Window(closed.summary), turn);
+        self.say(now, name, closed.findings, turn);
+        self.tell_labels(now, name, turn);
         if let Some(floor) = number.checked_sub(self.policy.keep_windows)
             && floor.is_multiple_of(self.policy.keep_windows.div_ceil(16).max(1))
         {
@@ -81,5 +118,21 @@ impl Agent {
         self.write_counts(now, turn);
         self.remember_model(name, turn);
         self.consider_training(now, name, turn);
+    }
+
+    /// What labels said of the predictions of each window, where more came: now and then, and not with each.
+    pub(super) fn tell_labels(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let (incarnation, version) = (model.watch.window().incarnation, model.watch.version());
+        for (number, slot) in model.watch.take_label_slots() {
+            let key = LabelKey { incarnation, number, model: name.clone(), version };
+            self.fact(now, Fact::Labels(key, slot), turn);
+        }
+    }
+
+    /// What the monitors of a model say, whole.
+    #[must_use]
+    pub fn drift(&self, name: &ModelName) -> Option<Drift> {
+        self.models.get(name).map(|model| model.watch.drift())
     }
 }
