@@ -254,7 +254,8 @@ fn principal(
 
 fn forest(seed: u64, inverse: &[f32], rows: &[f32]) -> TreesBaseline {
     let (ranges, mass, scores) = trees::grow(seed, inverse, rows, (TREES_MAX, DEPTH_MAX));
-    let (count, depth) = (TREES_MAX as u32, DEPTH_MAX as u32);
+    let small = |number: usize| u32::try_from(number).expect("a constant far below 2^32");
+    let (count, depth) = (small(TREES_MAX), small(DEPTH_MAX));
     let ranks = ranks(&scores);
     TreesBaseline { trees: count, depth, ranges: Floats(ranges), mass: Floats(mass), ranks }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 const LEVELS: [f64; 3] = [0.05, 0.01, 0.001];
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 const NEW_ROWS: usize = 10_000;
 
 /// Shares of new rows whose p is below each level, and the squared distances of the rows that were fitted.

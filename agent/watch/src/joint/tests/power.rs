@@ -3,7 +3,9 @@
 use super::*;
 use shoal_proto::baseline::FeatureBaseline;
 
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
+/// All seeds but one.
+const MOST: usize = 7;
 /// A bet this rich is drift: one false alarm in 100,000 rows or more.
 const DRIFT: f64 = 1e5;
 const MISSED: usize = 2_000;
@@ -65,6 +67,11 @@ fn delays(
     delays
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
+fn single(value: f64) -> f32 {
+    value as f32
+}
+
 type Change = fn(&mut [f32]);
 
 fn medians(width: usize, causes: usize, change: Change) -> ([usize; 4], [usize; 4]) {
@@ -76,7 +83,7 @@ fn medians(width: usize, causes: usize, change: Change) -> ([usize; 4], [usize; 
         let column = |index: usize| rows.iter().skip(index).step_by(width).map(|value| f64::from(*value));
         let columns: Vec<FeatureBaseline> =
             (0..width).map(|index| FeatureBaseline::of(column(index))).collect();
-        let scales: Vec<f32> = columns.iter().map(|column| column.std as f32).collect();
+        let scales: Vec<f32> = columns.iter().map(|column| single(column.std)).collect();
         let baseline = fitted(&rows, width, ALL);
         let changed = (0..MISSED).map(|_| {
             let mut row = world.row(&mut rng);
@@ -115,14 +122,11 @@ fn joint_changes_are_found_that_columns_do_not_show() {
         println!("{name:<30} | {} {} {} {}", cell(0), cell(1), cell(2), cell(3));
         match name {
             "nothing, 20 inputs" => {
-                assert!(missed[..2].iter().all(|missed| *missed >= SEEDS as usize - 1), "{missed:?}")
+                assert!(missed[..2].iter().all(|missed| *missed >= MOST), "{missed:?}");
             }
             "one of 64 moves by 1.5 sd" => assert!(median[0].min(median[1]) < 600),
             name if name.contains("sign") => {
-                assert!(
-                    median[0].min(median[1]) < 300 && missed[3] >= SEEDS as usize - 1,
-                    "{median:?} {missed:?}"
-                );
+                assert!(median[0].min(median[1]) < 300 && missed[3] >= MOST, "{median:?} {missed:?}");
             }
             _ => {} // Thin shifts are what `mean_shift` is for.
         }
@@ -138,7 +142,7 @@ fn a_mean_that_moves_a_little_everywhere_is_found_at_a_close() {
         [(200, 20, 4, 250), (2_000, 20, 4, 250), (2_000, 64, 0, 250), (2_000, 64, 8, 250), (2_000, 64, 8, 50)]
     {
         let (mut below, mut found, mut windows) = ([0.0; 3], 0.0, 0.0);
-        for seed in 0..60 {
+        for seed in 0..40 {
             let mut rng = StdRng::seed_from_u64(600 + seed);
             let world = Causes::new(&mut rng, width, causes, 1.0);
             let baseline = fitted(&world.rows(&mut rng, n), width, Parts { residual: false, trees: false });
@@ -155,7 +159,7 @@ fn a_mean_that_moves_a_little_everywhere_is_found_at_a_close() {
                 let p = state.mean_shift(&joint).p;
                 state.reset();
                 if moved > 0.0 {
-                    found += f64::from(u8::from(p < 1e-3)) / 60.0;
+                    found += f64::from(u8::from(p < 1e-3)) / 40.0;
                 } else {
                     windows += 1.0;
                     let levels = below.iter_mut().zip([0.05, 0.01, 0.001]);
