@@ -48,14 +48,18 @@ pub(super) fn package(
     onnx: Vec<u8>,
     model: &Model,
 ) -> Result<Built, PackError> {
-    let predictions = model.predictions(parts.classes.len(), parts.held_out);
-    let baseline = profile::baseline(parts.table.width(), &parts.table.features, predictions);
+    let order = if args.shuffled { Order::None } else { Order::Time };
+    let mut baseline = profile::baseline(parts.table.width(), &parts.table.features, order, None);
+    let manifest = manifest(args, parts, model, &baseline);
+    let manifest = Manifest::parse(&manifest.to_text())?;
+    baseline.predictions = model.predictions(&manifest, parts.held_out);
+    baseline.sensitivity = model.sensitivity(parts.held_out, &baseline.features);
     let guard = parts.held_out.coreset(MAX_GUARD_ROWS, args.seed);
     let replay = parts.train.coreset(MAX_REPLAY_ROWS, args.seed);
     let golden = golden(&model.predictor, parts.held_out, &baseline.features, args.seed);
     let mut files = vec![
         (MODEL, onnx),
-        (MANIFEST, manifest(args, parts, model, &baseline).to_text().into_bytes()),
+        (MANIFEST, manifest.to_text().into_bytes()),
         (BASELINE, baseline.to_bytes()),
         (GUARD, guard.to_npz()?),
         (REPLAY, replay.to_npz()?),

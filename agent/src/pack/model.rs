@@ -8,8 +8,10 @@ use crate::rows::{Rows, Truth};
 use crate::table::Table;
 use shoal_infer::Predictor;
 use shoal_onnx::{Limits, Servable, inspect};
-use shoal_proto::baseline::PredictionBaseline;
-use shoal_proto::manifest::OutputKind;
+use shoal_proto::baseline::{FeatureBaseline, PredictionBaseline};
+use shoal_proto::manifest::{Manifest, OutputKind};
+use shoal_watch::answer::probabilities;
+use shoal_watch::joint::sensitivity;
 use std::fs;
 use std::path::Path;
 
@@ -85,8 +87,31 @@ impl Model {
     }
 
     /// The profile of the answers to the held-out rows.
-    pub(super) fn predictions(&self, classes: usize, held_out: &Rows) -> Option<PredictionBaseline> {
-        (classes > 0).then(|| profile::predictions(classes, self.answers(), held_out.classes()))
+    pub(super) fn predictions(&self, manifest: &Manifest, held_out: &Rows) -> Option<PredictionBaseline> {
+        profile::predictions(manifest, held_out, &self.scores)
+    }
+
+    /// How much the answers to rows change when a feature moves by a standard deviation.
+    pub(super) fn sensitivity(&self, rows: &Rows, features: &[FeatureBaseline]) -> Option<Vec<f32>> {
+        #[expect(clippy::cast_possible_truncation, reason = "features are f32")]
+        let deviations: Vec<f32> = features.iter().map(|feature| feature.std as f32).collect();
+        let predict = |rows: &[f32]| {
+            let values = self.predictor.rows(rows.len() / deviations.len().max(1), rows)?.values;
+            Ok::<_, shoal_infer::InferError>(self.as_shares(values))
+        };
+        sensitivity(rows.features(), &deviations, predict).ok()
+    }
+
+    /// Scores as probabilities, so that sensitivities of all classifiers are on one scale.
+    fn as_shares(&self, scores: Vec<f32>) -> Vec<f32> {
+        let (mut shares, mut all) = (Vec::new(), Vec::new());
+        for row in scores.chunks_exact(self.width.max(1)) {
+            if !probabilities(self.kind, 1.0, row, &mut shares) {
+                return scores;
+            }
+            all.extend_from_slice(&shares);
+        }
+        all
     }
 
     /// The scores of the held-out rows of a classifier.

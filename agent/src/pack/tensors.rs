@@ -26,7 +26,7 @@ pub(super) fn run(args: &PackArgs) -> Result<PackReport, PackError> {
     trial(&predictor, pair)?;
     let output = output(args, &predictor, golden.as_ref(), &inspection)?;
 
-    let baseline = profile::baseline(0, &[], None);
+    let baseline = profile::baseline(0, &[], profile::Order::None, None);
     let mut files = vec![
         (MODEL, onnx),
         (MANIFEST, manifest(args, &predictor, output)?.to_text().into_bytes()),

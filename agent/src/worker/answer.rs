@@ -58,6 +58,11 @@ impl Judge {
         Ok((width, values))
     }
 
+    /// The scores or values of each row, row-major.
+    pub(super) fn outputs(&self, rows: &Rows) -> Result<Vec<f32>, AnswerError> {
+        Ok(self.scores(rows)?.1)
+    }
+
     /// Class and confidence of each row; empty for a regression.
     pub(super) fn answers(&self, rows: &Rows) -> Result<Vec<(u32, f32)>, AnswerError> {
         let (width, scores) = self.scores(rows)?;

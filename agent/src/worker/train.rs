@@ -340,10 +340,9 @@ impl<'a> Data<'a> {
         let most = (REFERENCE_VALUES / self.shape.width.max(1)).max(1);
         let rows = self.pinned.read(self.reader, start.max(end.saturating_sub(most))..end, self.shape)?;
         let fail = |source| TrainError::Answer { who: "the candidate", source };
-        let answers = candidate.answers(&rows).map_err(fail)?;
-        let classes = manifest.output.classes.len();
-        let predictions = (classes > 0).then(|| profile::predictions(classes, answers, rows.classes()));
-        Ok(profile::baseline(rows.width(), rows.features(), predictions))
+        let scores = candidate.outputs(&rows).map_err(fail)?;
+        let predictions = profile::predictions(manifest, &rows, &scores);
+        Ok(profile::baseline(rows.width(), rows.features(), profile::Order::Time, predictions))
     }
 }
 
