@@ -91,12 +91,12 @@ fn units_are_recognised_and_their_return_too() {
             );
         }
         rows.sort_unstable();
-        let is_told = matches!(name, "temperature" | "constant"); // others spread too far to tell 57.3 from 60
+        let is_told = matches!(name, "temperature" | "constant"); // others spread too far; of these 57.3 and 60 are two standard errors apart
         println!(
             "{name} x {factor:.4}: median {} rows, most {}; {named} of 20 as {usual:?}",
             rows[10], rows[19]
         );
-        assert!(rows[19] <= 3 * BLOCK && (named >= 15 || !is_told), "{name} x {factor}");
+        assert!(rows[19] <= 3 * BLOCK && (named >= 12 || !is_told), "{name} x {factor}");
     }
 }
 
