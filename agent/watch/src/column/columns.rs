@@ -198,11 +198,11 @@ impl Live {
         let (below, above) = (value < plan.range.0, value > plan.range.1);
         tally.below += u64::from(below);
         tally.above += u64::from(above);
-        let mut events = u8::from(below) * event::BELOW | u8::from(above) * event::ABOVE;
+        let mut events = (u8::from(below) * event::BELOW) | (u8::from(above) * event::ABOVE);
         if bits == self.last {
             self.run = self.run.saturating_add(1);
             tally.repeats += 1;
-            events |= event::REPEAT | u8::from(self.run == plan.stuck_at) * event::STUCK;
+            events |= event::REPEAT | (u8::from(self.run == plan.stuck_at) * event::STUCK);
         } else {
             (self.last, self.run) = (bits, 1);
         }

@@ -188,7 +188,8 @@ mod tests {
             assert_eq!(out, (exact < feature.min, exact > feature.max), "{value}");
         }
         for edge in &feature.edges {
-            for value in [(*edge as f32).next_down(), *edge as f32, (*edge as f32).next_up()] {
+            let near = at_least(*edge);
+            for value in [near.next_down(), near, near.next_up()] {
                 assert_eq!(usize::from(plan.bin(value)), feature.bin(f64::from(value)), "at {edge}");
             }
         }

@@ -35,7 +35,9 @@ const RESOLVED: f64 = 0.05;
 /// slow signal are closer to each other.
 const SPREAD: (f64, f64) = (0.4, 1.75);
 
-/// Factors between units that are mixed up, one way; the other way is the inverse.
+/// What being earlier in the tables is worth in doubt: powers of ten are commoner than 1024.
+const COMMONER: f64 = 0.01;
+/// Factors between units that are mixed up, one way; the other way is the inverse. The commoner ones first.
 const USUAL: [(f64, &str, &str); 14] = [
     (10.0, "x 10", "/ 10"),
     (100.0, "x 100 (share to per cent)", "/ 100 (per cent to share)"),
@@ -151,7 +153,8 @@ impl Expected {
             };
             (self.typical.and_then(of), *name)
         });
-        let all = factors.chain(affine).filter_map(|(score, name)| Some((score?, name)));
+        let all = factors.chain(affine).enumerate();
+        let all = all.filter_map(|(at, (score, name))| Some((score? + COMMONER * at as f64, name)));
         all.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
     }
 
@@ -195,7 +198,7 @@ impl Block {
             self.jump = 0;
         } else if before != 0 && (shift - last).abs() <= close_by {
             // The first block may hold rows of before the jump: it counts where it agrees.
-            let agrees = (shift - last).abs() <= expected.error;
+            let agrees = (shift - last).abs() <= 3.0 * expected.error;
             let both = if agrees { mean.midpoint(f64::from(before)) } else { mean };
             (self.jump, self.spread) = (both.round() as i16, spread as u16);
         }
