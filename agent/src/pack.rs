@@ -50,6 +50,14 @@ pub struct PackArgs {
     /// The column that is to be predicted.
     #[arg(long, value_name = "COLUMN", requires = "data")]
     pub label: Option<String>,
+    /// The rows of --data are in no order of time: then nothing is learned of stuck sensors, repeated rows and how
+    /// long a value stays near itself.
+    #[arg(long, requires = "data")]
+    pub shuffled: bool,
+    /// Watch that no range of a feature is treated worse than the others: `age:30,60`, or `age:30,60=granted`
+    /// with the favourable class, which two classes need not have told. May be given several times.
+    #[arg(long = "group", value_name = "FEATURE:CUT,…[=CLASS]", requires = "data")]
+    pub groups: Vec<String>,
     /// Columns that are no features, by comma.
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', requires = "data")]
     pub drop: Vec<String>,
@@ -127,6 +135,12 @@ pub enum PackError {
         #[source]
         source: shoal_proto::id::IdError,
     },
+    /// `--group`.
+    #[error("`--group {given}` is not FEATURE:CUT,CUT… with rising numbers")]
+    Group { given: String },
+    /// What was asked for does not fit the data.
+    #[error(transparent)]
+    Manifest(#[from] shoal_proto::manifest::ManifestError),
     /// `--fit`.
     #[error(transparent)]
     Fit(#[from] ArchitectureError),

@@ -89,9 +89,7 @@ pub fn baseline(
 pub fn predictions(manifest: &Manifest, rows: &Rows, scores: &[f32]) -> Option<PredictionBaseline> {
     let width = scores.len().checked_div(rows.len()).filter(|width| *width > 0)?;
     match rows.truth() {
-        Truth::Values(truth) if width == 1 => {
-            Some(of_values(scores, truth, rows.features(), rows.width()))
-        }
+        Truth::Values(truth) if width == 1 => Some(of_values(scores, truth, rows.features(), rows.width())),
         Truth::Values(_) => None,
         Truth::Classes(truth) => {
             let (kind, temperature) = (manifest.output.kind, manifest.output.temperature.unwrap_or(1.0));

@@ -268,7 +268,8 @@ mod tests {
     fn package(model: &[u8]) -> Package {
         let text = include_str!("../../proto/testdata/v1/model.toml");
         let width = Manifest::parse(text).unwrap().features.len();
-        let baseline = crate::profile::baseline(width, &vec![0.5; width * 4], crate::profile::Order::None, None);
+        let baseline =
+            crate::profile::baseline(width, &vec![0.5; width * 4], crate::profile::Order::None, None);
         let files = [(MODEL, model.to_vec()), (MANIFEST, text.into()), (BASELINE, baseline.to_bytes())];
         Package::new(files.map(|(name, bytes)| (name.to_owned(), bytes)).into()).unwrap()
     }

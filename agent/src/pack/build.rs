@@ -5,12 +5,13 @@ use super::golden::golden;
 use super::model::Model;
 use super::schema::Schema;
 use super::{PackArgs, PackError, TaskArg, profile};
+use crate::profile::Order;
 use crate::rows::Rows;
 use crate::table::Table;
 use shoal_proto::baseline::Baseline;
 use shoal_proto::id::ModelName;
 use shoal_proto::manifest::{
-    FORMAT, Feature, GatePolicy, InputInfo, Manifest, ModelInfo, OutputInfo, Recipe,
+    FORMAT, Feature, GatePolicy, Group, InputInfo, Manifest, ModelInfo, OutputInfo, Recipe,
 };
 use shoal_proto::package::{BASELINE, GOLDEN, GUARD, MANIFEST, MODEL, Package, REPLAY};
 
@@ -50,8 +51,9 @@ pub(super) fn package(
 ) -> Result<Built, PackError> {
     let order = if args.shuffled { Order::None } else { Order::Time };
     let mut baseline = profile::baseline(parts.table.width(), &parts.table.features, order, None);
-    let manifest = manifest(args, parts, model, &baseline);
-    let manifest = Manifest::parse(&manifest.to_text())?;
+    let groups = args.groups.iter().map(|given| group(given)).collect::<Result<_, _>>()?;
+    let manifest = Manifest { groups, ..manifest(args, parts, model, &baseline) };
+    let manifest = Manifest::parse(&manifest.to_text())?; // says what of it does not fit
     baseline.predictions = model.predictions(&manifest, parts.held_out);
     baseline.sensitivity = model.sensitivity(parts.held_out, &baseline.features);
     let guard = parts.held_out.coreset(MAX_GUARD_ROWS, args.seed);
@@ -73,6 +75,21 @@ pub(super) fn package(
         guard_rows: guard.len(),
         replay_rows: replay.len(),
         golden_rows: golden.map(|golden| golden.rows()),
+    })
+}
+
+/// `FEATURE:CUT,CUT…[=CLASS]`.
+fn group(given: &str) -> Result<Group, PackError> {
+    let fail = || PackError::Group { given: given.to_owned() };
+    let (feature, rest) = given.split_once(':').ok_or_else(fail)?;
+    let (cuts, positive) = rest.split_once('=').map_or((rest, None), |(cuts, class)| (cuts, Some(class)));
+    let cuts: Option<Vec<f64>> = cuts.split(',').map(|cut| cut.trim().parse().ok()).collect();
+    Ok(Group {
+        name: feature.to_owned(),
+        feature: Some(feature.to_owned()),
+        cuts: cuts.ok_or_else(fail)?,
+        positive: positive.map(str::to_owned),
+        ..Group::default()
     })
 }
 

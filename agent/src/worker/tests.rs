@@ -272,7 +272,10 @@ fn a_manifest_that_speaks_of_another_graph_is_not_admitted() {
         let width = Manifest::parse(&changed).unwrap().features.len();
         let mut files = parent.to_files();
         files.insert(MANIFEST.into(), changed.into_bytes());
-        files.insert(BASELINE.into(), profile::baseline(width, &vec![0.0; width], profile::Order::None, None).to_bytes());
+        files.insert(
+            BASELINE.into(),
+            profile::baseline(width, &vec![0.0; width], profile::Order::None, None).to_bytes(),
+        );
         let error = chain(&admit_package(&Package::new(files).unwrap(), 0).unwrap_err());
         assert!(error.contains(word), "{error}");
     }

@@ -24,6 +24,12 @@ impl Fixed {
         self.absorb(Self(units.clamp(-MAX_UNITS, MAX_UNITS)));
     }
 
+    /// A sum that was counted in units of 2^-`places`, at most 20 of them: exact.
+    #[must_use]
+    pub fn from_units(units: i64, places: u32) -> Self {
+        Self(i128::from(units) << PLACES.saturating_sub(places))
+    }
+
     /// Adds another sum. Beyond 128 bits, which only a forged sum comes near, it wraps: still the same in
     /// every order.
     pub fn absorb(&mut self, other: Self) {

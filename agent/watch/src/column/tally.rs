@@ -3,7 +3,7 @@
 use super::reference::Reference;
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{BINS, FeatureBaseline};
-use shoal_proto::summary::{Counts, FeatureSummary};
+use shoal_proto::summary::{Counts, FeatureSummary, Fixed};
 
 /// Codes of a row's value in one column: its bin, or one of the two below.
 pub const CELLS: usize = BINS + 2;
@@ -121,10 +121,16 @@ impl Tally {
     #[must_use]
     pub fn summaries(&self) -> Vec<FeatureSummary> {
         let one = |column: &ColumnTally| FeatureSummary {
-            counts: sparse(&column.cells[..BINS]),
+            counts: Counts::of(&column.cells[..BINS]),
             missing: column.missing(),
             infinite: column.infinite(),
             out_of_range: column.below + column.above,
+            below: column.below,
+            repeats: column.repeats,
+            categories: Counts::of(&column.categories[..column.categories.len().saturating_sub(1)]),
+            unseen: column.unlisted(),
+            log_size: Fixed::from_units(column.logs, LOG_PLACES),
+            zeros: column.finite().saturating_sub(column.sized),
             ..FeatureSummary::default()
         };
         self.columns.iter().map(one).collect()
@@ -185,10 +191,8 @@ fn add(mine: &mut u64, theirs: u64) {
     *mine = mine.saturating_add(theirs);
 }
 
-/// The counts as they travel.
-fn sparse(counts: &[u64]) -> Counts {
-    (0..).zip(counts.iter().copied()).collect::<Vec<_>>().into()
-}
+/// Binary places of [`ln_fixed`].
+const LOG_PLACES: u32 = 16;
 
 /// `ln |x|` in 2^-16, within 1e-4, of a finite value that is not nought; the same on every processor. What is
 /// below the least normal number counts as that.
