@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod drift;
 mod offline;
 mod packed;
 mod show;
@@ -45,6 +46,9 @@ pub enum CliError {
     /// Inspecting.
     #[error(transparent)]
     Inspect(#[from] crate::inspect::InspectError),
+    /// Watching a recorded stream.
+    #[error(transparent)]
+    Watch(#[from] crate::watch::WatchError),
     /// Predicting without an agent.
     #[error(transparent)]
     Offline(#[from] offline::OfflineError),
@@ -68,7 +72,7 @@ impl CliError {
     /// Exit codes are decided here and nowhere else (sysexits).
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } | Self::Pack(_) | Self::Offline(_) => 64,
+            Self::Usage { .. } | Self::Pack(_) | Self::Watch(_) | Self::Offline(_) => 64,
             Self::Config(_) | Self::Run(RunError::Token(_)) => 78,
             Self::Client(ClientError::Unreachable { .. }) => 75,
             Self::Client(ClientError::Refused { .. } | ClientError::Answer { .. }) | Self::Inspect(_) => 1,
@@ -88,6 +92,7 @@ impl CliError {
             }
             Self::Pack(cause) => cause.hint()?.to_owned(),
             Self::Inspect(cause) => cause.hint()?.to_owned(),
+            Self::Watch(cause) => cause.hint()?.to_owned(),
             Self::Config(_)
             | Self::Run(_)
             | Self::Process(_)
@@ -146,6 +151,10 @@ fn command(args: Args, program: (PathBuf, Vec<String>)) -> Result<(), CliError> 
             let report = report?;
             print(json, &report, || packed::packed(&report))
         }
+        Command::Watch(args) => {
+            let report = crate::watch::run(&args)?;
+            print(json, &report, || drift::watched(&report))
+        }
         Command::Predict(args) if args.package.is_some() => {
             let answer = offline::predict(&args)?;
             print(json, &answer, || show::predictions(&answer))
@@ -186,6 +195,17 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
             let what = if cancel { "train/cancel" } else { "train" };
             done(json, &client.order(&model, what).await?)
         }
+        Command::Drift { model } => {
+            let names = match model {
+                Some(model) => vec![model],
+                None => client.status().await?.models.into_iter().map(|model| model.model).collect(),
+            };
+            let mut all = Vec::new();
+            for name in names {
+                all.push(client.drift(&name).await?);
+            }
+            print(json, &all, || all.iter().map(drift::drift).collect::<Vec<_>>().join("\n"))
+        }
         Command::Rollback { model } => done(json, &client.order(&model, "rollback").await?),
         Command::Promote { model, version } => done(json, &client.promote(&model, &version).await?),
         Command::Install { file } => done(json, &client.install(&file).await?),
@@ -193,6 +213,7 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
         | Command::CheckConfig { .. }
         | Command::Inspect(_)
         | Command::Pack(_)
+        | Command::Watch(_)
         | Command::Worker { .. } => Ok(()), // answered without an agent
     }
 }

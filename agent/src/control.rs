@@ -13,6 +13,7 @@ use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::MAX_PACKAGE_BYTES;
+use shoal_watch::Drift;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +29,8 @@ pub enum Ask {
     Versions(oneshot::Sender<Vec<Version>>),
     /// The manifest of the version that serves a model.
     Manifest(ModelName, oneshot::Sender<Option<Arc<Manifest>>>),
+    /// What the monitors of a model say.
+    Drift(ModelName, oneshot::Sender<Option<Box<Drift>>>),
     /// A command of the operator's.
     Command(Command, oneshot::Sender<Result<String, String>>),
     /// A package to serve.
@@ -73,6 +76,7 @@ pub fn router(asks: Asks) -> Router {
         .route("/control/status", get(status))
         .route("/control/versions", get(versions))
         .route("/control/models/{model}/manifest", get(manifest))
+        .route("/control/models/{model}/drift", get(drift))
         .route("/control/models/{model}/train", post(train))
         .route("/control/models/{model}/train/cancel", post(cancel_training))
         .route("/control/models/{model}/rollback", post(rollback))
@@ -103,6 +107,13 @@ async fn versions(State(asks): State<Asks>) -> Result<Json<Vec<Version>>, Respon
 async fn manifest(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Response, Response> {
     match ask(&asks, |answer| Ask::Manifest(model.clone(), answer)).await? {
         Some(manifest) => Ok(Json(manifest.as_ref()).into_response()),
+        None => Err(refuse(StatusCode::NOT_FOUND, format!("no model `{model}` is served here"))),
+    }
+}
+
+async fn drift(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Result<Response, Response> {
+    match ask(&asks, |answer| Ask::Drift(model.clone(), answer)).await? {
+        Some(drift) => Ok(Json(drift).into_response()),
         None => Err(refuse(StatusCode::NOT_FOUND, format!("no model `{model}` is served here"))),
     }
 }

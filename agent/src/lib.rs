@@ -21,4 +21,5 @@ pub mod store;
 pub mod stream;
 pub mod table;
 pub mod vault;
+pub mod watch;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use crate::inspect::InspectArgs;
 use crate::pack::PackArgs;
+use crate::watch::WatchArgs;
 use crate::worker::WorkerArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use shoal_proto::id::ModelName;
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Make a package from a table and an ONNX file, or from a table alone.
     Pack(Box<PackArgs>),
+    /// Run all monitors over a recorded stream and say what they find, in order of time.
+    Watch(WatchArgs),
     /// What the agent is doing.
     Status,
     /// The models that are served.
@@ -73,6 +76,11 @@ pub(super) enum Command {
         /// Who says so.
         #[arg(long, default_value = "operator")]
         source: String,
+    },
+    /// What the monitors say: health, findings, features that moved, performance.
+    Drift {
+        /// Only of this model.
+        model: Option<ModelName>,
     },
     /// Train now, whatever the monitors say.
     Train {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shoal_proto::id::ModelName;
 use shoal_proto::infer::InferResponse;
 use shoal_proto::manifest::Manifest;
+use shoal_watch::Drift;
 use std::path::{Path, PathBuf};
 
 /// The agent's answer, or none.
@@ -92,6 +93,10 @@ impl Client {
 
     pub(super) async fn versions(&self) -> Result<Vec<Version>, ClientError> {
         self.get("/control/versions").await
+    }
+
+    pub(super) async fn drift(&self, model: &ModelName) -> Result<Drift, ClientError> {
+        self.get(&format!("/control/models/{model}/drift")).await
     }
 
     pub(super) async fn order(&self, model: &ModelName, what: &str) -> Result<Done, ClientError> {

@@ -7,6 +7,7 @@ use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::time::Mono;
 use shoal_watch::Watched;
+use shoal_watch::answer::GroupCodes;
 use shoal_watch::row::{Answer, Asked, Given, Row, Truth};
 use std::sync::Arc;
 
@@ -74,7 +75,8 @@ impl Observation {
     #[must_use]
     pub fn row(&self) -> Row<'_> {
         let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
-        Row { asked: self.asked, at: self.at, features: &self.features, answer }
+        let groups = GroupCodes::default();
+        Row { asked: self.asked, at: self.at, features: &self.features, answer, groups }
     }
 }
 
@@ -104,7 +106,8 @@ impl Labelled {
     #[must_use]
     pub fn given(&self) -> Given<'_> {
         let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
-        Given { asked: self.asked, features: &self.features, answer, truth: self.truth }
+        let groups = GroupCodes::default();
+        Given { asked: self.asked, features: &self.features, answer, truth: self.truth, groups }
     }
 
     /// Whether the answer was right; `None` for a regression, whose answers are more or less so.

@@ -161,6 +161,7 @@ impl Turns {
                 drop(answer.send(versions.map(|(version, record)| Version { version, record }).collect()));
             }
             Ask::Manifest(model, answer) => drop(answer.send(self.agent.manifest(&model))),
+            Ask::Drift(model, answer) => drop(answer.send(self.agent.drift(&model).map(Box::new))),
             Ask::Command(command, answer) => {
                 let number = self.await_answer(answer);
                 self.agent.handle(now, Event::Command { number, command }, effects);

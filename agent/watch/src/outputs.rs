@@ -7,7 +7,7 @@ use crate::answer::{
 };
 use crate::budget::{Heights, a_window};
 use crate::found::{Found, Subject};
-use crate::row::{Answer, Asked, Given, Truth};
+use crate::row::{Asked, Given, Row, Truth};
 use crate::sequential::{Adwin, Bernoulli, BernoulliBets, Change, Conformal, ConformalBets, Shape, Side};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::PredictionBaseline;
@@ -173,14 +173,8 @@ impl Outputs {
     }
 
     /// Takes an answer of the open window.
-    pub(crate) fn observe(
-        &mut self,
-        reference: &mut OutputReference,
-        window: u64,
-        asked: Asked,
-        features: &[f32],
-        answer: &Answer<'_>,
-    ) {
+    pub(crate) fn observe(&mut self, reference: &mut OutputReference, window: u64, row: &Row<'_>) {
+        let Row { asked, features, answer, .. } = *row;
         if self.places.back().is_none_or(|(last, first)| *last != window || first.life != asked.life) {
             self.places.push_back((window, asked));
             while self.places.len() > WINDOWS as usize * 2 {
@@ -197,7 +191,7 @@ impl Outputs {
         let raw = (answer.class.unwrap_or(u32::MAX), answer.confidence);
         let mut shares = std::mem::take(&mut reference.shares);
         probabilities(reference.kind, reference.temperature, answer.values, &mut shares);
-        let codes = reference.answers.groups().codes(features);
+        let codes = row.groups.or(reference.answers.groups().codes(features));
         self.window.observe_class(&reference.answers, raw, &shares, codes);
         if reference.answers.calibration().is_fitted() {
             let (_, confidence) = top(&shares);
@@ -209,7 +203,7 @@ impl Outputs {
     /// Takes the truth about an answer of this version, whichever window it was in.
     pub(crate) fn label(&mut self, manifest: &Manifest, reference: &mut OutputReference, given: &Given<'_>) {
         let mut shares = std::mem::take(&mut reference.shares);
-        let groups = reference.answers.groups().codes(given.features);
+        let groups = given.groups.or(reference.answers.groups().codes(given.features));
         let outcome = match given.truth {
             Truth::Class(truth) => {
                 probabilities(reference.kind, reference.temperature, given.answer.values, &mut shares);

@@ -1,5 +1,6 @@
 //! What monitors are told: a row that was predicted, and the truth about one.
 
+use crate::answer::GroupCodes;
 use serde::{Deserialize, Serialize};
 use shoal_proto::time::Mono;
 
@@ -23,6 +24,8 @@ pub struct Row<'a> {
     pub features: &'a [f32],
     /// What the model answered.
     pub answer: Answer<'a>,
+    /// The groups that the request named; those that features tell are found here.
+    pub groups: GroupCodes,
 }
 
 /// What a model answered to a row.
@@ -56,4 +59,6 @@ pub struct Given<'a> {
     pub answer: Answer<'a>,
     /// What is true.
     pub truth: Truth,
+    /// The groups that the request named.
+    pub groups: GroupCodes,
 }

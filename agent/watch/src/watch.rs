@@ -9,6 +9,7 @@
 //! share of features to reach: the tests are corrected for the number of features already, and a rule
 //! such as "half of the columns" is blind to the one broken sensor.
 
+use crate::answer::GroupCodes;
 use crate::budget::one_false_in;
 use crate::column::{Columns, Reference, Seen};
 use crate::found::{Found, Subject};
@@ -175,7 +176,7 @@ impl Watch {
         if let (Some(fleet), Some(reference)) = (&mut self.fleet, &against.fleet) {
             fleet.observe(reference, row.features, &mut against.seen);
         }
-        self.outputs.observe(&mut against.outputs, self.id.number, row.asked, row.features, &row.answer);
+        self.outputs.observe(&mut against.outputs, self.id.number, row);
         if let Some(learner) = &mut self.learner {
             learner.observe(row.features);
             if learner.is_done() {
@@ -387,6 +388,20 @@ impl Watch {
     pub fn strangeness(&mut self, features: &[f32]) -> Option<f64> {
         let against = self.against.as_mut().expect("a watch that was read from disk is attached first");
         Inputs::strangeness(&mut against.inputs, features)
+    }
+
+    /// The groups that a request named, each by its place in the package and its value; a value that the
+    /// package does not know is of no part.
+    #[must_use]
+    pub fn named(&self, named: &[(usize, &str)]) -> GroupCodes {
+        let against = self.against();
+        let mut codes = GroupCodes::default();
+        for (group, value) in named {
+            if let Some(group) = against.watched.manifest.groups.get(*group) {
+                against.outputs.answers().groups().name(&mut codes, &group.name, value);
+            }
+        }
+        codes
     }
 
     /// The version that is watched.

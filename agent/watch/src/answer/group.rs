@@ -36,6 +36,18 @@ impl From<GroupCodes> for Vec<u8> {
 }
 
 impl GroupCodes {
+    /// These, and where they say nothing, others.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        let mut codes = self;
+        for (code, other) in codes.0.iter_mut().zip(others.0) {
+            if *code == NO_PART {
+                *code = other;
+            }
+        }
+        codes
+    }
+
     /// The part of a group, if the row is of one.
     #[must_use]
     pub fn part(&self, group: usize) -> Option<usize> {
