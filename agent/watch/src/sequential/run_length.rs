@@ -5,8 +5,8 @@ const HEIGHT: f64 = 8.0;
 /// States between nought and [`HEIGHT`]. Twice as many change the result by less than a tenth.
 const STATES: usize = 160;
 /// Standard errors of the reference beyond which no more is allowed for: where a reference is that
-/// unlucky (one in forty), the one finding that follows is borne.
-const MOST_ERRORS: f64 = 2.0;
+/// unlucky (one in seven hundred), the one finding that follows is borne.
+const MOST_ERRORS: f64 = 3.0;
 
 /// Rows of a reference below which nothing can be said of it.
 pub(super) const MIN_ROWS: f64 = 30.0;
