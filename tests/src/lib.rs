@@ -1,6 +1,5 @@
 //! The proof: the demo, the seeded fleet simulator, the zoo of models, the files made to hurt and the
-//! tables of the monitors. The
-//! tests themselves are in `it/`, the benchmarks in `bench/`.
+//! tables of the monitors. The tests themselves are in `it/`, the benchmarks in `bench/`.
 
 pub mod demo;
 pub mod detectors;

@@ -107,7 +107,7 @@ pub(super) fn dependent(seeds: u64) -> Table {
     );
     let columns = &["correlation", "spacing", "false alarms / 100k without", "with", "delay with", "missed"];
     let mut table = Table::new("dependent samples", columns, note);
-    for rho in [0.5, 0.9, 0.95] {
+    for rho in [0.5_f64, 0.9, 0.95] {
         let (mut alarms, mut delays, mut apart) = ([0_u64; 2], Vec::new(), 0);
         for seed in 0..seeds {
             let mut rng = ChaCha8Rng::seed_from_u64(seed << 8 | 201);

@@ -21,9 +21,9 @@ pub(super) const COLUMNS: usize = 20;
 fn nanoseconds(mut run: impl FnMut()) -> f64 {
     let clock = Clock::start();
     let once = |run: &mut dyn FnMut()| {
-        let start = clock.now();
+        let start = clock.mono();
         run();
-        clock.now().saturating_sub(start).as_secs_f64() * 1e9 / SAMPLES as f64
+        clock.mono().since(start).as_secs_f64() * 1e9 / SAMPLES as f64
     };
     (0..REPEATS).map(|_| once(&mut run)).fold(f64::INFINITY, f64::min)
 }
@@ -57,10 +57,18 @@ pub(super) fn table() -> Table {
     let ns = nanoseconds(|| bins.iter().for_each(|bin| state.observe(&bets, *bin)));
     row("conformal CUSUM, bin given", ns, size_of_val(&state), stored(black_box(&state)));
     let mut window = Adwin::default();
-    let ns = nanoseconds(|| marks.iter().for_each(|mark| drop(window.observe(f64::from(u8::from(*mark))))));
+    let ns = nanoseconds(|| {
+        marks.iter().for_each(|mark| {
+            black_box(window.observe(f64::from(u8::from(*mark))));
+        })
+    });
     row("ADWIN", ns, window.bytes(), stored(black_box(&window)));
     let mut checked = Subject::all(Kind::Normal(0.0, 1.0), &values[..5_000]);
-    let ns = nanoseconds(|| values.iter().for_each(|x| drop(checked[0].1.observe(*x))));
+    let ns = nanoseconds(|| {
+        values.iter().for_each(|x| {
+            black_box(checked[0].1.observe(*x));
+        })
+    });
     row(
         "conformal CUSUM, bin found and threshold asked every sample",
         ns,
@@ -83,9 +91,9 @@ pub(super) fn table() -> Table {
         stored(black_box(&columns)),
     );
     let clock = Clock::start();
-    let start = clock.now();
+    let start = clock.mono();
     black_box(ConformalBets::new(black_box(&base.counts), Shape::Values, 1, RUN_LENGTH.ln()));
-    let made = clock.now().saturating_sub(start).as_secs_f64() * 1e9;
+    let made = clock.mono().since(start).as_secs_f64() * 1e9;
     row("making the bets of one column, once", made, base.counts.len() * 32, 0);
     table
 }

@@ -61,8 +61,10 @@ pub(super) fn table(seeds: u64) -> Table {
             for ((name, mut subject), found) in Subject::all(stream.kind, reference).into_iter().zip(&mut all)
             {
                 found.0 = name;
-                if let Subject::Mean(_) = subject {
-                    reference.iter().for_each(|x| drop(subject.observe(*x))); // it has no reference: it sees all
+                if let Subject::Mean(window) = &mut subject {
+                    for x in reference {
+                        window.observe(*x); // it has no reference: it sees all
+                    }
                 }
                 watch(&mut subject, rest, &mut found.1);
             }
