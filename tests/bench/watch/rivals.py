@@ -40,7 +40,7 @@ def run_river(args):
     from river import drift
     from river.drift import binary
     makers = {"ADWIN": drift.ADWIN, "PageHinkley": drift.PageHinkley}
-    of_errors = {"DDM": binary.DDM, "HDDM_A": binary.HDDM_A}
+    of_errors = {"DDM": binary.DDM, "HDDM_A": binary.HDDMA}
     names = sorted({path.name.rsplit(".", 2)[0] for path in pathlib.Path(args.streams).glob("*.csv")})
     for name in names:
         files = sorted(pathlib.Path(args.streams).glob(name + ".*.csv"))

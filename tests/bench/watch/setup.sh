@@ -10,7 +10,7 @@ install() {
 }
 install river 'river==0.26.1'
 install whylogs 'whylogs==1.6.4' 'numpy<2' pandas 'setuptools<81'
-install evidently 'evidently==0.7.23' pandas
+install evidently 'evidently==0.7.23' 'pandas<3'
 "$venvs/river/bin/python" -c 'import river; print("river", river.__version__)'
 "$venvs/whylogs/bin/python" -c 'import whylogs; print("whylogs", whylogs.__version__)'
 "$venvs/evidently/bin/python" -c 'import evidently; print("evidently", evidently.__version__)'

@@ -8,7 +8,7 @@
 //! marked, and to runs within an unchanged rate.
 
 use super::Sign;
-use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, log_constant};
+use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, log_constant, spaced};
 use serde::{Deserialize, Serialize};
 
 /// Odds that are looked for, as multiples of the reference's; for the better side their inverses.
@@ -51,7 +51,7 @@ impl BernoulliBets {
         let share = 1.0 / f64::from(spacing);
         let (marked, rows) = (marked.min(rows) as f64 * share, rows as f64 * share);
         let side = |is_worse: bool| {
-            let bet = |k: usize| bet(marked, rows, ODDS[k], is_worse, height, SHARES[k] * f64::from(spacing));
+            let bet = |k: usize| bet(marked, rows, ODDS[k], is_worse, height, SHARES[k] * spaced(spacing));
             std::array::from_fn(|k| if rows >= MIN_ROWS { bet(k) } else { Bet::default() })
         };
         Self { worse: side(true), better: side(false), cap: narrow(CAP * height), spacing }
