@@ -1,7 +1,8 @@
-//! The proof: the demo, the seeded fleet simulator, the zoo of models and the files made to hurt. The
-//! tests themselves are in `it/`, the benchmarks in `bench/`.
+//! The proof: the demo, the seeded fleet simulator, the zoo of models, the files made to hurt and the
+//! tables of the monitors. The tests themselves are in `it/`, the benchmarks in `bench/`.
 
 pub mod demo;
+pub mod detectors;
 pub mod hostile;
 pub mod program;
 pub mod rig;

@@ -92,7 +92,7 @@ impl Adwin {
         self.width += 1;
         self.ticks += 1;
         self.push(new);
-        if self.ticks % CLOCK != 0 || self.width <= MIN_WINDOW {
+        if !self.ticks.is_multiple_of(CLOCK) || self.width <= MIN_WINDOW {
             return None;
         }
         let change = self.cut();

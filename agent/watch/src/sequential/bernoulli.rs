@@ -8,12 +8,14 @@
 //! marked, and to runs within an unchanged rate.
 
 use super::Sign;
-use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, log_constant};
+use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, log_constant, spaced};
 use serde::{Deserialize, Serialize};
 
 /// Odds that are looked for, as multiples of the reference's; for the better side their inverses.
 const ODDS: [f64; BETS] = [1.9, 3.5, 16.0];
 const BETS: usize = 3;
+/// Shares of the false alarms that each may cause: most to the smallest change, which is the hardest to see.
+const SHARES: [f64; BETS] = [0.55, 0.3, 0.15];
 /// No reference is so long that a rate is nearer to nought or one.
 const SURE: f64 = 1e-9;
 /// A sum stops at this many times the threshold it was made for, so that it comes down when the rate does.
@@ -49,24 +51,19 @@ impl BernoulliBets {
         let share = 1.0 / f64::from(spacing);
         let (marked, rows) = (marked.min(rows) as f64 * share, rows as f64 * share);
         let side = |is_worse: bool| {
-            ODDS.map(|odds| {
-                if rows >= MIN_ROWS {
-                    bet(marked, rows, odds, is_worse, height, spacing)
-                } else {
-                    Bet::default()
-                }
-            })
+            let bet = |k: usize| bet(marked, rows, ODDS[k], is_worse, height, SHARES[k] * spaced(spacing));
+            std::array::from_fn(|k| if rows >= MIN_ROWS { bet(k) } else { Bet::default() })
         };
         Self { worse: side(true), better: side(false), cap: narrow(CAP * height), spacing }
     }
 }
 
-fn bet(marked: f64, rows: f64, odds: f64, is_worse: bool, height: f64, spacing: u32) -> Bet {
+fn bet(marked: f64, rows: f64, odds: f64, is_worse: bool, height: f64, share: f64) -> Bet {
     let odds = if is_worse { odds } else { 1.0 / odds };
     let z = allowance(&outcomes((marked + 0.5) / (rows + 1.0), odds), rows, height);
     let rate = wilson(marked, rows, if is_worse { z } else { -z });
     let [hit, miss] = outcomes(rate, odds);
-    let offset = log_constant(&[hit, miss]) - (BETS as f64).ln() + f64::from(spacing).ln();
+    let offset = log_constant(&[hit, miss]) + share.ln();
     Bet { marked: narrow(hit.payoff.ln()), plain: narrow(miss.payoff.ln()), offset: narrow(offset) }
 }
 

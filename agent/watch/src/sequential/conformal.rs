@@ -12,7 +12,7 @@
 
 use super::Sign;
 use super::bernoulli::narrow;
-use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, deviation, log_constant};
+use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, deviation, log_constant, spaced};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
@@ -113,7 +113,7 @@ impl ConformalBets {
                 for (row, outcome) in bets.table.iter_mut().zip(&outcomes) {
                     row[lane] = narrow(outcome.payoff.ln() - doubt);
                 }
-                bets.offsets[lane] = narrow(log_constant(&outcomes) - rivals.ln() + f64::from(spacing).ln());
+                bets.offsets[lane] = narrow(log_constant(&outcomes) - rivals.ln() + spaced(spacing).ln());
             }
         }
         bets

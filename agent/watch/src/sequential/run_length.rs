@@ -5,8 +5,8 @@ const HEIGHT: f64 = 8.0;
 /// States between nought and [`HEIGHT`]. Twice as many change the result by less than a tenth.
 const STATES: usize = 160;
 /// Standard errors of the reference beyond which no more is allowed for: where a reference is that
-/// unlucky (one in forty), the one finding that follows is borne.
-const MOST_ERRORS: f64 = 2.0;
+/// unlucky (one in seven hundred), the one finding that follows is borne.
+const MOST_ERRORS: f64 = 3.0;
 
 /// Rows of a reference below which nothing can be said of it.
 pub(super) const MIN_ROWS: f64 = 30.0;
@@ -59,6 +59,12 @@ pub(super) fn calibrated(sum: f32, offset: f32) -> f64 {
     let sum = f64::from(sum);
     let growth = sum.exp_m1() - sum;
     if growth > 0.0 { (growth.ln() + f64::from(offset)).max(0.0) } else { 0.0 }
+}
+
+/// What a run length in samples gains where only one in `spacing` counts: the root, not all of it, since
+/// up to a tenth's correlation remains and gave 1.1 times the stated alarms with all.
+pub(super) fn spaced(spacing: u32) -> f64 {
+    f64::from(spacing).sqrt()
 }
 
 /// A state's number.

@@ -1,6 +1,6 @@
 use super::*;
 
-fn errors(rng: &mut SmallRng, rate: f64, rows: u64) -> u64 {
+fn errors(rng: &mut ChaCha8Rng, rate: f64, rows: u64) -> u64 {
     (0..rows).filter(|_| rng.random_bool(rate)).count() as u64
 }
 

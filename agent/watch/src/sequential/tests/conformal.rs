@@ -177,7 +177,7 @@ fn a_state_from_disk_goes_on_as_before() {
 }
 
 /// First-order autoregressive values of correlation `rho` and spread one.
-fn dependent(rng: &mut SmallRng, rho: f64, last: &mut f64) -> f64 {
+fn dependent(rng: &mut ChaCha8Rng, rho: f64, last: &mut f64) -> f64 {
     *last = rho * *last + (1.0 - rho * rho).sqrt() * normal(rng);
     *last
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::sequential::run_length::{Outcome, allowance, calibrated, log_constant};
 
 /// Mean run length of a CUSUM of two outcomes, by simulation.
-fn simulated(rate: f64, hit: f64, miss: f64, height: f64, rng: &mut SmallRng) -> f64 {
+fn simulated(rate: f64, hit: f64, miss: f64, height: f64, rng: &mut ChaCha8Rng) -> f64 {
     let (runs, mut samples) = (3_000, 0_u64);
     for _ in 0..runs {
         let mut sum = 0.0_f64;
@@ -23,7 +23,7 @@ fn run_lengths_are_those_of_simulation() {
         let outcomes =
             [Outcome { probability: rate, payoff: hit }, Outcome { probability: 1.0 - rate, payoff: miss }];
         let height = 6.0;
-        let stated = calibrated(6.0, log_constant(&outcomes) as f32).exp();
+        let stated = calibrated(6.0, 0.0).exp() * log_constant(&outcomes).exp();
         let found = simulated(rate, hit.ln(), miss.ln(), height, &mut rng);
         println!("rate {rate} odds {odds}: stated {stated:.0}, simulated {found:.0}");
         // A jump of odds 16 adds 2.7: where the next mark falls is not smooth in the height.
