@@ -29,10 +29,10 @@ pub struct PredictionBaseline {
     pub correct: u64,
     /// What is known of a classifier besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub classes: Option<ClassBaseline>,
+    pub classes: Option<Box<ClassBaseline>>,
     /// What is known of a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub values: Option<ValueBaseline>,
+    pub values: Option<Box<ValueBaseline>>,
     /// One for each group of the manifest, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupBaseline>,
@@ -213,8 +213,8 @@ impl PredictionBaseline {
         if self.groups.len() > MAX_GROUPS || parts.into_iter().any(broken) {
             return Some("groups that do not add up");
         }
-        let classes = self.classes.as_ref().and_then(ClassBaseline::fault);
-        classes.or_else(|| self.values.as_ref().and_then(ValueBaseline::fault))
+        let classes = self.classes.as_ref().and_then(|known| known.fault());
+        classes.or_else(|| self.values.as_ref().and_then(|known| known.fault()))
     }
 }
 

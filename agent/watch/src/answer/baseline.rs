@@ -61,7 +61,7 @@ pub fn of_classes(
         counts,
         labelled,
         correct,
-        classes: Some(ClassBaseline { confusion, reliability, expected, scores }),
+        classes: Some(Box::new(ClassBaseline { confusion, reliability, expected, scores })),
         values: None,
         groups: groups.collect(),
     }
@@ -110,7 +110,7 @@ pub fn of_values(answers: &[f32], truth: &[f32], features: &[f32], width: usize)
     let calibration = Calibration::new(&reliability, 256.0);
     PredictionBaseline {
         labelled: kept.len() as u64,
-        values: Some(ValueBaseline {
+        values: Some(Box::new(ValueBaseline {
             residuals: Histogram::of(errors.iter().map(|error| narrow(*error)), RELIABILITY_BINS),
             answers: Histogram::of(kept, RELIABILITY_BINS),
             mean_error: narrow(mean_error),
@@ -120,7 +120,7 @@ pub fn of_values(answers: &[f32], truth: &[f32], features: &[f32], width: usize)
             expected: Spread::of(expected.iter().map(|size| calibration.expect(*size))),
             model,
             reliability,
-        }),
+        })),
         ..PredictionBaseline::default()
     }
 }

@@ -245,21 +245,13 @@ fn tests(
         let Some(now) = parts.get(rule.start..rule.start + rule.parts) else { continue };
         let before = rule.reference.as_deref();
         for of in rates {
-            let mut of_group: Vec<WindowTest> = (0..rule.parts)
-                .filter_map(|part| {
-                    one(now, before, part, *of, rule.group.max_difference).map(|test| WindowTest {
-                        monitor,
-                        part: Some((group, part)),
-                        ..test
-                    })
-                })
-                .collect();
-            if rule.parts == 2 && of_group.len() == 2 {
-                // Both say the same, mirrored: the one with the lower rate speaks.
-                of_group.retain(|test| test.statistic < 0.0);
-                of_group.truncate(1);
-            }
-            found.extend(of_group);
+            // The two parts of a pair say the same, mirrored: one test of them is enough.
+            let parts = if rule.parts == 2 { 1 } else { rule.parts };
+            found.extend((0..parts).filter_map(|part| {
+                let test = one(now, before, part, *of, rule.group.max_difference)?;
+                let behind = usize::from(rule.parts == 2 && test.statistic > 0.0);
+                Some(WindowTest { monitor, part: Some((group, part + behind)), ..test })
+            }));
         }
     }
     found

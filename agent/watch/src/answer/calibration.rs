@@ -139,9 +139,9 @@ mod tests {
     fn an_overconfident_score_is_taken_down_and_never_rises_out_of_turn() {
         // Right answers come half as often over 0.5 as the score says.
         let rows = (0..10_000_u32).map(|i| {
-            let score = 0.5 + f64::from(i % 100) / 200.0;
-            let truth = 0.5 + (score - 0.5) / 2.0;
-            (score as f32, f64::from(u8::from(f64::from(i / 100) / 100.0 < truth)))
+            let score = 0.5 + f32::from(u8::try_from(i % 100).unwrap()) / 200.0;
+            let truth = 0.5 + (f64::from(score) - 0.5) / 2.0;
+            (score, f64::from(u8::from(f64::from(i / 100) / 100.0 < truth)))
         });
         let calibration = Calibration::new(&Reliability::of(rows), 1.0);
         for score in [0.55, 0.7, 0.85, 0.95] {

@@ -64,7 +64,7 @@ pub struct Found {
 
 /// Judges tests at these probabilities of any false finding a window and a monitor: of Drift, of at least a
 /// warning. Tests of one monitor are corrected for their number (Benjamini and Hochberg 1995); of several
-/// findings of predictions only the strongest is said.
+/// findings of one monitor, or of one group by it, only the strongest is said.
 #[must_use]
 pub fn decide(tests: &[WindowTest], drift: f64, warning: f64) -> Vec<Found> {
     let mut monitors: Vec<Monitor> = tests.iter().map(|test| test.monitor).collect();
@@ -86,10 +86,19 @@ pub fn decide(tests: &[WindowTest], drift: f64, warning: f64) -> Vec<Found> {
                 holds.then_some(Found { test: **test, level: *level, critical: *critical })
             })
         });
-        if monitor == Monitor::Prediction {
-            found.extend(said.max_by(|a, b| a.level.cmp(&b.level).then(b.test.p.total_cmp(&a.test.p))));
-        } else {
-            found.extend(said);
+        let mut said: Vec<Found> = said.collect();
+        // The strongest first; when one part of a group falls behind, all others get ahead of the rest.
+        said.sort_by(|a, b| {
+            let size = |found: &Found| found.test.effect;
+            b.level.cmp(&a.level).then(a.test.p.total_cmp(&b.test.p)).then(size(b).total_cmp(&size(a)))
+        });
+        let mut spoke = Vec::new();
+        for one in said {
+            let group = one.test.part.map(|(group, _)| group);
+            if !spoke.contains(&group) {
+                spoke.push(group);
+                found.push(one);
+            }
         }
     }
     found

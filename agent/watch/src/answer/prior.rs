@@ -166,9 +166,9 @@ fn rotate(gram: &mut [Vec<f64>], i: usize, j: usize) {
         let (a, b) = (row[i], row[j]);
         (row[i], row[j]) = (c * a - s * b, s * a + c * b);
     }
-    for column in 0..gram.len() {
-        let (a, b) = (gram[i][column], gram[j][column]);
-        (gram[i][column], gram[j][column]) = (c * a - s * b, s * a + c * b);
+    let (head, tail) = gram.split_at_mut(j);
+    for (a, b) in head[i].iter_mut().zip(&mut tail[0]) {
+        (*a, *b) = (c * *a - s * *b, s * *a + c * *b);
     }
 }
 

@@ -76,6 +76,7 @@ impl Stream {
         class
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "probabilities are f32")]
     fn row(&mut self) -> Row {
         let priors = self.priors.clone();
         let mut class = self.pick(&priors);

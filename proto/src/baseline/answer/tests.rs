@@ -38,8 +38,8 @@ fn full() -> Baseline {
         counts: vec![1; 20],
         labelled: 2,
         correct: 1,
-        classes: Some(ClassBaseline { confusion, reliability, expected, scores }),
-        values: Some(values),
+        classes: Some(Box::new(ClassBaseline { confusion, reliability, expected, scores })),
+        values: Some(Box::new(values)),
         groups: vec![GroupBaseline { name: "age".into(), parts: vec![part] }],
     };
     Baseline { rows: 10, predictions: Some(predictions), ..Baseline::default() }

@@ -43,10 +43,7 @@ fn a_group_that_falls_behind_is_found_and_named() {
     let worse = rows(3, 3_000, 0.4, reference.groups());
     let said = found(&reference, &worse);
     println!("{said:?}");
-    assert!(
-        said.contains(&(Monitor::Parity, Some((0, 2))))
-            && said.contains(&(Monitor::Opportunity, Some((0, 2))))
-    );
+    assert_eq!(said, [(Monitor::Parity, Some((0, 2))), (Monitor::Opportunity, Some((0, 2)))]);
     let report = &of_labels(&labelled(&reference, &worse), &reference)[0];
     let parity = report.parity.unwrap();
     assert_eq!((parity.least, report.name.as_str(), report.parts[2].name.as_str()), (2, "site", "site = c"));
