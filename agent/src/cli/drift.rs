@@ -6,6 +6,7 @@ use shoal_proto::finding::{Finding, Trials};
 use shoal_proto::summary::DriftLevel;
 use shoal_watch::Drift;
 use shoal_watch::answer::Measured;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Features that are listed: beyond it a person wants the JSON.
@@ -47,19 +48,49 @@ pub(super) fn watched(report: &WatchReport) -> String {
         return text;
     }
     text.push_str("\nfound, in the order of time\n");
-    for one in report.findings.iter().take(MAX_FINDINGS) {
-        found(&mut text, one);
+    let alike = together(&report.findings);
+    for those in alike.iter().take(MAX_FINDINGS) {
+        found(&mut text, those);
     }
-    if let Some(more) = report.findings.len().checked_sub(MAX_FINDINGS).filter(|more| *more > 0) {
+    if let Some(more) = alike.len().checked_sub(MAX_FINDINGS).filter(|more| *more > 0) {
         let _infallible = writeln!(text, "  and {more} more: --json has all of them");
     }
     text
 }
 
-fn found(text: &mut String, one: &Placed) {
+/// Findings of one monitor and level in one window, the first of which says when; warnings of what became
+/// drift in the same window are left out.
+fn together(findings: &[Placed]) -> Vec<Vec<&Placed>> {
+    let mut all: Vec<Vec<&Placed>> = Vec::new();
+    let subject =
+        |one: &Placed| (one.finding.window.number, one.finding.monitor, one.finding.feature.clone());
+    let kind = |one: &Placed| (one.finding.window.number, one.finding.monitor, one.finding.level);
+    let drifted: BTreeSet<_> =
+        findings.iter().filter(|one| one.finding.level == DriftLevel::Drift).map(subject).collect();
+    for one in findings {
+        let grew = one.finding.level == DriftLevel::Warning && drifted.contains(&subject(one));
+        match all.iter_mut().find(|those| kind(those[0]) == kind(one)) {
+            _ if grew => {}
+            Some(those) => those.push(one),
+            None => all.push(vec![one]),
+        }
+    }
+    all
+}
+
+fn found(text: &mut String, those: &[&Placed]) {
+    let one = those[0];
     let mark = one.mark.as_ref().map_or_else(String::new, |mark| format!(" [{mark}]"));
     let window = one.finding.window.number;
     let _infallible = writeln!(text, "  row {:<7} window {window:<4}{mark} {}", one.row, said(&one.finding));
+    if those.len() > 1 {
+        let others = those[1..].iter().take(MAX_LISTED);
+        let names: Vec<String> =
+            others.filter_map(|it| it.finding.feature.clone().or(it.finding.group.clone())).collect();
+        let more = (those.len() - 1).checked_sub(MAX_LISTED).filter(|more| *more > 0);
+        let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+        let _infallible = writeln!(text, "      then also {}{more}", names.join(", "));
+    }
     let _infallible = writeln!(text, "      since about row {}; what to do: {}", one.since_row, one.advice);
 }
 

@@ -28,7 +28,6 @@ mod performance;
 mod prior;
 mod probability;
 mod reference;
-mod shift;
 mod window;
 
 pub use auc::{Auc, aucs};

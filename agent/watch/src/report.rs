@@ -40,7 +40,7 @@ pub struct Drift {
     pub features: Vec<FeatureDrift>,
     /// Which features moved, the one that matters most first.
     pub moved: Vec<Moved>,
-    /// What calibrated confidence promises of the open window, without labels. Blind to concept drift: where
+    /// What calibrated confidence promises of the last closed window, without labels. Blind to concept drift: where
     /// the truth changed and inputs did not, only labels tell.
     pub estimate: Estimate,
     /// What the labels of the last 168 windows say.
@@ -127,7 +127,7 @@ impl Watch {
                     share: part.share,
                 })
                 .collect(),
-            estimate: outputs.estimate(&against.outputs),
+            estimate: against.estimate.clone().unwrap_or_else(|| outputs.estimate(&against.outputs)),
             performance: outputs.metrics(&against.outputs),
             labels_too_late: outputs.too_late(),
             priors: outputs.priors(&against.outputs),

@@ -9,7 +9,7 @@
 //! share of features to reach: the tests are corrected for the number of features already, and a rule
 //! such as "half of the columns" is blind to the one broken sensor.
 
-use crate::answer::GroupCodes;
+use crate::answer::{Estimate, GroupCodes};
 use crate::budget::one_false_in;
 use crate::column::{Columns, Reference, Seen};
 use crate::found::{Found, Subject};
@@ -82,6 +82,15 @@ pub(crate) struct Standing {
     pub(crate) level: DriftLevel,
 }
 
+impl Standing {
+    /// Whether it says the same as a finding. Of all features together, the one that is named is a hint: that
+    /// another one is named is nothing new.
+    fn is_of(&self, one: &Found) -> bool {
+        let of_all = matches!(one.monitor, Monitor::Joint | Monitor::Reconstruction);
+        self.monitor == one.monitor && (of_all || self.subject == one.subject)
+    }
+}
+
 /// What a version is held against.
 #[derive(Debug, Clone)]
 pub(crate) struct Against {
@@ -90,8 +99,9 @@ pub(crate) struct Against {
     pub(crate) outputs: OutputReference,
     fleet: Option<Reference>,
     seen: Seen,
-    /// Of the last closed window.
+    /// Of the last closed window that had rows enough.
     pub(crate) columns: Vec<ColumnWindow>,
+    pub(crate) estimate: Option<Estimate>,
 }
 
 /// A window that was closed.
@@ -113,6 +123,7 @@ impl Against {
             fleet: (!is_shared).then(|| Reference::new(&watched.baseline.features, f64::INFINITY)),
             seen: Seen::default(),
             columns: Vec::new(),
+            estimate: None,
             watched: watched.clone(),
         }
     }
@@ -252,6 +263,7 @@ impl Watch {
         self.outputs.running(&against.outputs, &mut found);
         if self.rows >= MIN_ROWS {
             against.columns = self.inputs.close(&against.inputs, &mut found);
+            against.estimate = Some(self.outputs.estimate(&against.outputs));
         }
         self.outputs.close(&against.outputs, &mut found);
         self.against = Some(against);
@@ -281,8 +293,7 @@ impl Watch {
     /// Those that do not stand yet, or not at this level: the strongest first.
     fn fresh(&self, found: &[Found]) -> Vec<Found> {
         let is_new = |one: &&Found| {
-            let stood =
-                self.standing.iter().find(|it| it.monitor == one.monitor && it.subject == one.subject);
+            let stood = self.standing.iter().find(|it| it.is_of(one));
             stood.is_none_or(|it| it.level < one.level)
         };
         let mut fresh: Vec<Found> = found.iter().filter(is_new).copied().collect();
@@ -299,7 +310,7 @@ impl Watch {
             self.standing.retain(|it| few && is_of_windows(it.monitor));
         }
         for one in found {
-            self.standing.retain(|it| (it.monitor, it.subject) != (one.monitor, one.subject));
+            self.standing.retain(|it| !it.is_of(one));
             self.standing.push(Standing { monitor: one.monitor, subject: one.subject, level: one.level });
         }
     }

@@ -5,8 +5,8 @@ use super::estimate::Estimate;
 use super::interval::{above, in_errors};
 use super::performance::Performance;
 use super::reference::AnswerReference;
-use super::shift::{Shift, critical_p, join_bins, rate_p, split_cells};
 use super::window::AnswerWindow;
+use crate::column::{Shift, critical_p, join_bins, rate_p, split_cells};
 use serde::Serialize;
 use shoal_proto::baseline::ONE;
 use shoal_proto::finding::Monitor;
@@ -122,7 +122,7 @@ impl AnswerWindow {
     fn predicted(&self, reference: &AnswerReference) -> Vec<WindowTest> {
         let (usual, now, (rest, rest_now), n);
         if let Some(answers) = reference.answers() {
-            (usual, now) = join_bins(&answers.counts, &self.cells);
+            (usual, now) = join_bins(&answers.counts, &self.cells, 1.0);
             (rest, rest_now) = (0, 0);
             n = answers.counts.iter().sum();
         } else {
@@ -130,7 +130,7 @@ impl AnswerWindow {
             (usual, now, (rest, rest_now)) = split_cells(counts, &self.cells);
             n = counts.iter().sum();
         }
-        let mut tests: Vec<WindowTest> = Shift::between(&usual, &now).map(shifted).into_iter().collect();
+        let mut tests: Vec<WindowTest> = Shift::between(&usual, &now, 1.0).map(shifted).into_iter().collect();
         if n > 0 {
             let rest_now = rest_now + self.odd;
             let (before, share) = (rest as f64 / n as f64, rest_now as f64 / self.rows as f64);

@@ -8,8 +8,8 @@
 //! from another stays where it was. Wrong when inputs of a class change, or the truth does.
 
 use super::reference::AnswerReference;
-use super::shift::Shift;
 use super::window::AnswerWindow;
+use crate::column::Shift;
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::Confusion;
 
@@ -78,7 +78,7 @@ impl Priors {
             weights: weights.collect(),
             is_reliable: condition <= MOST_CONDITION && is_known,
             condition,
-            p: Shift::between(&before, &answered).map(|shift| shift.p),
+            p: Shift::between(&before, &answered, 1.0).map(|shift| shift.p),
             reference: start,
             shares,
         })
