@@ -19,3 +19,6 @@ mod watch;
 
 pub use report::{Drift, FeatureDrift, Moved};
 pub use watch::{Closed, KEPT_FINDINGS, MAX_FINDINGS, Watch, Watched};
+
+#[cfg(test)]
+mod tests;

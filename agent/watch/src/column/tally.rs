@@ -117,7 +117,8 @@ impl Tally {
         }
     }
 
-    /// The counts as they travel.
+    /// The counts as they travel. Repeated values are not among them: they depend on which rows stand
+    /// beside each other, so that a fleet's would not add up to those of one stream.
     #[must_use]
     pub fn summaries(&self) -> Vec<FeatureSummary> {
         let one = |column: &ColumnTally| FeatureSummary {
@@ -126,7 +127,6 @@ impl Tally {
             infinite: column.infinite(),
             out_of_range: column.below + column.above,
             below: column.below,
-            repeats: column.repeats,
             categories: Counts::of(&column.categories[..column.categories.len().saturating_sub(1)]),
             unseen: column.unlisted(),
             log_size: Fixed::from_units(column.logs, LOG_PLACES),
