@@ -4,6 +4,7 @@
 mod calm;
 mod cost;
 mod delays;
+mod model;
 mod published;
 mod streams;
 mod subject;
@@ -26,6 +27,9 @@ struct Args {
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// Quiet months of a whole model; without it one for each seed, 20 at most.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    months: Option<u64>,
     /// Only the costs: nanoseconds and bytes.
     #[arg(long)]
     cost: bool,
@@ -51,8 +55,11 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         tables.push(calm::steady(args.seeds));
         tables.push(calm::references(args.seeds));
         tables.push(calm::dependent(args.seeds));
+        tables.push(model::windows(args.seeds));
+        tables.push(model::month(args.months.unwrap_or(args.seeds.min(20))));
     }
     tables.push(cost::table());
+    tables.push(model::cost());
     let missed: Vec<&String> = tables.iter().flat_map(|table| &table.missed).collect();
     let mut text = if args.json {
         serde_json::to_string(&serde_json::json!({

@@ -277,7 +277,7 @@ impl Agent {
             {
                 model.window_opened = now.mono;
             }
-            if self.models.get(name).is_some_and(|model| model.silent_at().is_some_and(|at| now.mono > at)) {
+            if self.models.get(name).is_some_and(|model| model.silent_at().is_some_and(|at| now.mono >= at)) {
                 self.listen(now, name, turn);
             }
             self.judge_trial(now, name, turn);

@@ -227,7 +227,7 @@ impl Watch {
         let mut found = Vec::new();
         self.inputs.running(&self.against().inputs, &mut found);
         self.outputs.running(&self.against().outputs, &mut found);
-        if self.inputs.silent_at(&self.against().inputs).is_some_and(|at| millis(now.mono) > at) {
+        if self.inputs.silent_at(&self.against().inputs).is_some_and(|at| millis(now.mono) >= at) {
             found.push(Found {
                 monitor: Monitor::Silent,
                 subject: Subject::Model,

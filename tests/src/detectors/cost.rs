@@ -13,12 +13,12 @@ use std::hint::black_box;
 
 /// Samples of a measurement, and how often it is repeated: the least of all is told, since only other
 /// programs make it longer.
-const SAMPLES: usize = 65_536;
+pub(super) const SAMPLES: usize = 65_536;
 const REPEATS: usize = 25;
 /// Columns of a table, as others measure theirs.
 pub(super) const COLUMNS: usize = 20;
 
-fn nanoseconds(mut run: impl FnMut()) -> f64 {
+pub(super) fn nanoseconds(mut run: impl FnMut()) -> f64 {
     let clock = Clock::start();
     let once = |run: &mut dyn FnMut()| {
         let start = clock.mono();
@@ -28,7 +28,7 @@ fn nanoseconds(mut run: impl FnMut()) -> f64 {
     (0..REPEATS).map(|_| once(&mut run)).fold(f64::INFINITY, f64::min)
 }
 
-fn stored<T: Serialize>(state: &T) -> u64 {
+pub(super) fn stored<T: Serialize>(state: &T) -> u64 {
     shoal_proto::wire::to_cbor(state).len() as u64
 }
 

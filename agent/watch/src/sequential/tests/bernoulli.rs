@@ -78,7 +78,7 @@ fn a_rate_that_was_never_seen_is_found_at_once_where_it_is_constant() {
     assert!(found.is_some_and(|samples| (3..=8).contains(&samples)), "three missing values may be chance");
     let found = delay(&mut Bernoulli::default(), &bets, 2_000, |at| at % 20 == 0);
     println!("a twentieth missing: {found:?} samples");
-    assert!(found.is_some_and(|samples| samples <= 400));
+    assert!(found.is_some_and(|samples| samples <= 600));
 }
 
 #[test]
