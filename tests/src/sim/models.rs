@@ -64,7 +64,7 @@ impl Version {
         };
         let baseline = Baseline {
             rows: 1_000,
-            features: vec![FeatureBaseline::of((0..1_000).map(|row| f64::from(row % 100)))],
+            features: vec![profile(|value| value)],
             predictions: Some(PredictionBaseline {
                 counts: (0..20).map(|bin| if bin % 10 == 9 { 500 } else { 0 }).collect(),
                 labelled: 1_000,
@@ -84,13 +84,12 @@ impl Version {
         let package = Package::new(files).expect("a package made of consistent parts");
         let (version, record) = package.record().expect("a package made of consistent parts");
         let baseline = Arc::new(baseline);
-        let info = VersionInfo {
-            version,
-            record,
-            manifest: Arc::new(manifest),
-            reference: Arc::clone(&baseline),
-            baseline,
+        // One that was trained on a device was trained on the world after it changed.
+        let reference = match born {
+            None => Arc::clone(&baseline),
+            Some(_) => Arc::new(Baseline { features: vec![profile(changed)], ..(*baseline).clone() }),
         };
+        let info = VersionInfo { version, record, manifest: Arc::new(manifest), reference, baseline };
         let artifact =
             Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
         Self { info, quality, admissible, artifact }
@@ -109,4 +108,14 @@ impl Version {
             condemned: None,
         }
     }
+}
+
+/// What becomes of a value when the world changes.
+pub(super) fn changed(value: f64) -> f64 {
+    value / 2.0 + 50.0
+}
+
+/// The reference of values from 0 to 100.
+fn profile(change: impl Fn(f64) -> f64) -> FeatureBaseline {
+    FeatureBaseline::of((0..1_000_u32).map(|row| change(f64::from(row) / 10.0 + 0.05))).without_order()
 }

@@ -26,7 +26,15 @@ impl World {
             let Some(agent) = &board.agent else { return Err(format!("{} is down", board.id)) };
             let hub = self.hub_disk.document(&board.id);
             if agent.document_bytes() != hub.to_bytes() {
-                return Err(format!("all_is_told: {} and the hub differ after healing", board.id));
+                let mine: std::collections::BTreeSet<_> =
+                    agent.document().entries().map(|entry| format!("{entry:?}")).collect();
+                let theirs: std::collections::BTreeSet<_> =
+                    hub.entries().map(|entry| format!("{entry:?}")).collect();
+                let differs: Vec<_> = mine.symmetric_difference(&theirs).take(3).collect();
+                return Err(format!(
+                    "all_is_told: {} and the hub differ after healing: {differs:?}",
+                    board.id
+                ));
             }
             for (_, slot) in Facts(&hub).slots() {
                 let version = &self.versions[&slot.champion];

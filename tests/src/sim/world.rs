@@ -2,7 +2,7 @@
 
 use super::disk::{DeviceDisk, HubDisk};
 use super::invariant::{Seen, invariant_persist_comes_first};
-use super::models::{NAME, Version};
+use super::models::{NAME, Version, changed};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use shoal_agent::core::{
@@ -429,8 +429,9 @@ impl World {
         let quality = self.versions[&version].quality;
         let mut rows = Vec::new();
         for _ in 0..10 {
-            let value: f32 = self.random.random_range(0.0..100.0);
-            let value = if drifted { value / 2.0 + 50.0 } else { value };
+            let value: f64 = self.random.random_range(0.0..100.0);
+            #[expect(clippy::cast_possible_truncation, reason = "features are f32")]
+            let value = if drifted { changed(value) } else { value } as f32;
             let class = Some(u32::from(self.random.random_bool(0.5)));
             self.asked += 1;
             rows.push(Observation {
