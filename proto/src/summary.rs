@@ -270,7 +270,6 @@ impl Estimate {
         (self.rows > 0).then(|| self.promised as f64 / ONE as f64 / self.rows as f64)
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     const fn is_zero(&self) -> bool {
         self.rows == 0 && self.promised == 0
     }

@@ -91,9 +91,8 @@ pub enum LearnError {
 impl LearnError {
     /// Whether fewer rows at once may do: tensors, or maps of where their elements go, are too large.
     pub(crate) fn is_too_large(&self) -> bool {
-        let source = match self {
-            Self::Op { source: OpError::Grad(source), .. } | Self::Program { source } => source,
-            _ => return false,
+        let (Self::Op { source: OpError::Grad(source), .. } | Self::Program { source }) = self else {
+            return false;
         };
         matches!(source, GradError::Room { .. } | GradError::Size { .. })
     }

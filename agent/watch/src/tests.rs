@@ -111,8 +111,9 @@ fn silence_is_told_once_and_ends_with_a_row() {
     let mut watch = world.watch();
     world.run(&mut watch, 400, |_, _| {});
     let at = watch.silent_at().expect("the rhythm was learned");
-    assert!(at.0.as_millis() as u64 > world.now);
-    world.now = at.0.as_millis() as u64 + 1;
+    let at = u64::try_from(at.0.as_millis()).unwrap();
+    assert!(at > world.now);
+    world.now = at;
     let findings = watch.poll(world.now());
     assert_eq!(findings.iter().map(|one| one.monitor).collect::<Vec<_>>(), [Monitor::Silent]);
     assert!(watch.is_silent() && watch.poll(world.now()).is_empty());

@@ -100,7 +100,7 @@ impl Hub {
         if let Some(soaking) = &mut rollout.soaking {
             soaking.settle(turn.now.mono);
         }
-        turn.records.push(Record::Rollout(rollout.clone()));
+        turn.records.push(Record::Rollout(Box::new(rollout.clone())));
     }
 
     fn act(&mut self, turn: &mut Turn, rollout: &mut Rollout, steps: Vec<Step>) {

@@ -39,9 +39,9 @@ pub enum Record {
     /// The last generation given.
     Generation(u64),
     /// A rollout as it stands.
-    Rollout(Rollout),
+    Rollout(Box<Rollout>),
     /// A registry row.
-    Model(Registered),
+    Model(Box<Registered>),
 }
 
 /// The answer to a request.

@@ -50,7 +50,7 @@ impl Hub {
                 return Err(Refusal::Full { what: "versions in the registry", limit: MAX_VERSIONS });
             }
             turn.note(Note::ModelPushed { name: model.record.name.clone() });
-            turn.records.push(Record::Model(model.clone()));
+            turn.records.push(Record::Model(Box::new(model.clone())));
             self.models.insert(version, model);
         }
         self.answer_version(version, created)
@@ -90,7 +90,7 @@ impl Hub {
         let generation = self.next_generation(turn);
         let Some(model) = self.models.get_mut(&version) else { return self.answer_version(version, false) };
         model.condemned = Some(Condemned { generation, holds, reason: reason.clone() });
-        turn.records.push(Record::Model(model.clone()));
+        turn.records.push(Record::Model(Box::new(model.clone())));
         let name = model.record.name.clone();
         let word = condemnation(model);
         turn.note(Note::Condemned { name, holds, reason: reason.clone() });

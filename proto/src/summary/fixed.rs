@@ -45,7 +45,6 @@ impl Fixed {
 
     /// Whether nothing, or nought, was added.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub const fn is_zero(&self) -> bool {
         self.0 == 0
     }

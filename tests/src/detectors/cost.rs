@@ -60,14 +60,14 @@ pub(super) fn table() -> Table {
     let ns = nanoseconds(|| {
         marks.iter().for_each(|mark| {
             black_box(window.observe(f64::from(u8::from(*mark))));
-        })
+        });
     });
     row("ADWIN", ns, window.bytes(), stored(black_box(&window)));
     let mut checked = Subject::all(Kind::Normal(0.0, 1.0), &values[..5_000]);
     let ns = nanoseconds(|| {
         values.iter().for_each(|x| {
             black_box(checked[0].1.observe(*x));
-        })
+        });
     });
     row(
         "conformal CUSUM, bin found and threshold asked every sample",

@@ -118,8 +118,8 @@ impl HubDisk {
                     self.memories.remove(&device);
                 }
                 HubRecord::Generation(generation) => self.generation = generation,
-                HubRecord::Rollout(rollout) => drop(self.rollouts.insert(rollout.id.clone(), rollout)),
-                HubRecord::Model(model) => drop(self.models.insert(model.version, model)),
+                HubRecord::Rollout(rollout) => drop(self.rollouts.insert(rollout.id.clone(), *rollout)),
+                HubRecord::Model(model) => drop(self.models.insert(model.version, *model)),
             }
         }
     }

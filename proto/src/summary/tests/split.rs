@@ -95,9 +95,9 @@ fn observe(window: &mut WindowSummary, sample: &Sample) {
     }
     let feature = &mut window.features[COLUMNS];
     if sample.category < 5 {
-        feature.categories.add(sample.category.into(), 1)
+        feature.categories.add(sample.category.into(), 1);
     } else {
-        feature.unseen += 1
+        feature.unseen += 1;
     }
     let cell = u32::from(sample.answered) * 10 + confidence_bin(sample.confidence);
     window.predictions.add(cell, 1);

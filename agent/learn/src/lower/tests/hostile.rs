@@ -117,7 +117,7 @@ fn movements() -> Vec<(Vec<Step>, &'static [usize])> {
         (vec![with(pads(&[0.0, HUGE]), "mode", text("edge"))], &[2]),
         (vec![step("Expand", &["x", "#0"], &[&[HUGE, HUGE]])], &[1]),
         (vec![step("Expand", &["x", "#0"], &[&[MANY, MANY]])], &[1]),
-        (vec![step("ConstantOfShape", &["#0"], &[&[(1 << 28) as f64]])], &[1]),
+        (vec![step("ConstantOfShape", &["#0"], &[&[f64::from(1 << 28)]])], &[1]),
         (vec![step("ConstantOfShape", &["#0"], &[&[HUGE, HUGE]])], &[1]),
         (vec![step("Range", &["#0", "#1", "#2"], &[&[0.0], &[1e9], &[1.0]])], &[1]),
         (vec![step("Range", &["#0", "#1", "#2"], &[&[0.0], &[1.0], &[1e-300]])], &[1]),
@@ -173,7 +173,7 @@ fn sizes_beyond_all_memory_are_refused_by_node_and_operator() {
 
 #[test]
 fn what_fits_by_itself_does_not_fit_many_times() {
-    let fill = || step("ConstantOfShape", &["#0"], &[&[(1 << 24) as f64]]);
+    let fill = || step("ConstantOfShape", &["#0"], &[&[f64::from(1 << 24)]]);
     let steps = [fill(), fill(), fill(), step("Sum", &["y0", "y1", "y2", "x"], &[])];
     let refused = lowered(&steps, &[1]).map(|_made| ()).unwrap_err();
     assert!(matches!(&refused, LearnError::Op { node, .. } if node == "n2"), "{refused}");

@@ -62,9 +62,11 @@ fn a_regressions_figures_are_those_by_hand() {
 #[test]
 fn nothing_gives_no_figure_and_forged_sums_no_panic() {
     assert_eq!(Figures::of(&LabelSums::default()), Figures::default());
-    let mut forged = LabelSums::default();
-    forged.confusion = vec![(u32::MAX, u64::MAX), (0, u64::MAX), (1, u64::MAX)].into();
-    forged.scores = vec![(u32::MAX, u64::MAX), (u32::MAX - SCORE_BINS, u64::MAX), (0, u64::MAX)].into();
+    let mut forged = LabelSums {
+        confusion: vec![(u32::MAX, u64::MAX), (0, u64::MAX), (1, u64::MAX)].into(),
+        scores: vec![(u32::MAX, u64::MAX), (u32::MAX - SCORE_BINS, u64::MAX), (0, u64::MAX)].into(),
+        ..LabelSums::default()
+    };
     forged.reliability.add_all(u32::MAX, [u64::MAX; 3]);
     let figures = Figures::of(&forged);
     assert!(figures.known().all(|(_, figure)| figure.is_finite()), "{figures:?}");
