@@ -26,12 +26,12 @@ pub(super) fn write(path: &Path, bytes: &[u8]) {
 }
 
 /// A folder with a package and an agent's configuration: no hub, no broker, no network.
-struct Alone {
+pub(super) struct Alone {
     folder: tempfile::TempDir,
 }
 
 impl Alone {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let alone = Self { folder: tempfile::tempdir().unwrap() };
         write(&alone.path("train.csv"), train_csv(1, 600).as_bytes());
         let (data, package) = (alone.text("train.csv"), alone.text("nose.shoal"));
@@ -48,15 +48,15 @@ impl Alone {
         alone
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    async fn start(&self) -> (Part, String) {
+    pub(super) async fn start(&self) -> (Part, String) {
         drop(std::fs::remove_file(self.path("ready")));
         let (config, ready) = (self.text("agent.toml"), self.text("ready"));
         let args = ["agent", "run", "--config", &config, "--ready-file", &ready];
@@ -67,7 +67,7 @@ impl Alone {
         (part, url)
     }
 
-    fn command(&self, args: &[&str]) -> (i32, Value, String) {
+    pub(super) fn command(&self, args: &[&str]) -> (i32, Value, String) {
         let socket = self.text("c.sock");
         let mut all = vec!["--json", "--socket", &socket];
         all.extend(args);

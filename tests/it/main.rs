@@ -7,3 +7,4 @@ mod learning;
 mod serving;
 mod sim;
 mod tidy;
+mod watching;

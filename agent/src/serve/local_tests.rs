@@ -5,8 +5,10 @@ use crate::core::{Event, Truth};
 use crate::mqtt::mosquitto::Mosquitto;
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
 use serde_json::{Value, json};
+use shoal_proto::finding::{Finding, ModelHealth, Monitor};
 use shoal_proto::id::AppName;
-use shoal_proto::infer::ModelOut;
+use shoal_proto::infer::{HealthOut, ModelOut};
+use shoal_proto::summary::DriftLevel;
 use shoal_proto::time::WallMs;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -175,6 +177,34 @@ async fn the_serving_version_is_retained_and_told_again_to_a_new_broker() {
     let _broker = broker.restart();
     let (what, model, _) = app.hears().await;
     assert_eq!((what.as_str(), &model), ("model", &expected));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn findings_are_told_and_health_is_retained() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let bench = Bench::start(Limits::default()).await;
+    let local = local(&bench, &broker).await;
+    let health = HealthOut {
+        model: model_out().model,
+        version: model_out().version,
+        health: ModelHealth::of(&[(Monitor::Stuck, DriftLevel::Drift)]),
+        since: WallMs(1),
+    };
+    local.tell_health(health.clone());
+    let mut app = App::start(&bench, &broker).await;
+    let (what, told, _) = app.hears().await;
+    assert_eq!((what.as_str(), &told), ("health", &serde_json::to_value(&health).unwrap()));
+    assert_eq!(told["health"]["score"], 44);
+    let finding: Finding = serde_json::from_value(json!({
+        "model": "gas", "version": health.version, "monitor": "stuck", "feature": "s1", "level": "drift",
+        "statistic": 40.0, "threshold": 20.0, "window": { "incarnation": "0000000000000001", "number": 3 }, "at": 5
+    }))
+    .unwrap();
+    local.tell_finding(finding);
+    let (what, told, _) = app.hears().await;
+    assert_eq!((what.as_str(), &told["finding"]["feature"]), ("finding", &json!("s1")));
+    assert_eq!(told["advice"], Monitor::Stuck.advice());
     bench.end().await;
 }
 
