@@ -24,6 +24,9 @@ const MATERIAL_RATE: f64 = 0.005;
 /// Rows of a rate's reference at least: what so few never showed may still be one in two hundred.
 const RATE_ROWS: u64 = 200;
 
+/// The shortest silence that is told where the rhythm was learned here.
+const LEAST_SILENCE_MS: u64 = 60_000;
+
 /// What rows are held against, made ready: no part of the state.
 #[derive(Debug, Clone)]
 pub(crate) struct InputReference {
@@ -288,10 +291,21 @@ impl Inputs {
         self.joint.as_ref().map_or(0, |joint| joint.state.outliers().1)
     }
 
-    /// When the source will have been silent for too long.
+    /// When the source will have been silent for too long. Where the rhythm was learned from a few minutes, or
+    /// a burst, no pause below a minute is one.
     pub(crate) fn silent_at(&self, reference: &InputReference) -> Option<u64> {
-        let intervals = reference.intervals.as_ref().or(self.learned.as_ref())?;
-        self.rhythm.silent_at(intervals, ROWS_A_MONTH / share(Monitor::Interval))
+        let one_false_in = ROWS_A_MONTH / share(Monitor::Interval);
+        if let Some(intervals) = &reference.intervals {
+            return self.rhythm.silent_at(intervals, one_false_in);
+        }
+        let at = self.rhythm.silent_at(self.learned.as_ref()?, one_false_in)?;
+        Some(at.max(self.rhythm.last_ms()?.saturating_add(LEAST_SILENCE_MS)))
+    }
+
+    /// How long the source has been silent, and for how long it may be, in milliseconds.
+    pub(crate) fn silence(&self, reference: &InputReference, now_ms: u64) -> Option<(u64, u64)> {
+        let (last, at) = (self.rhythm.last_ms()?, self.silent_at(reference)?);
+        Some((now_ms.saturating_sub(last), at.saturating_sub(last)))
     }
 
     /// What row by row detectors say now, or said since the last close.

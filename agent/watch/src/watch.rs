@@ -227,13 +227,15 @@ impl Watch {
         let mut found = Vec::new();
         self.inputs.running(&self.against().inputs, &mut found);
         self.outputs.running(&self.against().outputs, &mut found);
-        if self.inputs.silent_at(&self.against().inputs).is_some_and(|at| millis(now.mono) >= at) {
+        if let Some((silent_ms, most_ms)) = self.inputs.silence(&self.against().inputs, millis(now.mono))
+            && silent_ms >= most_ms
+        {
             found.push(Found {
                 monitor: Monitor::Silent,
                 subject: Subject::Model,
                 level: DriftLevel::Warning,
-                statistic: millis(now.mono) as f64,
-                threshold: self.inputs.silent_at(&self.against().inputs).unwrap_or_default() as f64,
+                statistic: silent_ms as f64,
+                threshold: most_ms as f64,
                 since: None,
             });
         }

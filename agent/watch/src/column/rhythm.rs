@@ -61,6 +61,12 @@ impl Rhythm {
         Some(self.last_ms?.saturating_add(silence_ms(baseline, one_false_in)?))
     }
 
+    /// When the last row came.
+    #[must_use]
+    pub fn last_ms(&self) -> Option<u64> {
+        self.last_ms
+    }
+
     /// The window's intervals beside the baseline's: PSI over octaves. `None` without either, or where all are
     /// in one octave; changes within one octave are told by the rates of short and long ones.
     #[must_use]
