@@ -319,6 +319,14 @@ impl Outputs {
         changed.into_iter().filter_map(|window| Some((window, self.slots.get(&window)?.clone()))).collect()
     }
 
+    /// The strength of the evidence that answers have become worse than promised, as the logarithm of the labels
+    /// in which chance alone says so once; `None` while nothing is promised.
+    pub(crate) fn worse(&self, reference: &OutputReference) -> Option<f64> {
+        let of = |sign: crate::sequential::Sign| sign.log_e;
+        let errors = reference.errors.as_ref().map(|bets| of(self.errors.worse(bets)));
+        errors.or_else(|| reference.residuals.as_ref().map(|bets| of(self.residual.sign(bets, Side::Higher))))
+    }
+
     /// (labels, right) of the recent past.
     pub(crate) fn recent(&self) -> (u64, u64) {
         let right = self.recent.iter().map(|word| u64::from(word.count_ones())).sum();

@@ -454,6 +454,13 @@ impl Watch {
         self.standing.iter().filter(of_labels).map(|it| it.level).max().unwrap_or_default()
     }
 
+    /// How strong the evidence is that labelled answers have become worse than promised: the logarithm of the
+    /// labels in which chance alone says so once. `None` while nothing is promised.
+    #[must_use]
+    pub fn worse(&self) -> Option<f64> {
+        self.outputs.worse(&self.against().outputs)
+    }
+
     /// How well the model does.
     #[must_use]
     pub fn health(&self) -> ModelHealth {

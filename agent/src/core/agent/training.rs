@@ -36,6 +36,8 @@ pub enum Waiting {
     Disabled,
     /// The monitors see nothing.
     Stable,
+    /// Inputs drift, and labels say that answers are as right as ever.
+    StillRight { labels: u64, right: u64 },
     /// Too few labels have come since the last run.
     Labels { have: u64, need: u64 },
     /// The last run was a short while ago.
@@ -51,6 +53,9 @@ impl fmt::Display for Waiting {
         match self {
             Self::Disabled => f.write_str("retraining is switched off"),
             Self::Stable => f.write_str("no drift"),
+            Self::StillRight { labels, right } => {
+                write!(f, "inputs drift, and answers do not suffer: {right} of the last {labels} labels")
+            }
             Self::Labels { have, need } => write!(f, "{have} of {need} labels since the last run"),
             Self::Cooldown { left } => write!(f, "cool-down, {} s left", left.as_secs()),
             Self::Running { run } => write!(f, "run {run} is under way"),
@@ -58,6 +63,13 @@ impl fmt::Display for Waiting {
         }
     }
 }
+
+/// Evidence in labels that answers have suffered, from which on drift of the inputs starts a run: once in a
+/// hundred labels by chance, since the drift is certain.
+const SUFFERS: f64 = 4.605_170_185_988_091;
+/// Evidence from which on errors alone start a run: once in ten thousand labels by chance. A run costs some
+/// power and a gate stands behind it, so that this may be bolder than a finding.
+const ERRS: f64 = 9.210_340_371_976_182;
 
 /// Where a run that is under way is kept.
 pub(super) fn run_key(name: &ModelName) -> String {
@@ -85,13 +97,21 @@ impl Agent {
         if !self.policy.retrain {
             return Err(Waiting::Disabled);
         }
-        if model.watch.level() < DriftLevel::Drift {
+        let worse = model.watch.worse();
+        let errs = worse.is_some_and(|log_e| log_e >= ERRS);
+        if model.watch.level() < DriftLevel::Drift && !errs {
             return Err(Waiting::Stable);
+        }
+        // Inputs have moved, and labels say that answers have not suffered: a candidate has nothing to be
+        // better at yet, and its refusal would only put the next one off.
+        if worse.is_some_and(|log_e| log_e < SUFFERS) {
+            let (labels, right) = model.watch.recent_accuracy();
+            return Err(Waiting::StillRight { labels, right });
         }
         // A refused run says that there is nothing to learn yet: trying again on nearly the same rows
         // would in the end pass by chance.
         // Where labels show that answers are wrong, waiting is the dearer mistake.
-        let most = if model.watch.error_level() == DriftLevel::Drift { 1 } else { MAX_DOUBLINGS };
+        let most = if errs { 1 } else { MAX_DOUBLINGS };
         let doublings = model.slot.refused_in_a_row.min(most);
         let (have, need) = (model.slot.labels_since_run, self.labels_for_a_run(model) << doublings);
         if have < need {
