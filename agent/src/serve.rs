@@ -198,11 +198,12 @@ impl ServeState {
             Capture::OneIn(every) => number.is_multiple_of(every),
             Capture::Off => false,
         };
-        let mut id = format!("{model}.{:016x}-{number:x}", self.life);
+        let asked = Asked { life: self.life, number };
+        let mut id = asked.prediction_id(model);
         if !is_captured {
             id.push(NOT_CAPTURED);
         }
-        (id, Asked { life: self.life, number }, is_captured)
+        (id, asked, is_captured)
     }
 }
 

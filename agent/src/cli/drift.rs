@@ -152,6 +152,11 @@ fn standing(text: &mut String, drift: &Drift) {
     if !moved.is_empty() {
         line(text, "moved, by weight", &moved.join(", "));
     }
+    let strange: Vec<&str> = drift.outliers.iter().take(3).map(|one| one.prediction_id.as_str()).collect();
+    if !strange.is_empty() {
+        let more = format!("{} marked, look at {}", drift.outliers.len(), strange.join(", "));
+        line(text, "outlying rows", &more);
+    }
     performance(text, drift);
 }
 

@@ -1,10 +1,12 @@
 //! What watches a version's inputs: every column, all columns together, and how rows follow each other.
 
 use crate::budget::{Heights, ROWS_A_MONTH, a_window, share};
-use crate::column::{Columns, Reference, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, event};
+use crate::column::{
+    Columns, Frequent, Reference, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, event,
+};
 use crate::found::{Found, Subject};
 use crate::joint::{Attribution, Joint, JointState, OUTLIER_ALPHA, attribute};
-use crate::row::Row;
+use crate::row::{Asked, Row};
 use crate::sequential::{Bernoulli, BernoulliBets, Conformal, ConformalBets, Shape, Side, Sign};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{Baseline, FeatureBaseline, FeatureKind, Intervals};
@@ -24,6 +26,10 @@ const MATERIAL_RATE: f64 = 0.005;
 /// Rows of a rate's reference at least: what so few never showed may still be one in two hundred.
 const RATE_ROWS: u64 = 200;
 
+/// Unseen categories that are listed.
+const KEPT_CATEGORIES: usize = 5;
+/// Outlying rows of a window that are marked: what a person may look at.
+const KEPT_OUTLIERS: usize = 16;
 /// The shortest silence that is told where the rhythm was learned here.
 const LEAST_SILENCE_MS: u64 = 60_000;
 
@@ -82,7 +88,10 @@ pub(crate) struct Inputs {
     learned: Option<Intervals>,
     /// The request of the last row: rows of one have no time between them.
     #[serde(rename = "a")]
-    last: crate::row::Asked,
+    last: Asked,
+    /// The strangest rows of the open window, by their chance.
+    #[serde(rename = "o", default)]
+    strangest: Vec<(f64, Asked)>,
     #[serde(skip)]
     seen: Scratch,
 }
@@ -110,10 +119,12 @@ struct JointInputs {
 }
 
 /// One column's window, for people.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ColumnWindow {
     pub(crate) tests: WindowTests,
     pub(crate) level: DriftLevel,
+    /// Categories that training never saw: how many, about, and the commonest with their rows.
+    pub(crate) unseen: Option<(f64, Vec<Frequent>)>,
 }
 
 impl InputReference {
@@ -222,7 +233,8 @@ impl Inputs {
             rhythm: Rhythm::default(),
             learner: reference.intervals.is_none().then(RhythmLearner::default),
             learned: None,
-            last: crate::row::Asked::default(),
+            last: Asked::default(),
+            strangest: Vec::with_capacity(KEPT_OUTLIERS),
             seen: Scratch::default(),
         }
     }
@@ -238,7 +250,7 @@ impl Inputs {
 
     /// Takes a row. Allocates nothing.
     pub(crate) fn observe(&mut self, reference: &mut InputReference, row: &Row<'_>) {
-        if row.asked != self.last || row.asked == crate::row::Asked::default() {
+        if row.asked != self.last || row.asked == Asked::default() {
             self.last = row.asked;
             self.on_time(reference, u64::try_from(row.at.0.as_millis()).unwrap_or(u64::MAX));
         }
@@ -261,7 +273,11 @@ impl Inputs {
             if let (Some(bets), Some(rank)) = (&of.residual, seen.residual) {
                 state.residual.observe(bets, rank.bin);
             }
-            state.outliers.observe(&of.outliers, seen.outlier(OUTLIER_ALPHA).is_some());
+            let outlier = seen.outlier(OUTLIER_ALPHA);
+            state.outliers.observe(&of.outliers, outlier.is_some());
+            if let Some(outlier) = outlier {
+                keep(&mut self.strangest, (outlier.p, row.asked));
+            }
         }
     }
 
@@ -284,6 +300,11 @@ impl Inputs {
     /// The window's counts on the reference's edges.
     pub(crate) fn tally(&self) -> &Tally {
         self.columns.tally()
+    }
+
+    /// The strangest rows of the open window: the chance of such a row, and its request.
+    pub(crate) fn strangest(&self) -> &[(f64, Asked)] {
+        &self.strangest
     }
 
     /// Rows of the window that are like none of training.
@@ -380,11 +401,16 @@ impl Inputs {
         if tally.rows < MIN_ROWS {
             return Vec::new();
         }
-        let features = reference.columns.features().iter().zip(&tally.columns);
+        let features = reference.columns.features().iter().zip(&tally.columns).enumerate();
+        let unseen = |at: usize| {
+            let novel = self.columns.novel(&reference.columns, at).filter(|novel| novel.rows() > 0)?;
+            Some((novel.distinct(), novel.frequent().into_iter().take(KEPT_CATEGORIES).collect()))
+        };
         let mut windows: Vec<ColumnWindow> = features
-            .map(|(feature, column)| ColumnWindow {
+            .map(|(at, (feature, column))| ColumnWindow {
                 tests: WindowTests::of(feature, column),
                 level: DriftLevel::Stable,
+                unseen: unseen(at),
             })
             .collect();
         for (monitor, is_category) in [(Monitor::Feature, false), (Monitor::Category, true)] {
@@ -444,12 +470,24 @@ impl Inputs {
         }
         self.duplicates.close(&reference.duplicates);
         self.rhythm.reset();
+        self.strangest.clear();
         if let (Some(joint), Some(of)) = (&mut self.joint, &reference.joint) {
             joint.state.reset();
             joint.distance.close();
             joint.residual.close();
             joint.outliers.close(&of.outliers);
         }
+    }
+}
+
+/// Keeps a row among the strangest, in the place of the least strange one.
+fn keep(strangest: &mut Vec<(f64, Asked)>, row: (f64, Asked)) {
+    if strangest.len() < KEPT_OUTLIERS {
+        strangest.push(row);
+    } else if let Some(least) = strangest.iter_mut().max_by(|a, b| a.0.total_cmp(&b.0))
+        && row.0 < least.0
+    {
+        *least = row;
     }
 }
 

@@ -17,7 +17,7 @@ pub mod row;
 pub mod sequential;
 mod watch;
 
-pub use report::{Drift, FeatureDrift, Moved};
+pub use report::{Drift, FeatureDrift, Moved, Outlying};
 pub use watch::{Closed, KEPT_FINDINGS, MAX_FINDINGS, Watch, Watched};
 
 #[cfg(test)]

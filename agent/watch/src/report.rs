@@ -4,6 +4,7 @@ use crate::answer::bias::GroupReport;
 use crate::answer::{Estimate, Metrics, Priors};
 use crate::found::Subject;
 use crate::inputs::ColumnWindow;
+use crate::row::Asked;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use shoal_proto::finding::{Finding, ModelHealth, Monitor};
@@ -40,6 +41,9 @@ pub struct Drift {
     pub features: Vec<FeatureDrift>,
     /// Which features moved, the one that matters most first.
     pub moved: Vec<Moved>,
+    /// The strangest rows of the open window and of the one before, the strangest first: what a person should
+    /// look at, and label.
+    pub outliers: Vec<Outlying>,
     /// What calibrated confidence promises of the last closed window, without labels. Blind to concept drift: where
     /// the truth changed and inputs did not, only labels tell.
     pub estimate: Estimate,
@@ -76,6 +80,23 @@ pub struct FeatureDrift {
     pub missing: (f64, f64),
     /// Share of rows out of the trained range.
     pub out_of_range: f64,
+    /// Of a category: about how many different ones came that training never saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<f64>,
+    /// The commonest of them, with the rows that they have at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frequent: Vec<(f32, u64)>,
+}
+
+/// A row that is like none of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outlying {
+    /// What a label refers to; of a request of several rows, the request.
+    pub prediction_id: String,
+    /// Its number among the requests of its life.
+    pub number: u64,
+    /// The chance of a row as strange among those of training.
+    pub p: f64,
 }
 
 /// A feature that moved.
@@ -127,6 +148,7 @@ impl Watch {
                     share: part.share,
                 })
                 .collect(),
+            outliers: outliers(&manifest.model.name, inputs.strangest(), &against.strangest),
             estimate: against.estimate.clone().unwrap_or_else(|| outputs.estimate(&against.outputs)),
             performance: outputs.metrics(&against.outputs),
             labels_too_late: outputs.too_late(),
@@ -135,6 +157,17 @@ impl Watch {
             joint_operations: against.inputs.joint_operations(),
         }
     }
+}
+
+fn outliers(model: &ModelName, open: &[(f64, Asked)], closed: &[(f64, Asked)]) -> Vec<Outlying> {
+    let mut all: Vec<_> = open.iter().chain(closed).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let one = |(p, asked): &(f64, Asked)| Outlying {
+        prediction_id: asked.prediction_id(model),
+        number: asked.number,
+        p: *p,
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn feature(feature: String, window: &ColumnWindow) -> FeatureDrift {
@@ -149,5 +182,11 @@ fn feature(feature: String, window: &ColumnWindow) -> FeatureDrift {
         kolmogorov: tests.distances.kolmogorov,
         missing: (tests.missing.share, tests.missing.reference),
         out_of_range: tests.range.share,
+        unseen: window.unseen.as_ref().map(|(distinct, _)| *distinct),
+        frequent: window
+            .unseen
+            .iter()
+            .flat_map(|(_, frequent)| frequent.iter().map(|one| (one.value, one.most)))
+            .collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::answer::GroupCodes;
 use serde::{Deserialize, Serialize};
+use shoal_proto::id::ModelName;
 use shoal_proto::time::Mono;
 
 /// Which request a row came with: the place of its prediction among all others, whatever the clock says.
@@ -11,6 +12,14 @@ pub struct Asked {
     pub life: u64,
     /// Numbered in that life.
     pub number: u64,
+}
+
+impl Asked {
+    /// What a label refers to: `MODEL.LIFE-NUMBER`.
+    #[must_use]
+    pub fn prediction_id(self, model: &ModelName) -> String {
+        format!("{model}.{:016x}-{:x}", self.life, self.number)
+    }
 }
 
 /// A row that was predicted.

@@ -98,6 +98,29 @@ fn a_group_that_is_treated_worse_is_named() {
 }
 
 #[test]
+fn outlying_rows_and_new_categories_are_marked() {
+    let mut world = World::new(15, 4, 2_000);
+    let mut watch = world.watch();
+    world.window(&mut watch, 300, |one, at| {
+        if at == 77 || at == 200 {
+            (one.features[0], one.features[1]) = (4.0, -4.0);
+        }
+        if at % 10 == 0 {
+            one.features[3] = if at % 20 == 0 { 9.0 } else { 7.0 };
+        }
+    });
+    let drift = watch.drift();
+    let mut marked: Vec<u64> = drift.outliers.iter().take(2).map(|one| one.number).collect();
+    marked.sort_unstable();
+    assert_eq!(marked, [78, 201], "{:?}", drift.outliers);
+    assert_eq!(drift.outliers[0].prediction_id.len(), "gas.0000000000000001-4e".len());
+    let category = &drift.features[3];
+    assert!(category.unseen.is_some_and(|distinct| (distinct - 2.0).abs() < 0.1), "{category:?}");
+    assert_eq!(category.frequent, [(7.0, 15), (9.0, 15)]);
+    assert!(drift.features[0].frequent.is_empty());
+}
+
+#[test]
 fn what_is_immaterial_is_not_said_however_many_rows() {
     let mut world = World::new(13, 3, 20_000);
     let mut watch = world.watch();

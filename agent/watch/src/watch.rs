@@ -16,7 +16,7 @@ use crate::found::{Found, Subject};
 use crate::inputs::{ColumnWindow, InputReference, Inputs, MIN_ROWS};
 use crate::joint::{LEARNER_ROWS, Learner};
 use crate::outputs::{OutputReference, Outputs};
-use crate::row::{Given, Row};
+use crate::row::{Asked, Given, Row};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{Baseline, FeatureBaseline};
 use shoal_proto::finding::{Finding, ModelHealth, Monitor};
@@ -102,6 +102,8 @@ pub(crate) struct Against {
     /// Of the last closed window that had rows enough.
     pub(crate) columns: Vec<ColumnWindow>,
     pub(crate) estimate: Option<Estimate>,
+    /// The strangest rows of the last closed window.
+    pub(crate) strangest: Vec<(f64, Asked)>,
 }
 
 /// A window that was closed.
@@ -124,6 +126,7 @@ impl Against {
             seen: Seen::default(),
             columns: Vec::new(),
             estimate: None,
+            strangest: Vec::new(),
             watched: watched.clone(),
         }
     }
@@ -281,6 +284,7 @@ impl Watch {
             }
         }
         let mut against = self.against.take().expect("it was put there above");
+        against.strangest = self.inputs.strangest().to_vec();
         self.rows = 0;
         self.inputs.reset(&against.inputs);
         if let Some(fleet) = &mut self.fleet {
