@@ -1,18 +1,19 @@
 //! What watches a version's inputs: every column, all columns together, and how rows follow each other.
 
+mod reference;
+
+pub(crate) use reference::InputReference;
+
 use crate::budget::{Heights, ROWS_A_MONTH, a_window, share};
-use crate::column::{
-    Columns, Frequent, Reference, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, event,
-};
+use crate::column::{Columns, Frequent, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p};
 use crate::found::{Found, Subject};
-use crate::joint::{Attribution, Joint, JointState, OUTLIER_ALPHA, attribute};
+use crate::joint::{Attribution, JointState, OUTLIER_ALPHA, attribute};
 use crate::row::{Asked, Row};
-use crate::sequential::{Bernoulli, BernoulliBets, Conformal, ConformalBets, Shape, Side, Sign};
+use crate::sequential::{Bernoulli, Conformal, Side, Sign};
 use serde::{Deserialize, Serialize};
-use shoal_proto::baseline::{Baseline, FeatureBaseline, FeatureKind, Intervals};
+use shoal_proto::baseline::{FeatureKind, Intervals};
 use shoal_proto::finding::Monitor;
 use shoal_proto::summary::DriftLevel;
-use std::sync::Arc;
 
 /// Rows below which a window says nothing.
 pub(crate) const MIN_ROWS: u64 = 50;
@@ -21,10 +22,6 @@ pub(crate) const MIN_ROWS: u64 = 50;
 const SHIFTED: [f64; 2] = [0.05, 0.10];
 /// L∞ between categories' shares from which on a change of their mix matters.
 const MIXED: [f64; 2] = [0.03, 0.08];
-/// Share of rows from which on a rate that is nought in training matters: a CUSUM bets on the double of it.
-const MATERIAL_RATE: f64 = 0.005;
-/// Rows of a rate's reference at least: what so few never showed may still be one in two hundred.
-const RATE_ROWS: u64 = 200;
 
 /// Unseen categories that are listed.
 const KEPT_CATEGORIES: usize = 5;
@@ -32,39 +29,6 @@ const KEPT_CATEGORIES: usize = 5;
 const KEPT_OUTLIERS: usize = 16;
 /// The shortest silence that is told where the rhythm was learned here.
 const LEAST_SILENCE_MS: u64 = 60_000;
-
-/// What rows are held against, made ready: no part of the state.
-#[derive(Debug, Clone)]
-pub(crate) struct InputReference {
-    baseline: Arc<Baseline>,
-    columns: Reference,
-    /// One a column; none for a category, whose bins have no order.
-    bets: Vec<Option<ConformalBets>>,
-    rates: Vec<Rate>,
-    duplicates: BernoulliBets,
-    joint: Option<JointReference>,
-    intervals: Option<Intervals>,
-    location: Heights,
-    spread: Heights,
-}
-
-/// One rate of one column.
-#[derive(Debug, Clone)]
-struct Rate {
-    column: usize,
-    events: u8,
-    monitor: Monitor,
-    bets: BernoulliBets,
-    heights: Heights,
-}
-
-#[derive(Debug, Clone)]
-struct JointReference {
-    joint: Joint,
-    distance: ConformalBets,
-    residual: Option<ConformalBets>,
-    outliers: BernoulliBets,
-}
 
 /// What was seen of a version's inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,94 +89,6 @@ pub(crate) struct ColumnWindow {
     pub(crate) level: DriftLevel,
     /// Categories that training never saw: how many, about, and the commonest with their rows.
     pub(crate) unseen: Option<(f64, Vec<Frequent>)>,
-}
-
-impl InputReference {
-    pub(crate) fn new(baseline: &Arc<Baseline>) -> Self {
-        let features = &baseline.features;
-        let numbers = features.iter().filter(|feature| feature.kind != FeatureKind::Category).count();
-        let (location, spread) =
-            (Heights::new(Monitor::Location, numbers), Heights::new(Monitor::Spread, numbers));
-        let highest = location.drift.max(spread.drift);
-        let bets = |feature: &FeatureBaseline| {
-            (feature.kind != FeatureKind::Category)
-                .then(|| ConformalBets::new(&feature.counts, Shape::Values, feature.spacing, highest))
-        };
-        let alone = |monitor| ROWS_A_MONTH * features.len().max(1) as f64 / share(monitor);
-        let columns = Reference::new(features, alone(Monitor::Stuck).max(alone(Monitor::Scale)));
-        let rhythm = baseline.rhythm.as_ref();
-        let duplicates = rhythm.map_or((0, 0), |rhythm| (rhythm.duplicates, rhythm.rows));
-        Self {
-            rates: rates(&columns, features),
-            bets: features.iter().map(bets).collect(),
-            duplicates: rate_bets(duplicates, 1, Heights::new(Monitor::Duplicate, 1)),
-            joint: baseline.joint.as_ref().and_then(JointReference::new),
-            intervals: rhythm.and_then(|rhythm| rhythm.intervals.clone()),
-            baseline: Arc::clone(baseline),
-            columns,
-            location,
-            spread,
-        }
-    }
-
-    /// Multiplications that all features together cost a row.
-    pub(crate) fn joint_operations(&self) -> usize {
-        self.joint.as_ref().map_or(0, |joint| joint.joint.operations())
-    }
-}
-
-impl JointReference {
-    fn new(baseline: &shoal_proto::baseline::JointBaseline) -> Option<Self> {
-        let joint = Joint::new(baseline).ok()?;
-        let bets = |ranks: &shoal_proto::baseline::Ranks, monitor| {
-            ConformalBets::new(&ranks.counts, Shape::Distances, 1, Heights::new(monitor, 1).drift)
-        };
-        // A rate is promised by so many rows as make its bound the rate that can be expected at most.
-        let most = joint.expected_outliers(OUTLIER_ALPHA);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a million")]
-        let marked = (most * 1e6) as u64;
-        Some(Self {
-            distance: bets(joint.distance_ranks(), Monitor::Joint),
-            residual: joint.residual_ranks().map(|ranks| bets(ranks, Monitor::Reconstruction)),
-            outliers: rate_bets((marked, 1_000_000), 1, Heights::new(Monitor::Outlier, 1)),
-            joint,
-        })
-    }
-}
-
-fn rates(columns: &Reference, features: &[FeatureBaseline]) -> Vec<Rate> {
-    let of_kind = |feature: &FeatureBaseline| match feature.kind {
-        FeatureKind::Category => vec![(event::UNSEEN, Monitor::Unseen)],
-        FeatureKind::Whole => {
-            vec![(event::BELOW | event::ABOVE, Monitor::Range), (event::FRACTION, Monitor::Unseen)]
-        }
-        FeatureKind::Number => vec![(event::BELOW | event::ABOVE, Monitor::Range)],
-    };
-    let always = [(event::MISSING, Monitor::Missing), (event::INFINITE, Monitor::Infinite)];
-    let mut found = Vec::new();
-    for (column, feature) in features.iter().enumerate() {
-        for (events, monitor) in always.into_iter().chain(of_kind(feature)) {
-            let of = |bit| if events & bit == 0 { (0, 0) } else { columns.rate(column, bit) };
-            let (marked, rows) = if events & event::BELOW == 0 {
-                of(events)
-            } else {
-                let (low, high) = (of(event::BELOW), of(event::ABOVE));
-                (low.0 + high.0, low.1)
-            };
-            let heights = Heights::new(monitor, features.len());
-            let bets = rate_bets((marked, rows), feature.spacing, heights);
-            found.push(Rate { column, events, monitor, bets, heights });
-        }
-    }
-    found
-}
-
-/// Bets on a rate, which is taken to be no less than what matters.
-fn rate_bets((marked, rows): (u64, u64), spacing: u32, heights: Heights) -> BernoulliBets {
-    let rows = rows.max(RATE_ROWS);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the rows")]
-    let least = (rows as f64 * MATERIAL_RATE).ceil() as u64;
-    BernoulliBets::new(marked.max(least), rows, spacing, heights.drift)
 }
 
 impl Inputs {

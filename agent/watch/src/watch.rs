@@ -9,14 +9,17 @@
 //! share of features to reach: the tests are corrected for the number of features already, and a rule
 //! such as "half of the columns" is blind to the one broken sensor.
 
-use crate::answer::{Estimate, GroupCodes};
+mod against;
+
+use crate::answer::GroupCodes;
 use crate::budget::one_false_in;
-use crate::column::{Columns, Reference, Seen};
+use crate::column::Columns;
 use crate::found::{Found, Subject};
-use crate::inputs::{ColumnWindow, InputReference, Inputs, MIN_ROWS};
+use crate::inputs::{Inputs, MIN_ROWS};
 use crate::joint::{LEARNER_ROWS, Learner};
-use crate::outputs::{OutputReference, Outputs};
-use crate::row::{Asked, Given, Row};
+use crate::outputs::Outputs;
+use crate::row::{Given, Row};
+use against::{Against, Standing};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{Baseline, FeatureBaseline};
 use shoal_proto::finding::{Finding, ModelHealth, Monitor};
@@ -74,38 +77,6 @@ pub struct Watch {
     against: Option<Box<Against>>,
 }
 
-/// A finding that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Standing {
-    pub(crate) monitor: Monitor,
-    pub(crate) subject: Subject,
-    pub(crate) level: DriftLevel,
-}
-
-impl Standing {
-    /// Whether it says the same as a finding. Of all features together, the one that is named is a hint: that
-    /// another one is named is nothing new.
-    fn is_of(&self, one: &Found) -> bool {
-        let of_all = matches!(one.monitor, Monitor::Joint | Monitor::Reconstruction);
-        self.monitor == one.monitor && (of_all || self.subject == one.subject)
-    }
-}
-
-/// What a version is held against.
-#[derive(Debug, Clone)]
-pub(crate) struct Against {
-    pub(crate) watched: Watched,
-    pub(crate) inputs: InputReference,
-    pub(crate) outputs: OutputReference,
-    fleet: Option<Reference>,
-    seen: Seen,
-    /// Of the last closed window that had rows enough.
-    pub(crate) columns: Vec<ColumnWindow>,
-    pub(crate) estimate: Option<Estimate>,
-    /// The strangest rows of the last closed window.
-    pub(crate) strangest: Vec<(f64, Asked)>,
-}
-
 /// A window that was closed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Closed {
@@ -113,28 +84,6 @@ pub struct Closed {
     pub summary: WindowSummary,
     /// What was found with it and not before.
     pub findings: Vec<Finding>,
-}
-
-impl Against {
-    fn new(watched: &Watched, learned: Option<&Baseline>) -> Self {
-        let reference = learned.map_or_else(|| Arc::clone(&watched.reference), |own| Arc::new(own.clone()));
-        let is_shared = Arc::ptr_eq(&watched.baseline, &reference) || watched.baseline == reference;
-        Self {
-            inputs: InputReference::new(&reference),
-            outputs: OutputReference::new(&watched.manifest, watched.reference.predictions.as_ref()),
-            fleet: (!is_shared).then(|| Reference::new(&watched.baseline.features, f64::INFINITY)),
-            seen: Seen::default(),
-            columns: Vec::new(),
-            estimate: None,
-            strangest: Vec::new(),
-            watched: watched.clone(),
-        }
-    }
-
-    fn has_no_baseline(&self) -> bool {
-        let reference = &self.watched.reference;
-        !self.watched.manifest.features.is_empty() && reference.features.iter().all(|it| it.rows() == 0)
-    }
 }
 
 impl Watch {

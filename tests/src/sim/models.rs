@@ -95,6 +95,12 @@ impl Version {
         Self { info, quality, admissible, artifact }
     }
 
+    /// Share of right answers: what was made before the world changed suffers from the change.
+    pub(super) fn quality_when(&self, has_changed: bool) -> f64 {
+        let suffers = has_changed && self.info.manifest.lineage.is_none();
+        if suffers { (self.quality - 0.2).max(0.0) } else { self.quality }
+    }
+
     pub(super) fn registered(&self) -> Registered {
         Registered {
             version: self.info.version,

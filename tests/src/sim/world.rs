@@ -426,10 +426,7 @@ impl World {
         };
         let model = ModelName::new(NAME).expect("a legal name");
         let drifted = self.now > 60_000;
-        // What was made before the world changed suffers from it.
-        let known = &self.versions[&version];
-        let suffers = drifted && known.info.manifest.lineage.is_none();
-        let quality = if suffers { (known.quality - 0.2).max(0.0) } else { known.quality };
+        let quality = self.versions[&version].quality_when(drifted);
         let mut rows = Vec::new();
         for _ in 0..10 {
             let value: f64 = self.random.random_range(0.0..100.0);
