@@ -178,20 +178,20 @@ impl Monitor {
     pub fn trials(self) -> Trials {
         match self {
             Self::Feature
-            | Self::Missing
-            | Self::Range
+            | Self::Interval
             | Self::Category
             | Self::Prediction
             | Self::Estimate
             | Self::Calibration
             | Self::Parity
             | Self::Opportunity => Trials::Windows,
-            Self::Infinite
+            Self::Missing
+            | Self::Range
+            | Self::Infinite
             | Self::Unseen
             | Self::Stuck
             | Self::Duplicate
             | Self::Scale
-            | Self::Interval
             | Self::Silent
             | Self::Schema
             | Self::Location

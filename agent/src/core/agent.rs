@@ -34,6 +34,10 @@ use shoal_watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
 use training::Run;
 
+/// Heartbeats from one writing of the monitors to the next, beside those at closes and findings: their state is
+/// up to some hundred kilobytes, and flash wears. What a crash takes are half an hour's counts, and no label.
+const BEATS_A_WATCH: u32 = 6;
+
 /// What the shell found on disk.
 #[derive(Debug, Clone, Default)]
 pub struct Boot {
@@ -77,6 +81,8 @@ pub struct Agent {
     next_window: u64,
     next_run: u64,
     next_heartbeat: Mono,
+    /// Heartbeats in this life.
+    beats: u32,
     /// While the link is up and the hub has not answered: when hello is said again, and how often it was.
     hello: Option<(Mono, u32)>,
     random: StdRng,
@@ -156,6 +162,7 @@ impl Agent {
             models: BTreeMap::new(),
             versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
             next_heartbeat: now.mono.after(policy.heartbeat),
+            beats: 1,
             boot: boot.boot,
             hello: None,
             policy,
@@ -220,6 +227,7 @@ impl Agent {
             if let Some(model) = self.models.get_mut(name) {
                 model.note_serving_time(now.mono);
             }
+            self.tell_labels(now, name, &mut turn);
             self.remember_model(name, &mut turn);
         }
         turn.finish(effects);
@@ -290,9 +298,13 @@ impl Agent {
                 if let Some(model) = self.models.get_mut(name) {
                     model.note_serving_time(now.mono);
                 }
-                self.tell_labels(now, name, turn);
-                self.remember_model(name, turn);
+                if self.beats.is_multiple_of(BEATS_A_WATCH) {
+                    self.remember_model(name, turn);
+                } else {
+                    self.remember_only_slot(name, turn);
+                }
             }
+            self.beats += 1;
         }
     }
 

@@ -387,7 +387,7 @@ fn judge(monitor: Monitor, column: usize, tests: &WindowTests, critical: [f64; 2
         } else {
             let shift = tests.shift?;
             let needed = shift.bias + SHIFTED[at];
-            (shift.psi >= needed, shift.psi, shift.psi_at(critical[at] / 2.0).min(shift.psi).max(needed))
+            (shift.psi >= needed, shift.psi, needed)
         };
         let holds = tests.p <= critical[at] && effect;
         let subject = Found::feature(column);

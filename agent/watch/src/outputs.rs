@@ -463,13 +463,12 @@ fn judged(tests: &[WindowTest], found: &mut Vec<Found>) {
                 Subject::Part(narrow_place(group), narrow_place(part))
             });
             let material = said.test.material;
-            let needed = if said.level == DriftLevel::Drift { material.drift } else { material.warning };
             Found {
                 monitor,
                 subject,
                 level: said.level,
-                statistic: said.test.statistic,
-                threshold: said.test.statistic - said.test.effect + needed,
+                statistic: said.test.effect,
+                threshold: if said.level == DriftLevel::Drift { material.drift } else { material.warning },
                 since: None,
             }
         }));

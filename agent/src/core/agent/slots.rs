@@ -381,6 +381,13 @@ impl Agent {
         }
     }
 
+    /// The slot to disk; nothing to the hub.
+    pub(super) fn remember_only_slot(&self, name: &ModelName, turn: &mut Turn) {
+        if let Some(model) = self.models.get(name) {
+            turn.remember(&format!("slot/{name}"), &model.slot);
+        }
+    }
+
     /// Slot and monitors to disk; nothing to the hub.
     pub(super) fn remember_model(&self, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get(name) else { return };
