@@ -40,6 +40,9 @@ pub const HELD_OUT: f64 = 0.2;
 /// Labelled rows below which there is nothing to hold out.
 pub const MIN_ROWS: usize = 20;
 
+/// Rows that a feature stays near itself for, from which on that is said: monitors then look at few rows.
+const SLOW: u32 = 20;
+
 /// What `pack` is asked for.
 #[derive(Debug, Clone, Args)]
 pub struct PackArgs {
@@ -301,6 +304,12 @@ pub fn run_with(args: &PackArgs, on_progress: &mut dyn FnMut(Progress)) -> Resul
     let mut report = finish(args, &mut built.package)?;
     model.score(&train, &held_out, &mut report);
     let mut warnings = schema.warnings;
+    if built.spacing >= SLOW {
+        warnings.push(format!(
+            "most features stay near themselves for {} rows, so that monitors will take one row in so many: pack with --shuffled where the rows are sorted or clustered, and not in the order of time",
+            built.spacing
+        ));
+    }
     let golden_rows = built.golden_rows.unwrap_or_else(|reason| {
         warnings.push(format!("no golden rows: {reason}"));
         0

@@ -39,6 +39,8 @@ pub(super) struct Built {
     pub(super) replay_rows: usize,
     /// Or why there are none.
     pub(super) golden_rows: Result<usize, String>,
+    /// The rows that the middle feature stays near itself for.
+    pub(super) spacing: u32,
 }
 
 /// The package. The guard set is a class-balanced part
@@ -75,7 +77,13 @@ pub(super) fn package(
         guard_rows: guard.len(),
         replay_rows: replay.len(),
         golden_rows: golden.map(|golden| golden.rows()),
+        spacing: median(baseline.features.iter().map(|feature| feature.spacing).collect()),
     })
+}
+
+fn median(mut spacings: Vec<u32>) -> u32 {
+    spacings.sort_unstable();
+    spacings.get(spacings.len() / 2).copied().unwrap_or(1)
 }
 
 /// `FEATURE:CUT,CUT…[=CLASS]`.

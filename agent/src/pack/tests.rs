@@ -81,6 +81,46 @@ fn a_fitted_package_is_whole_and_says_what_it_is() {
 }
 
 #[test]
+fn a_sorted_table_is_told_from_one_in_the_order_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "a,b,y\n".to_owned();
+    for row in 0..600 {
+        let class = row / 300;
+        text += &format!("{}.{},{}.{},c{class}\n", class * 9, row * 37 % 10, class * 7, row * 53 % 10);
+    }
+    let asks = |more: &[&str]| {
+        let report = run(&args(folder.path(), &text, &[&["--label", "y", "--fit", "linear"], more].concat()));
+        report.unwrap().warnings.iter().any(|warning| warning.contains("--shuffled"))
+    };
+    assert_eq!((asks(&[]), asks(&["--shuffled"])), (true, false));
+}
+
+#[test]
+fn groups_are_packed_and_what_does_not_fit_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = |group: &str| {
+        let more = ["--label", "y", "--drop", "when,v", "--fit", "linear", "--group", group];
+        run(&args(folder.path(), &blobs(300), &more))
+    };
+    let report = pack("a:2.0=c1").unwrap();
+    let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+    assert_eq!(package.manifest().unwrap().groups[0].parts(), 2);
+    let groups = package.baseline().unwrap().predictions.unwrap().groups;
+    assert_eq!(groups[0].parts.iter().map(|part| part.rows).sum::<u64>(), report.held_out_rows as u64);
+    for (group, word) in [
+        ("a", "--group a"),
+        ("a:x", "--group a:x"),
+        ("nobody:1=c1", "nobody"),
+        ("a:2,1=c1", "rise"),
+        ("a:2.0", "positive"),
+    ] {
+        let error = pack(group).unwrap_err();
+        let said = format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn a_regression_is_packed_with_its_error() {
     let folder = tempfile::tempdir().unwrap();
     let more = ["--label", "v", "--drop", "when,y,b", "--task", "regression", "--fit", "mlp:8"];
