@@ -1,5 +1,7 @@
 //! What a monitor found, before it has a name and a time.
 
+use crate::budget::Heights;
+use crate::sequential::Sign;
 use shoal_proto::finding::Monitor;
 use shoal_proto::summary::DriftLevel;
 
@@ -35,5 +37,16 @@ impl Found {
     /// How far beyond its threshold it is: for the order of findings.
     pub(crate) fn excess(&self) -> f64 {
         self.statistic / self.threshold.abs().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// A sequential detector's word, where it has one: it stands from the row at which the threshold was reached
+/// to the close of a window at which it is no longer.
+pub(crate) fn said(monitor: Monitor, subject: Subject, sign: Sign, heights: Heights, found: &mut Vec<Found>) {
+    let statistic = sign.highest.max(sign.log_e);
+    let level = heights.level(statistic);
+    if level > DriftLevel::Stable {
+        let threshold = heights.of(level);
+        found.push(Found { monitor, subject, level, statistic, threshold, since: Some(sign.since) });
     }
 }

@@ -6,10 +6,10 @@ pub(crate) use reference::InputReference;
 
 use crate::budget::{Heights, ROWS_A_MONTH, a_window, share};
 use crate::column::{Columns, Frequent, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p};
-use crate::found::{Found, Subject};
+use crate::found::{Found, Subject, said};
 use crate::joint::{Attribution, JointState, OUTLIER_ALPHA, attribute};
 use crate::row::{Asked, Row};
-use crate::sequential::{Bernoulli, Conformal, Side, Sign};
+use crate::sequential::{Bernoulli, Conformal, Side};
 use serde::{Deserialize, Serialize};
 use shoal_proto::baseline::{FeatureKind, Intervals};
 use shoal_proto::finding::Monitor;
@@ -364,17 +364,6 @@ fn keep(strangest: &mut Vec<(f64, Asked)>, row: (f64, Asked)) {
         && row.0 < least.0
     {
         *least = row;
-    }
-}
-
-/// A sequential detector's word, where it has one: it stands from the row at which the threshold was reached
-/// to the close of a window at which it is no longer.
-fn said(monitor: Monitor, subject: Subject, sign: Sign, heights: Heights, found: &mut Vec<Found>) {
-    let statistic = sign.highest.max(sign.log_e);
-    let level = heights.level(statistic);
-    if level > DriftLevel::Stable {
-        let threshold = heights.of(level);
-        found.push(Found { monitor, subject, level, statistic, threshold, since: Some(sign.since) });
     }
 }
 

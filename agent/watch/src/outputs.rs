@@ -6,7 +6,7 @@ use crate::answer::{
     Priors, WINDOWS, WindowTest, decide, probabilities, top,
 };
 use crate::budget::{Heights, a_window};
-use crate::found::{Found, Subject};
+use crate::found::{Found, Subject, said};
 use crate::row::{Asked, Given, Row, Truth};
 use crate::sequential::{Adwin, Bernoulli, BernoulliBets, Change, Conformal, ConformalBets, Shape, Side};
 use serde::{Deserialize, Serialize};
@@ -340,25 +340,12 @@ impl Outputs {
 
     /// What detectors of labels say now, or said since the last close.
     pub(crate) fn running(&self, reference: &OutputReference, found: &mut Vec<Found>) {
-        let mut said = |monitor, sign: crate::sequential::Sign, heights: Heights| {
-            let statistic = sign.highest.max(sign.log_e);
-            let level = heights.level(statistic);
-            if level > DriftLevel::Stable {
-                found.push(Found {
-                    monitor,
-                    subject: Subject::Model,
-                    level,
-                    statistic,
-                    threshold: heights.of(level),
-                    since: Some(sign.since),
-                });
-            }
-        };
         if let Some(bets) = &reference.errors {
-            said(Monitor::Error, self.errors.worse(bets), reference.error);
+            said(Monitor::Error, Subject::Model, self.errors.worse(bets), reference.error, found);
         }
         if let Some(bets) = &reference.residuals {
-            said(Monitor::Residual, self.residual.sign(bets, Side::Higher), reference.residual);
+            let residual = self.residual.sign(bets, Side::Higher);
+            said(Monitor::Residual, Subject::Model, residual, reference.residual, found);
         }
         if let Some((before, after, since)) = self.grown {
             found.push(Found {

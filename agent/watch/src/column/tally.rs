@@ -60,16 +60,8 @@ impl Tally {
     /// No rows, on a reference's edges.
     #[must_use]
     pub fn new(reference: &Reference) -> Self {
-        let columns = (0..reference.width()).map(|column| ColumnTally {
-            cells: [0; CELLS],
-            below: 0,
-            above: 0,
-            repeats: 0,
-            fractions: 0,
-            sized: 0,
-            logs: 0,
-            categories: vec![0; reference.category_cells(column)],
-        });
+        let columns =
+            (0..reference.width()).map(|at| ColumnTally::empty(vec![0; reference.category_cells(at)]));
         Self { rows: 0, duplicates: 0, columns: columns.collect() }
     }
 
@@ -104,16 +96,7 @@ impl Tally {
         for column in &mut self.columns {
             let mut categories = std::mem::take(&mut column.categories);
             categories.fill(0);
-            *column = ColumnTally {
-                cells: [0; CELLS],
-                below: 0,
-                above: 0,
-                repeats: 0,
-                fractions: 0,
-                sized: 0,
-                logs: 0,
-                categories,
-            };
+            *column = ColumnTally::empty(categories);
         }
     }
 
@@ -138,6 +121,19 @@ impl Tally {
 }
 
 impl ColumnTally {
+    fn empty(categories: Vec<u64>) -> Self {
+        Self {
+            cells: [0; CELLS],
+            below: 0,
+            above: 0,
+            repeats: 0,
+            fractions: 0,
+            sized: 0,
+            logs: 0,
+            categories,
+        }
+    }
+
     fn absorb(&mut self, other: &Self) {
         let counts = self.cells.iter_mut().zip(&other.cells);
         let categories = self.categories.iter_mut().zip(&other.categories);

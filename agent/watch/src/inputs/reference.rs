@@ -6,6 +6,7 @@ use crate::joint::{Joint, OUTLIER_ALPHA};
 use crate::sequential::{BernoulliBets, ConformalBets, Shape};
 use shoal_proto::baseline::{Baseline, FeatureBaseline, FeatureKind, Intervals, JointBaseline, Ranks};
 use shoal_proto::finding::Monitor;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Share of rows from which on a rate that is nought in training matters: a CUSUM bets on the double of it.
@@ -19,7 +20,7 @@ pub(crate) struct InputReference {
     pub(super) baseline: Arc<Baseline>,
     pub(super) columns: Reference,
     /// One a column; none for a category, whose bins have no order.
-    pub(super) bets: Vec<Option<ConformalBets>>,
+    pub(super) bets: Vec<Option<Arc<ConformalBets>>>,
     pub(super) rates: Vec<Rate>,
     pub(super) duplicates: BernoulliBets,
     pub(super) joint: Option<JointReference>,
@@ -34,7 +35,7 @@ pub(super) struct Rate {
     pub(super) column: usize,
     pub(super) events: u8,
     pub(super) monitor: Monitor,
-    pub(super) bets: BernoulliBets,
+    pub(super) bets: Arc<BernoulliBets>,
     pub(super) heights: Heights,
 }
 
@@ -52,18 +53,13 @@ impl InputReference {
         let numbers = features.iter().filter(|feature| feature.kind != FeatureKind::Category).count();
         let (location, spread) =
             (Heights::new(Monitor::Location, numbers), Heights::new(Monitor::Spread, numbers));
-        let highest = location.drift.max(spread.drift);
-        let bets = |feature: &FeatureBaseline| {
-            (feature.kind != FeatureKind::Category)
-                .then(|| ConformalBets::new(&feature.counts, Shape::Values, feature.spacing, highest))
-        };
         let alone = |monitor| ROWS_A_MONTH * features.len().max(1) as f64 / share(monitor);
         let columns = Reference::new(features, alone(Monitor::Stuck).max(alone(Monitor::Scale)));
         let rhythm = baseline.rhythm.as_ref();
         let duplicates = rhythm.map_or((0, 0), |rhythm| (rhythm.duplicates, rhythm.rows));
         Self {
             rates: rates(&columns, features),
-            bets: features.iter().map(bets).collect(),
+            bets: value_bets(features, location.drift.max(spread.drift)),
             duplicates: rate_bets(duplicates, 1, Heights::new(Monitor::Duplicate, 1)),
             joint: baseline.joint.as_ref().and_then(JointReference::new),
             intervals: rhythm.and_then(|rhythm| rhythm.intervals.clone()),
@@ -99,6 +95,20 @@ impl JointReference {
     }
 }
 
+/// One a column, none for a category. Bins of equal mass make most columns alike, and bets cost milliseconds:
+/// equal ones are made once.
+fn value_bets(features: &[FeatureBaseline], log_run_length: f64) -> Vec<Option<Arc<ConformalBets>>> {
+    let mut made: BTreeMap<(&[u64], u32), Arc<ConformalBets>> = BTreeMap::new();
+    let mut bets = Vec::with_capacity(features.len());
+    for feature in features {
+        let (counts, spacing) = (&feature.counts[..], feature.spacing);
+        let make = || Arc::new(ConformalBets::new(counts, Shape::Values, spacing, log_run_length));
+        let is_value = feature.kind != FeatureKind::Category;
+        bets.push(is_value.then(|| Arc::clone(made.entry((counts, spacing)).or_insert_with(make))));
+    }
+    bets
+}
+
 fn rates(columns: &Reference, features: &[FeatureBaseline]) -> Vec<Rate> {
     let of_kind = |feature: &FeatureBaseline| match feature.kind {
         FeatureKind::Category => vec![(event::UNSEEN, Monitor::Unseen)],
@@ -107,6 +117,7 @@ fn rates(columns: &Reference, features: &[FeatureBaseline]) -> Vec<Rate> {
         }
         FeatureKind::Number => vec![(event::BELOW | event::ABOVE, Monitor::Range)],
     };
+    let mut made: BTreeMap<(u64, u64, u32, u64), Arc<BernoulliBets>> = BTreeMap::new();
     let always = [(event::MISSING, Monitor::Missing), (event::INFINITE, Monitor::Infinite)];
     let mut found = Vec::new();
     for (column, feature) in features.iter().enumerate() {
@@ -119,7 +130,9 @@ fn rates(columns: &Reference, features: &[FeatureBaseline]) -> Vec<Rate> {
                 (low.0 + high.0, low.1)
             };
             let heights = Heights::new(monitor, features.len());
-            let bets = rate_bets((marked, rows), feature.spacing, heights);
+            let make = || Arc::new(rate_bets((marked, rows), feature.spacing, heights));
+            let key = (marked, rows, feature.spacing, heights.drift.to_bits());
+            let bets = Arc::clone(made.entry(key).or_insert_with(make));
             found.push(Rate { column, events, monitor, bets, heights });
         }
     }
