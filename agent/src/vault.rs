@@ -149,7 +149,7 @@ impl Vault {
 
     /// What the core must know of a version.
     pub fn info(&self, version: Digest) -> Result<VersionInfo, VaultError> {
-        version_info(version, &self.get(version)?)
+        Ok(version_info(version, &self.get(version)?)?)
     }
 
     /// The versions that are here, in order of their digests.
@@ -228,7 +228,7 @@ impl Vault {
 }
 
 /// What the core must know of a version, from its package.
-pub fn version_info(version: Digest, package: &Package) -> Result<VersionInfo, VaultError> {
+pub fn version_info(version: Digest, package: &Package) -> Result<VersionInfo, PackageError> {
     let baseline = Arc::new(package.baseline()?);
     let reference = Arc::new(package.reference()?);
     let reference = if reference == baseline { Arc::clone(&baseline) } else { reference };

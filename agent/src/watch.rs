@@ -3,11 +3,11 @@
 use crate::profile::answer;
 use crate::stream::{Chunk, Columns, Stream};
 use crate::table::TableError;
+use crate::vault::version_info;
 use clap::Args;
 use serde::Serialize;
 use shoal_infer::{InferError, LoadError, Predictor};
 use shoal_onnx::Limits;
-use shoal_proto::baseline::Baseline;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::Incarnation;
 use shoal_proto::manifest::{Group, Manifest, Task};
@@ -159,20 +159,10 @@ pub fn run(args: &WatchArgs) -> Result<WatchReport, WatchError> {
     let onnx = package.file(MODEL).unwrap_or_default();
     let predictor = Predictor::load(onnx, &Limits::default())
         .map_err(|source| WatchError::Load { path: path(), source })?;
-    let baseline = Arc::new(package.baseline().map_err(bad)?);
-    let watched = Watched {
-        version: package.version().map_err(bad)?,
-        digest: baseline.digest(),
-        reference: reference(&package, &baseline).map_err(bad)?,
-        baseline,
-        manifest: Arc::new(manifest),
-    };
+    let version = package.version().map_err(bad)?;
+    let info = version_info(version, &package).map_err(bad)?;
+    let watched = Watched { manifest: Arc::new(manifest), ..info.watched() };
     Pass::new(args, watched, predictor).run()
-}
-
-fn reference(package: &Package, baseline: &Arc<Baseline>) -> Result<Arc<Baseline>, PackageError> {
-    let own = package.reference()?;
-    Ok(if own == **baseline { Arc::clone(baseline) } else { Arc::new(own) })
 }
 
 /// The group of a column: its values, which are found out first.

@@ -20,7 +20,7 @@ use crate::id::Digest;
 pub use answer::{
     CONFIDENCE_BINS, ClassBaseline, ErrorModel, ErrorTerm, GroupBaseline, Histogram, ONE, PartBaseline,
     PredictionBaseline, RELIABILITY_BINS, Reliability, ReliabilityBin, SCORE_BINS, Spread, ValueBaseline,
-    prediction_cell, score_cell,
+    confidence_bin, prediction_cell, score_cell,
 };
 pub use confusion::Confusion;
 use serde::{Deserialize, Serialize};

@@ -16,9 +16,7 @@ mod labels;
 pub use cells::{Cells, Counts, pair, unpair};
 pub use fixed::{Fixed, ONE, units_of_share};
 pub use fleet::{FleetKey, FleetSummary, LabelBook, fold};
-pub use labels::{
-    ClassLabel, LabelKey, LabelSlot, LabelSums, SCORE_BINS, WindowLabels, confidence_bin, score_cell,
-};
+pub use labels::{ClassLabel, LabelKey, LabelSlot, LabelSums, SCORE_BINS, WindowLabels, score_cell};
 
 use crate::id::{Digest, Incarnation, ModelName};
 use crate::op::MAX_VALUE_BYTES;

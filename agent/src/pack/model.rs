@@ -1,7 +1,7 @@
 //! The model that is packed, held against the data.
 
 use super::calibration::Logits;
-use super::score::{balanced_accuracy, rmse, wilson};
+use super::score::{balanced_accuracy, rmse};
 use super::{PackError, PackReport};
 use crate::profile::{self, answer};
 use crate::rows::{Rows, Truth};
@@ -10,7 +10,7 @@ use shoal_infer::Predictor;
 use shoal_onnx::{Limits, Servable, inspect};
 use shoal_proto::baseline::{FeatureBaseline, PredictionBaseline};
 use shoal_proto::manifest::{Manifest, OutputKind};
-use shoal_watch::answer::probabilities;
+use shoal_watch::answer::{probabilities, wilson};
 use shoal_watch::joint::sensitivity;
 use std::fs;
 use std::path::Path;

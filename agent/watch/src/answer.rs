@@ -37,7 +37,7 @@ pub use error_model::expected_error;
 pub use estimate::{ClassEstimate, Estimate};
 pub use fixed::{Share, Sum};
 pub use group::{GroupCodes, Groups, NO_PART};
-pub use interval::Measured;
+pub use interval::{Measured, wilson};
 pub use judge::{Found, Material, WindowTest, decide};
 pub use late::{Attributed, LateLabels, WINDOWS};
 pub use metrics::{ClassMetrics, Metrics};

@@ -196,9 +196,15 @@ pub fn score_cell(class: u32, is_of_class: bool, score: f32) -> u32 {
 /// Where a prediction is counted: its class's row, its confidence's column.
 #[must_use]
 pub fn prediction_cell(class: u32, confidence: f32) -> usize {
-    #[expect(clippy::cast_precision_loss, reason = "ten bins")]
-    let bin = (1..CONFIDENCE_BINS).take_while(|bin| confidence * 10.0 >= *bin as f32).count();
-    usize::try_from(class).unwrap_or(usize::MAX / CONFIDENCE_BINS - 1) * CONFIDENCE_BINS + bin
+    let class = usize::try_from(class).unwrap_or(usize::MAX / CONFIDENCE_BINS - 1);
+    class * CONFIDENCE_BINS + confidence_bin(confidence) as usize
+}
+
+/// The tenth that a confidence falls into; above 1 the last.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "ten bins")]
+pub fn confidence_bin(confidence: f32) -> u32 {
+    (1..CONFIDENCE_BINS).take_while(|bin| confidence * 10.0 >= *bin as f32).fold(0, |bin, _| bin + 1)
 }
 
 impl PredictionBaseline {

@@ -3,7 +3,7 @@
 use super::cells::{Cells, Counts, pair};
 use super::fixed::{Fixed, units_of_share};
 use super::{LabelSummary, is_zero};
-use crate::baseline::CONFIDENCE_BINS;
+use crate::baseline::confidence_bin;
 use crate::id::{Digest, Incarnation, ModelName};
 use crate::op::{MAX_VALUE_BYTES, split_stamped, stamped};
 use crate::wire::{from_cbor, to_cbor};
@@ -156,12 +156,6 @@ impl LabelSums {
             self.groups.entry(*group).or_default().absorb(confusion);
         }
     }
-}
-
-/// The tenth that a confidence falls into; above 1 the last.
-#[must_use]
-pub fn confidence_bin(confidence: f32) -> u32 {
-    (1..CONFIDENCE_BINS).take_while(|bin| confidence * 10.0 >= *bin as f32).fold(0, |bin, _| bin + 1)
 }
 
 /// Where a score of a class is counted, apart for rows of the class and for all others.

@@ -55,12 +55,17 @@ impl Measured {
     }
 }
 
-fn wilson(hits: u64, n: u64) -> (f64, f64) {
-    let (n, z2) = (n.max(1) as f64, Z95 * Z95);
-    let p = hits as f64 / n;
-    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let reach = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    ((middle - reach).max(0.0), (middle + reach).min(1.0))
+/// The interval that holds a proportion with 95 % confidence. Wilson 1927, without continuity correction.
+#[must_use]
+pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
+    let (rows, z2) = (n.max(1) as f64, Z95 * Z95);
+    let p = hits as f64 / rows;
+    let middle = (p + z2 / (2.0 * rows)) / (1.0 + z2 / rows);
+    let reach = Z95 / (1.0 + z2 / rows) * (p * (1.0 - p) / rows + z2 / (4.0 * rows * rows)).sqrt();
+    // At the ends the formula is exact, and its rounding is not.
+    let low = if hits == 0 { 0.0 } else { middle - reach };
+    let high = if hits >= n { 1.0 } else { middle + reach };
+    (low, high)
 }
 
 /// Difference of two shares and its variance, a half-row of each kind added to each side twice (Agresti and
@@ -88,6 +93,16 @@ pub(super) fn in_errors(difference: f64, variance: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wilson_is_that_of_the_tables() {
+        for (right, rows, low, high) in
+            [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)]
+        {
+            let (l, h) = wilson(right, rows);
+            assert!((l - low).abs() < 1e-4 && (h - high).abs() < 1e-4, "{right} of {rows}: {l} to {h}");
+        }
+    }
 
     #[test]
     fn intervals_are_those_of_the_papers() {

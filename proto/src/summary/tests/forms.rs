@@ -1,6 +1,7 @@
 //! Bytes, bounds and single values.
 
 use super::*;
+use crate::baseline::confidence_bin;
 use proptest::prelude::*;
 
 fn key(number: u64) -> LabelKey {

@@ -1,6 +1,7 @@
 //! However samples are parted and sent, the fold is that of one pass.
 
 use super::*;
+use crate::baseline::confidence_bin;
 use crate::id::DeviceId;
 use crate::summary::fleet::{FleetKey, FleetSummary, LabelBook, fold};
 use proptest::prelude::*;
