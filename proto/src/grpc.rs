@@ -180,7 +180,7 @@ pub struct ModelInferRequest {
     /// Only echoed.
     #[prost(string, tag = "3")]
     pub id: String,
-    /// Passed over.
+    /// The groups that it names, and the `schema` that its sender was made for; others are passed over.
     #[prost(btree_map = "string, message", tag = "4")]
     pub parameters: BTreeMap<String, InferParameter>,
     /// The tensors.

@@ -17,7 +17,7 @@ pub struct InferRequest {
     /// Only echoed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Passed over.
+    /// The groups that it names, and the `schema` that its sender was made for; others are passed over.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,
     /// The tensors.
@@ -87,6 +87,9 @@ pub struct FeaturesIn {
     /// Several rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<RowIn>,
+    /// The groups that it names, and the `schema` that its sender was made for.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
 }
 
 /// A row of features; `null` is a missing value, and so is a name left out.

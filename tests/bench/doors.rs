@@ -6,7 +6,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, NetworkOptions, Packet, QoS};
 use shoal_infer::{Tensor, TensorData};
 use shoal_proto::grpc::{InferTensor, ModelInferRequest, ModelInferResponse, SERVICE};
 use shoal_proto::id::AppName;
-use shoal_proto::infer::{FeaturesIn, RowIn};
+use shoal_proto::infer::{FeaturesIn, Parameters, RowIn};
 use shoal_proto::topic::{Local, Topic};
 use shoal_tests::rig::{Child, MODEL, Times};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -115,7 +115,13 @@ impl Application {
         let app = AppName::new(APP)?;
         let values = row.first().and_then(Tensor::f32s).context("a row of numbers")?;
         let row = Some(RowIn::List(values.iter().map(|value| Some(f64::from(*value))).collect()));
-        let message = serde_json::to_vec(&FeaturesIn { model: None, id: None, row, rows: Vec::new() })?;
+        let message = serde_json::to_vec(&FeaturesIn {
+            model: None,
+            id: None,
+            row,
+            rows: Vec::new(),
+            parameters: Parameters::new(),
+        })?;
         let mut options = MqttOptions::new("bench-application", "127.0.0.1", port);
         options.set_keep_alive(KEEP_ALIVE);
         let (client, mut events) = AsyncClient::new(options, QUEUE);

@@ -184,6 +184,9 @@ impl Agent {
                 self.on_failed(now, &model, version, requests, &mut turn);
             }
             Event::Stalled { model, version } => self.on_stalled(now, &model, version, &mut turn),
+            Event::Misfit { model, version, requests } => {
+                self.on_misfit(now, &model, version, requests, &mut turn);
+            }
             Event::Captured { rows, dropped } => {
                 self.count(Count::Captured, rows);
                 self.count(Count::CaptureDropped, dropped);

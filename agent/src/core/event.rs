@@ -22,6 +22,8 @@ pub enum Event {
     Failed { model: ModelName, version: Digest, requests: u64 },
     /// A call of a version did not end in time; the server calls it no more.
     Stalled { model: ModelName, version: Digest },
+    /// Requests were refused, since what they sent is not what the version takes.
+    Misfit { model: ModelName, version: Digest, requests: u64 },
     /// The store wrote rows of samples, or had to drop some.
     Captured { rows: u64, dropped: u64 },
     /// A label is on disk and was joined with its prediction.
@@ -68,6 +70,8 @@ pub struct Observation {
     pub confidence: f32,
     /// The output row: scores or values.
     pub values: Arc<[f32]>,
+    /// The groups that the request named.
+    pub groups: GroupCodes,
 }
 
 impl Observation {
@@ -75,8 +79,7 @@ impl Observation {
     #[must_use]
     pub fn row(&self) -> Row<'_> {
         let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
-        let groups = GroupCodes::default();
-        Row { asked: self.asked, at: self.at, features: &self.features, answer, groups }
+        Row { asked: self.asked, at: self.at, features: &self.features, answer, groups: self.groups }
     }
 }
 
@@ -99,6 +102,8 @@ pub struct Labelled {
     pub values: Arc<[f32]>,
     /// The truth.
     pub truth: Truth,
+    /// The groups that the request named.
+    pub groups: GroupCodes,
 }
 
 impl Labelled {
@@ -106,8 +111,8 @@ impl Labelled {
     #[must_use]
     pub fn given(&self) -> Given<'_> {
         let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
-        let groups = GroupCodes::default();
-        Given { asked: self.asked, features: &self.features, answer, truth: self.truth, groups }
+        let Self { asked, truth, groups, .. } = *self;
+        Given { asked, features: &self.features, answer, truth, groups }
     }
 
     /// Whether the answer was right; `None` for a regression, whose answers are more or less so.

@@ -20,13 +20,22 @@ const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
 
 /// `gas`: two features, two classes; the larger feature's class wins, by `gain`.
 pub(super) fn gas(gain: f32) -> ServedModel {
+    gas_with(gain, MANIFEST)
+}
+
+/// `gas` whose requests name the site that they are of.
+pub(super) fn gas_of_sites() -> ServedModel {
+    gas_with(4.0, &format!("{MANIFEST}\n[[group]]\nname = \"site\"\nvalues = [\"a\", \"7\"]\n"))
+}
+
+fn gas_with(gain: f32, manifest: &str) -> ServedModel {
     let spec = MlpSpec {
         width: 2,
         normaliser: None,
         layers: vec![DenseLayer { weight: vec![gain, 0.0, 0.0, gain], bias: vec![0.0, 0.0] }],
         head: Head::Classes,
     };
-    served(&build_mlp(&spec).unwrap(), MANIFEST).unwrap()
+    served(&build_mlp(&spec).unwrap(), manifest).unwrap()
 }
 
 /// `volume`: a regression, the sum of two features.

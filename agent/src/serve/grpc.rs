@@ -92,9 +92,9 @@ where
 
 async fn infer(state: Shared, call: ModelInferRequest) -> Result<ModelInferResponse, Refused> {
     let served = state.models.get(&call.model_name, Some(&call.model_version))?;
-    let asked = convert::read(call)?;
+    let asked = state.counted(&served, convert::read(call))?;
     asked.wanted.check(&served)?;
-    let answer = state.predict(served, asked.inputs).await?;
+    let answer = state.predict(served, asked.inputs, &asked.parameters).await?;
     Ok(convert::write(answer, asked.id, &asked.wanted, asked.is_raw))
 }
 

@@ -232,17 +232,17 @@ async fn predict_tensors(
     payload: &[u8],
 ) -> Result<Vec<u8>, Refused> {
     let served = find(state, model)?;
-    let request = request::read(&HeaderMap::new(), payload)?;
+    let request = state.counted(&served, request::read(&HeaderMap::new(), payload))?;
     request.wanted.check(&served)?;
-    let answer = state.predict(served, request.inputs).await?;
+    let answer = state.predict(served, request.inputs, &request.parameters).await?;
     answer::json(&answer, request.id, &request.wanted)
 }
 
 async fn predict(state: &ServeState, request: &FeaturesIn) -> Result<Answer, Refused> {
     let served = find(state, request.model.as_ref().map(ModelName::as_str))?;
     let rows: Vec<&RowIn> = request.row.iter().chain(&request.rows).collect();
-    let features = flatten(&served, &rows)?;
-    state.predict_rows(served, rows.len(), &features).await
+    let features = state.counted(&served, flatten(&served, &rows))?;
+    state.predict_rows(served, rows.len(), &features, &request.parameters).await
 }
 
 /// Rows in the manifest's order, one after the other.

@@ -5,10 +5,13 @@ use super::refused::{Refused, shortened};
 use crate::clock::Clock;
 use crate::core::VersionInfo;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shoal_infer::{Batching, InferError, Predictor, Tensor, TensorData};
 use shoal_onnx::{Datatype, TensorSpec};
 use shoal_proto::id::{Digest, ModelName};
+use shoal_proto::infer::Parameters;
 use shoal_proto::manifest::Task;
+use shoal_watch::answer::{GroupCodes, Groups};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,7 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-/// Digits of a version below which a prefix could mean two.
+/// The parameter of a request that names the schema its sender was made for.
+const SCHEMA: &str = "schema";
+/// Digits of a version or a schema below which a prefix could mean two.
 const MIN_PREFIX: usize = 8;
 /// Runs of one row whose quickest is taken as the model's speed.
 const TIMED_RUNS: u32 = 3;
@@ -61,6 +66,7 @@ pub struct ServedModel {
     batch_rows: usize,
     is_stalled: AtomicBool,
     version: String,
+    groups: Groups,
     metrics: ModelMetrics,
 }
 
@@ -80,13 +86,14 @@ impl ServedModel {
         let output = place(predictor.outputs(), &tensor).ok_or(NotServable::NoOutput { tensor })?;
         let (version, metrics) = (info.version.to_string(), metrics.of(&info.record.model, info.version));
         let mut model = Self {
-            info,
             predictor,
             input,
             output,
             one_row: Duration::MAX,
             batch_rows: 1,
             is_stalled: AtomicBool::new(false),
+            groups: Groups::new(&info.manifest, &[]),
+            info,
             version,
             metrics,
         };
@@ -237,6 +244,42 @@ impl ServedModel {
     #[must_use]
     pub fn class_name(&self, index: u32) -> Option<&str> {
         self.info.manifest.output.classes.get(usize::try_from(index).ok()?).map(String::as_str)
+    }
+
+    /// What a request says beside its tensors: the groups it is of, and the schema that its sender was made for.
+    /// A value that the package does not list is of no part of its group.
+    pub(super) fn check_said(&self, said: &Parameters) -> Result<GroupCodes, Refused> {
+        let mut codes = GroupCodes::default();
+        if said.is_empty() {
+            return Ok(codes);
+        }
+        let manifest = &self.info.manifest;
+        if let Some(schema) = said.get(SCHEMA) {
+            let expected = self.info.record.schema.to_string();
+            let fits = |text: &str| text.len() >= MIN_PREFIX && expected.starts_with(text);
+            if !schema.as_str().is_some_and(fits) {
+                let got = schema.as_str().map_or_else(|| schema.to_string(), str::to_owned);
+                return Err(Refused::Schema {
+                    model: self.name().to_string(),
+                    got: shortened(&got),
+                    expected,
+                });
+            }
+        }
+        for group in manifest.groups.iter().filter(|group| group.feature.is_none()) {
+            match said.get(&group.name) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) => drop(self.groups.name(&mut codes, &group.name, text)),
+                Some(Value::Number(number)) => {
+                    self.groups.name(&mut codes, &group.name, &number.to_string());
+                }
+                Some(other) => {
+                    let (group, known) = (group.name.clone(), group.values.join(", "));
+                    return Err(Refused::Group { group, known, got: shortened(&other.to_string()) });
+                }
+            }
+        }
+        Ok(codes)
     }
 
     /// Where the features go in.

@@ -23,6 +23,7 @@ struct Pending {
     rows: Vec<Observation>,
     failed: BTreeMap<(ModelName, Digest), u64>,
     stalled: BTreeSet<(ModelName, Digest)>,
+    misfits: BTreeMap<(ModelName, Digest), u64>,
     bad: u64,
 }
 
@@ -80,6 +81,10 @@ impl Outlet {
         self.with(|pending| *pending.failed.entry((model.clone(), version)).or_default() += 1);
     }
 
+    pub(super) fn misfit(&self, model: &ModelName, version: Digest) {
+        self.with(|pending| *pending.misfits.entry((model.clone(), version)).or_default() += 1);
+    }
+
     pub(super) fn stalled(&self, model: &ModelName, version: Digest) {
         self.with(|pending| pending.stalled.insert((model.clone(), version)));
     }
@@ -101,6 +106,7 @@ impl Outlet {
             class: joined.class,
             confidence: joined.confidence,
             values: joined.values,
+            groups: joined.groups,
             truth: match joined.label {
                 Label::Class(class) => Truth::Class(class),
                 Label::Value(value) => Truth::Value(value),
@@ -142,6 +148,11 @@ impl Outlet {
             }));
             let stalled = pending.stalled.into_iter();
             events.extend(stalled.map(|(model, version)| Event::Stalled { model, version }));
+            events.extend(pending.misfits.into_iter().map(|((model, version), requests)| Event::Misfit {
+                model,
+                version,
+                requests,
+            }));
             events.extend((0..pending.bad).map(|_| Event::BadMessage));
             for event in events {
                 let sent = if is_last {

@@ -5,9 +5,11 @@ use super::pool::Done;
 use super::refused::Refused;
 use super::{ServeState, tensors};
 use crate::core::Observation;
+use crate::profile;
 use crate::store::{Captured, SampleRow};
 use shoal_infer::{InferError, Tensor};
-use shoal_proto::manifest::{OutputKind, Task};
+use shoal_proto::infer::Parameters;
+use shoal_watch::answer::GroupCodes;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,19 +50,28 @@ impl ServeState {
         served: Arc<ServedModel>,
         rows: usize,
         features: &[f32],
+        said: &Parameters,
     ) -> Result<Answer, Refused> {
         let tensor = served
             .rows_tensor(rows, features)
-            .ok_or(Refused::Input(InferError::NotRows { reason: "its input takes no numbers" }))?;
-        self.predict(served, vec![tensor]).await
+            .ok_or(Refused::Input(InferError::NotRows { reason: "its input takes no numbers" }));
+        let inputs = self.counted(&served, tensor)?;
+        self.predict(served, vec![inputs], said).await
     }
 
-    /// Runs the model, tells the core and offers the rows to the samples.
-    pub async fn predict(&self, served: Arc<ServedModel>, inputs: Vec<Tensor>) -> Result<Answer, Refused> {
+    /// Runs the model, tells the core and offers the rows to the samples. `said`: the parameters of the request,
+    /// among them the groups that it names and the schema that it was made for.
+    pub async fn predict(
+        &self,
+        served: Arc<ServedModel>,
+        inputs: Vec<Tensor>,
+        said: &Parameters,
+    ) -> Result<Answer, Refused> {
+        let groups = self.counted(&served, served.check_said(said))?;
         let start = self.clock.mono();
         match self.run(&served, inputs).await {
             Ok((inputs, outputs)) => {
-                let answer = self.observe(served, &inputs, outputs);
+                let answer = self.observe(served, &inputs, outputs, groups);
                 answer.served.metrics().answered(self.clock.mono().since(start));
                 Ok(answer)
             }
@@ -69,6 +80,11 @@ impl ServeState {
                 Err(refused)
             }
         }
+    }
+
+    /// Counts a request to a model that was refused before it came to a prediction.
+    pub(super) fn counted<T>(&self, served: &ServedModel, read: Result<T, Refused>) -> Result<T, Refused> {
+        read.inspect_err(|refused| self.count_refused(served, refused))
     }
 
     fn count_refused(&self, served: &ServedModel, refused: &Refused) {
@@ -81,8 +97,11 @@ impl ServeState {
                 self.outlet.failed(served.name(), served.info().version);
                 tracing::warn!(model = %served.name(), reason = refused.text(), "a prediction failed");
             }
-            _ => {
+            refused => {
                 served.metrics().refused.inc();
+                if refused.is_misfit() {
+                    self.outlet.misfit(served.name(), served.info().version);
+                }
             }
         }
     }
@@ -101,7 +120,13 @@ impl ServeState {
         self.pool.run(Arc::clone(served), inputs, rows, self.limits.timeout).await
     }
 
-    fn observe(&self, served: Arc<ServedModel>, inputs: &[Tensor], outputs: Vec<Tensor>) -> Answer {
+    fn observe(
+        &self,
+        served: Arc<ServedModel>,
+        inputs: &[Tensor],
+        outputs: Vec<Tensor>,
+        groups: GroupCodes,
+    ) -> Answer {
         let Some(pairs) = rows_of(&served, inputs, &outputs) else {
             return Answer { served, prediction_id: None, outputs, rows: Vec::new() };
         };
@@ -111,7 +136,12 @@ impl ServeState {
         let mut rows = Vec::with_capacity(pairs.len());
         let mut observations = Vec::with_capacity(pairs.len());
         for (number, (features, values)) in pairs.into_iter().enumerate() {
-            let (class, confidence) = judge(&served, &values);
+            let kind = served.info().manifest.output.kind;
+            // Where no score is a number there is no class, and not the first one.
+            let has_scores = values.iter().any(|value| !value.is_nan());
+            let answer = profile::answer(kind, &values).filter(|_| has_scores);
+            let class = answer.map(|(class, _)| class);
+            let confidence = answer.map_or(0.0, |(_, confidence)| confidence);
             observations.push(Observation {
                 model: model.clone(),
                 version,
@@ -121,6 +151,7 @@ impl ServeState {
                 class,
                 confidence,
                 values: Arc::clone(&values),
+                groups,
             });
             if is_captured {
                 let captured = self.samples.capture(SampleRow {
@@ -132,6 +163,7 @@ impl ServeState {
                     class,
                     confidence,
                     values: Arc::clone(&values),
+                    groups,
                 });
                 match captured {
                     Captured::Queued | Captured::Dropped => {} // counted by the store
@@ -170,27 +202,4 @@ fn rows_of(served: &ServedModel, inputs: &[Tensor], outputs: &[Tensor]) -> Optio
     }
     let rows = scores.chunks_exact(scores.len() / count).enumerate();
     Some(rows.map(|(row, score)| (features[row * width..][..width].into(), score.into())).collect())
-}
-
-/// The class and its probability.
-fn judge(served: &ServedModel, values: &[f32]) -> (Option<u32>, f32) {
-    let manifest = &served.info().manifest;
-    if manifest.model.task == Task::Regression {
-        return (None, 0.0);
-    }
-    let best = values
-        .iter()
-        .enumerate()
-        .filter(|(_, value)| !value.is_nan())
-        .max_by(|(_, a), (_, b)| a.total_cmp(b));
-    let Some((index, top)) = best else { return (None, 0.0) };
-    let confidence = match manifest.output.kind {
-        OutputKind::Logits => {
-            let sum: f32 =
-                values.iter().filter(|value| !value.is_nan()).map(|value| (value - top).exp()).sum();
-            1.0 / sum
-        }
-        OutputKind::Probabilities | OutputKind::Values => *top,
-    };
-    (u32::try_from(index).ok(), confidence)
 }

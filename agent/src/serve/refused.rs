@@ -66,6 +66,12 @@ pub enum Refused {
     /// A feature that the model does not have.
     #[error("the model has no feature `{feature}`, it has {known}")]
     UnknownFeature { feature: String, known: String },
+    /// A sender that was made for other inputs.
+    #[error("the sender was made for schema {got}, model `{model}` has schema {expected}")]
+    Schema { model: String, got: String, expected: String },
+    /// A group's value that is no text.
+    #[error("parameter `{group}` must be one of {known}, got {got}")]
+    Group { group: String, known: String, got: String },
     /// A body over the limit.
     #[error("the request has more than {limit} bytes")]
     TooLarge { limit: usize },
@@ -118,6 +124,8 @@ impl Refused {
             | Self::Label { .. }
             | Self::LoadParameter { .. }
             | Self::UnknownFeature { .. }
+            | Self::Schema { .. }
+            | Self::Group { .. }
             | Self::UnknownClass { .. } => StatusCode::BAD_REQUEST,
             Self::Encoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -125,6 +133,15 @@ impl Refused {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) | Self::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Whether the sender speaks of other inputs than the model's.
+    #[must_use]
+    pub fn is_misfit(&self) -> bool {
+        matches!(
+            self,
+            Self::Input(_) | Self::Tensor { .. } | Self::UnknownFeature { .. } | Self::Schema { .. }
+        )
     }
 
     /// Whether the model is at fault.

@@ -117,6 +117,7 @@ async fn metadata(State(state): Shared, Path(named): Path<Named>) -> Result<Json
         "platform": PLATFORM,
         "inputs": specs(served.predictor().inputs()),
         "outputs": specs(served.predictor().outputs()),
+        "parameters": { "schema": served.info().record.schema },
     })))
 }
 
@@ -143,14 +144,14 @@ async fn infer(
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
     let body = read_body(&state, headers, body).await?;
-    let request = request::read(headers, &body)?;
+    let request = state.counted(&served, request::read(headers, &body))?;
     request.wanted.check(&served)?;
     let Some(name) = headers.get(REQUEST_ID) else {
-        let answer = state.predict(served, request.inputs).await?;
+        let answer = state.predict(served, request.inputs, &request.parameters).await?;
         return answer::write(answer, request.id, &request.wanted);
     };
     let span = tracing::info_span!("request", id = %shortened(&String::from_utf8_lossy(name.as_bytes())));
-    let answer = state.predict(served, request.inputs).instrument(span).await;
+    let answer = state.predict(served, request.inputs, &request.parameters).instrument(span).await;
     let written = answer.and_then(|answer| answer::write(answer, request.id, &request.wanted));
     let mut response = written.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(REQUEST_ID, name.clone());

@@ -1,4 +1,4 @@
-use super::fixture::{Bench, gas, served, volume};
+use super::fixture::{Bench, gas, gas_of_sites, served, volume};
 use super::*;
 use crate::core::{Event, Truth};
 use crate::store::SamplesReader;
@@ -49,6 +49,7 @@ async fn server_health_and_metadata_are_as_the_protocol_says() {
             "name": "gas", "versions": [version], "platform": "onnx_tract",
             "inputs": [{ "name": "features", "datatype": "FP32", "shape": [-1, 2] }],
             "outputs": [{ "name": "probabilities", "datatype": "FP32", "shape": [-1, 2] }],
+            "parameters": { "schema": gas(4.0).info().record.schema },
         })
     );
     let (status, ready) = get(&client, url("/v2/models/gas/ready")).await;
@@ -65,6 +66,60 @@ async fn server_health_and_metadata_are_as_the_protocol_says() {
     let (status, error) = get(&client, url("/v2/models/gas/infer")).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(error["error"], "GET is not for /v2/models/gas/infer");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn requests_name_their_groups_and_the_schema_that_they_were_made_for() {
+    let (mut bench, client) = bench().await;
+    bench.state.models().swap(gas_of_sites());
+    let infer = format!("{}/v2/models/gas/infer", bench.url);
+    let schema = gas(4.0).info().record.schema.to_string();
+    let mut parts = Vec::new();
+    let mut id = String::new();
+    for (said, part) in [
+        (json!({ "site": "a" }), Some(0)),
+        (json!({ "site": 7, "schema": schema }), Some(1)),
+        (json!({ "site": "elsewhere", "schema": schema[..8] }), None),
+        (json!({ "other": true }), None),
+        (json!({ "site": "7" }), Some(1)),
+    ] {
+        let mut asked = rows(json!([[1.0, 0.0]]));
+        asked["parameters"] = said;
+        let (status, answer) = post(&client, infer.clone(), &asked).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        id = answer["parameters"]["prediction_id"].as_str().unwrap().to_owned();
+        let Event::Predicted(seen) = bench.next_event().await else { panic!("rows") };
+        parts.extend(seen.iter().map(|row| row.groups.part(0)));
+        assert_eq!(parts.last(), Some(&part), "{asked}");
+    }
+    bench.samples.flush().await.unwrap();
+    let label = json!({ "prediction_id": id, "label": "ethanol" });
+    post(&client, format!("{}/v2/shoal/label", bench.url), &label).await;
+    let Event::Labelled(label) = bench.next_event().await else { panic!("a label") };
+    assert_eq!(label.groups.part(0), Some(1), "a label is of its prediction's group");
+    // What does not fit is refused by name, and the monitors hear of it.
+    let mut refused = rows(json!([[1.0, 0.0]]));
+    for (said, words) in [
+        (json!({ "schema": "0123456789abcdef" }), "was made for schema 0123456789abcdef"),
+        (json!({ "schema": 3 }), "was made for schema 3"),
+        (json!({ "site": [1] }), "`site` must be one of a, 7, got [1]"),
+    ] {
+        refused["parameters"] = said;
+        let (status, error) = post(&client, infer.clone(), &refused).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(error["error"].as_str().unwrap().contains(words), "{error}");
+    }
+    let mut misfits = 0;
+    while misfits < 2 {
+        let Event::Misfit { requests, .. } = bench.next_event().await else { panic!("a misfit") };
+        misfits += requests;
+    }
+    let wide = json!({ "inputs": [
+        { "name": "features", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }
+    ] });
+    assert_eq!(post(&client, infer, &wide).await.0, StatusCode::BAD_REQUEST);
+    assert!(matches!(bench.next_event().await, Event::Misfit { requests: 1, .. }));
     bench.end().await;
 }
 

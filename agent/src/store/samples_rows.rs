@@ -4,6 +4,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::WallMs;
+use shoal_watch::answer::GroupCodes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ pub const MAX_ID_BYTES: usize = 256;
 /// Every step from an empty file; append only.
 ///
 /// `id` is never used twice, so that "since this row" holds after deletions.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE version (
         id     INTEGER PRIMARY KEY,
         model  TEXT NOT NULL CHECK (length(model) BETWEEN 1 AND 40),
@@ -70,7 +72,10 @@ pub(super) const MIGRATIONS: &[&str] = &["
         at_ms         INTEGER NOT NULL,
         CHECK ((label_class IS NULL) <> (label_value IS NULL))
     ) STRICT;
-"];
+",
+    // The parts of the groups that requests named, a byte a group.
+    "ALTER TABLE sample ADD COLUMN parts BLOB CHECK (length(parts) BETWEEN 1 AND 16);",
+];
 
 /// One predicted row.
 #[derive(Debug, Clone)]
@@ -91,6 +96,8 @@ pub struct SampleRow {
     pub confidence: f32,
     /// The output row.
     pub values: Arc<[f32]>,
+    /// The groups that the request named.
+    pub groups: GroupCodes,
 }
 
 /// The truth about a prediction.
@@ -155,6 +162,8 @@ pub struct Joined {
     pub features: Arc<[f32]>,
     /// The output row.
     pub values: Arc<[f32]>,
+    /// The groups that the request named.
+    pub groups: GroupCodes,
     /// The truth.
     pub label: Label,
     /// It took the place of a different one.
@@ -195,8 +204,8 @@ pub(super) fn insert(
     let rows = tx
         .prepare_cached(
             "INSERT OR IGNORE INTO sample
-             (prediction_id, version, at_ms, features, class, confidence, outputs) VALUES
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             (prediction_id, version, at_ms, features, class, confidence, outputs, parts) VALUES
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, nullif(?8, x''))",
         )?
         .execute(params![
             row.prediction_id,
@@ -206,6 +215,7 @@ pub(super) fn insert(
             row.class,
             row.confidence,
             floats_to_bytes(&row.values),
+            Vec::from(row.groups),
         ])?;
     if rows == 0 {
         return Ok(None);
@@ -229,6 +239,7 @@ pub(super) fn insert(
         confidence: row.confidence,
         features: Arc::clone(&row.features),
         values: Arc::clone(&row.values),
+        groups: row.groups,
         label,
         relabelled: false,
         repeated: false,
@@ -239,7 +250,7 @@ pub(super) fn insert(
 pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOutcome> {
     let found = tx
         .prepare_cached(
-            "SELECT label_class, label_value, model, digest, class, confidence, features, outputs
+            "SELECT label_class, label_value, model, digest, class, confidence, features, outputs, parts
              FROM sample JOIN version ON version.id = sample.version WHERE prediction_id = ?1",
         )?
         .query_row([&row.prediction_id], |found| {
@@ -252,6 +263,7 @@ pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOu
                 confidence: found.get::<_, Option<f32>>(5)?.unwrap_or_default(),
                 features: floats_from_bytes(found.get_ref(6)?.as_blob()?).into(),
                 values: floats_from_bytes(found.get_ref(7)?.as_blob()?).into(),
+                groups: found.get::<_, Option<Vec<u8>>>(8)?.unwrap_or_default().into(),
                 label: row.label,
                 relabelled: earlier.is_some_and(|earlier| earlier != row.label),
                 repeated: earlier == Some(row.label),

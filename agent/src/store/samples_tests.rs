@@ -20,6 +20,7 @@ fn row(n: u32, features: usize) -> SampleRow {
         class: Some(n % 3),
         confidence: 0.75,
         values: Arc::new([0.25, 0.75]),
+        groups: vec![u8::try_from(n % 2).unwrap()].into(),
     }
 }
 

@@ -11,6 +11,7 @@ use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::{Manifest, Recipe};
 use shoal_proto::package::{BASELINE, GOLDEN, GUARD, MANIFEST, MODEL, Package, REPLAY};
 use shoal_proto::time::WallMs;
+use shoal_watch::answer::GroupCodes;
 
 /// A row of one of two classes. After a `turn` the second feature stands elsewhere, and there the classes
 /// lie on the other sides: new, and no contradiction to what is replayed.
@@ -88,6 +89,7 @@ pub(super) fn store(state: &Path, rows: &[LabelledRow]) {
                 class: row.class,
                 confidence: 0.5,
                 values: std::sync::Arc::new([0.5]),
+                groups: GroupCodes::default(),
             };
             while samples.capture(sample.clone()) == Captured::Dropped {
                 samples.flush().await.unwrap();

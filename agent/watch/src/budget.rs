@@ -18,14 +18,15 @@ const WINDOWS_A_MONTH: f64 = 720.0;
 const WINDOWS_A_WEEK: f64 = 168.0;
 
 /// Shares of the one false finding, by kind; those that are not named find what cannot be by chance.
-const SHARES: [(Monitor, f64); 20] = [
+const SHARES: [(Monitor, f64); 21] = [
     (Monitor::Feature, 0.15),
     (Monitor::Category, 0.05),
     (Monitor::Missing, 0.03),
     (Monitor::Range, 0.03),
     (Monitor::Infinite, 0.02),
     (Monitor::Unseen, 0.02),
-    (Monitor::Duplicate, 0.02),
+    (Monitor::Duplicate, 0.01),
+    (Monitor::Schema, 0.01),
     (Monitor::Stuck, 0.03),
     (Monitor::Scale, 0.03),
     (Monitor::Interval, 0.02),

@@ -10,6 +10,7 @@
 mod columns;
 mod distance;
 mod novel;
+mod order;
 mod reference;
 mod rhythm;
 mod scale;
@@ -20,6 +21,8 @@ mod window;
 pub use columns::{Columns, Seen, event};
 pub use distance::Distances;
 pub use novel::{Frequent, Novel};
+pub(crate) use order::MOVED;
+pub use order::{Rearranged, rearranged};
 pub use reference::Reference;
 pub use rhythm::{Rhythm, RhythmLearner, Tick};
 pub use scale::Jump;

@@ -5,7 +5,9 @@ mod reference;
 pub(crate) use reference::InputReference;
 
 use crate::budget::{Heights, ROWS_A_MONTH, a_window, share};
-use crate::column::{Columns, Frequent, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p};
+use crate::column::{
+    Columns, Frequent, MOVED, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, rearranged,
+};
 use crate::found::{Found, Subject, said};
 use crate::joint::{Attribution, JointState, OUTLIER_ALPHA, attribute};
 use crate::row::{Asked, Row};
@@ -25,6 +27,8 @@ const MIXED: [f64; 2] = [0.03, 0.08];
 
 /// Unseen categories that are listed.
 const KEPT_CATEGORIES: usize = 5;
+/// Refused requests that are taken in at once.
+const MOST_MISFITS: u64 = 1_000;
 /// Outlying rows of a window that are marked: what a person may look at.
 const KEPT_OUTLIERS: usize = 16;
 /// The shortest silence that is told where the rhythm was learned here.
@@ -41,6 +45,9 @@ pub(crate) struct Inputs {
     rates: Vec<Bernoulli>,
     #[serde(rename = "d")]
     duplicates: Bernoulli,
+    /// Requests that were of another schema.
+    #[serde(rename = "m", default)]
+    misfits: Bernoulli,
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     joint: Option<JointInputs>,
     #[serde(rename = "h")]
@@ -89,6 +96,8 @@ pub(crate) struct ColumnWindow {
     pub(crate) level: DriftLevel,
     /// Categories that training never saw: how many, about, and the commonest with their rows.
     pub(crate) unseen: Option<(f64, Vec<Frequent>)>,
+    /// The column whose values it seems to hold.
+    pub(crate) like: Option<usize>,
 }
 
 impl Inputs {
@@ -105,6 +114,7 @@ impl Inputs {
             cusums: vec![Conformal::default(); reference.bets.len()],
             rates: vec![Bernoulli::default(); reference.rates.len()],
             duplicates: Bernoulli::default(),
+            misfits: Bernoulli::default(),
             joint,
             rhythm: Rhythm::default(),
             learner: reference.intervals.is_none().then(RhythmLearner::default),
@@ -129,6 +139,7 @@ impl Inputs {
         if row.asked != self.last || row.asked == Asked::default() {
             self.last = row.asked;
             self.on_time(reference, u64::try_from(row.at.0.as_millis()).unwrap_or(u64::MAX));
+            self.misfits.observe(&reference.misfits, false);
         }
         let Scratch(seen) = &mut self.seen;
         self.columns.observe(&reference.columns, row.features, seen);
@@ -154,6 +165,14 @@ impl Inputs {
             if let Some(outlier) = outlier {
                 keep(&mut self.strangest, (outlier.p, row.asked));
             }
+        }
+    }
+
+    /// Takes requests that were refused, since what they sent is not what the version takes. More than a window's
+    /// worth says nothing new.
+    pub(crate) fn misfit(&mut self, reference: &InputReference, requests: u64) {
+        for _ in 0..requests.min(MOST_MISFITS) {
+            self.misfits.observe(&reference.misfits, true);
         }
     }
 
@@ -222,6 +241,8 @@ impl Inputs {
         let alone = |monitor| Heights::new(monitor, 1);
         let duplicates = self.duplicates.worse(&reference.duplicates);
         said(Monitor::Duplicate, Subject::Model, duplicates, alone(Monitor::Duplicate), found);
+        let misfits = self.misfits.worse(&reference.misfits);
+        said(Monitor::Schema, Subject::Model, misfits, alone(Monitor::Schema), found);
         for column in self.columns.stuck(&reference.columns) {
             let limit = reference.columns.stuck_at(column).unwrap_or(u32::MAX);
             found.push(Found {
@@ -287,6 +308,7 @@ impl Inputs {
                 tests: WindowTests::of(feature, column),
                 level: DriftLevel::Stable,
                 unseen: unseen(at),
+                like: None,
             })
             .collect();
         for (monitor, is_category) in [(Monitor::Feature, false), (Monitor::Category, true)] {
@@ -303,6 +325,7 @@ impl Inputs {
                 }
             }
         }
+        self.order(reference, &mut windows, found);
         if let Some(intervals) = &reference.intervals
             && let Some(shift) = self.rhythm.shift(intervals)
         {
@@ -319,6 +342,23 @@ impl Inputs {
             }
         }
         windows
+    }
+
+    /// Columns that drift, and hold what others among them held.
+    fn order(&self, reference: &InputReference, windows: &mut [ColumnWindow], found: &mut Vec<Found>) {
+        let drifts = |at: &usize| windows[*at].level == DriftLevel::Drift;
+        let moved: Vec<usize> = (0..windows.len()).filter(drifts).collect();
+        for one in rearranged(reference.columns.features(), &self.tally().columns, &moved) {
+            windows[one.column].like = Some(one.like);
+            found.push(Found {
+                monitor: Monitor::Schema,
+                subject: Found::feature(one.column),
+                level: DriftLevel::Drift,
+                statistic: one.moved,
+                threshold: MOVED,
+                since: None,
+            });
+        }
     }
 
     /// Which features moved, and how much of it the model is sensitive to.
@@ -345,6 +385,7 @@ impl Inputs {
             state.close(&rate.bets);
         }
         self.duplicates.close(&reference.duplicates);
+        self.misfits.close(&reference.misfits);
         self.rhythm.reset();
         self.strangest.clear();
         if let (Some(joint), Some(of)) = (&mut self.joint, &reference.joint) {

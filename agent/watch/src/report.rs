@@ -86,6 +86,9 @@ pub struct FeatureDrift {
     /// The commonest of them, with the rows that they have at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frequent: Vec<(f32, u64)>,
+    /// The feature whose values it seems to hold: the sender has changed the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
 }
 
 /// A row that is like none of training.
@@ -139,7 +142,12 @@ impl Watch {
             learned: learned.is_some() || against.watched.reference.learned,
             standing: standing.iter().map(|it| (it.monitor, subject(it.subject), it.level)).collect(),
             findings: kept.iter().cloned().collect(),
-            features: against.columns.iter().enumerate().map(|(at, one)| feature(name(at), one)).collect(),
+            features: against
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(at, one)| feature(name(at), one, one.like.map(name)))
+                .collect(),
             moved: moved
                 .map(|part| Moved {
                     feature: name(part.feature),
@@ -170,7 +178,7 @@ fn outliers(model: &ModelName, open: &[(f64, Asked)], closed: &[(f64, Asked)]) -
     all.into_iter().map(one).collect()
 }
 
-fn feature(feature: String, window: &ColumnWindow) -> FeatureDrift {
+fn feature(feature: String, window: &ColumnWindow, like: Option<String>) -> FeatureDrift {
     let tests = &window.tests;
     FeatureDrift {
         feature,
@@ -188,5 +196,6 @@ fn feature(feature: String, window: &ColumnWindow) -> FeatureDrift {
             .iter()
             .flat_map(|(_, frequent)| frequent.iter().map(|one| (one.value, one.most)))
             .collect(),
+        like,
     }
 }

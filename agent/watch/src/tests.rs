@@ -35,7 +35,7 @@ fn what_does_not_change_is_quiet() {
 #[test]
 fn each_monitor_finds_its_own() {
     type Change = fn(&mut Sample, u64);
-    let cases: [(Monitor, Option<&str>, Change); 15] = [
+    let cases: [(Monitor, Option<&str>, Change); 16] = [
         (Monitor::Location, Some("f2"), |one, _| one.features[2] += 1.0),
         (Monitor::Feature, Some("f2"), |one, _| one.features[2] += 1.0),
         (Monitor::Spread, Some("f2"), |one, _| one.features[2] *= 2.0),
@@ -57,6 +57,7 @@ fn each_monitor_finds_its_own() {
         (Monitor::Stuck, Some("f2"), |one, _| one.features[2] = 0.25),
         (Monitor::Scale, Some("f2"), |one, _| one.features[2] *= 1_000.0),
         (Monitor::Duplicate, None, |one, _| one.features.copy_from_slice(&[0.1, 0.1, 0.1, 0.1, 1.0])),
+        (Monitor::Schema, None, |one, _| one.features.swap(3, 4)),
         (Monitor::Joint, None, |one, _| one.features[1] = -one.features[1]),
         (Monitor::Prediction, None, |one, at| {
             one.scores = if at % 3 == 0 { [0.05, 0.95] } else { one.scores };
@@ -95,6 +96,26 @@ fn a_group_that_is_treated_worse_is_named() {
     println!("{of_group:?}");
     assert!(of_group.is_some_and(|one| one.group.as_deref().is_some_and(|it| it.contains("f1"))
         || one.group.as_deref().is_some_and(|it| it.contains("side"))));
+}
+
+#[test]
+fn senders_of_another_schema_are_told() {
+    let mut world = World::new(21, 3, 2_000);
+    let mut watch = world.watch();
+    world.window(&mut watch, 600, |_, _| {});
+    watch.misfit(1);
+    assert!(watch.poll(world.now()).is_empty(), "one stray request is nothing");
+    let mut findings = Vec::new();
+    for _ in 0..20 {
+        findings.extend(world.run(&mut watch, 1, |_, _| {}));
+        watch.misfit(1);
+    }
+    assert_eq!(drifts(&findings), [(Monitor::Schema, None)], "{findings:?}");
+    assert!(!watch.drift().features.iter().any(|one| one.like.is_some()));
+    let (_, _) = world.window(&mut watch, 600, |one, _| one.features.swap(1, 2));
+    let drift = watch.drift();
+    let like: Vec<_> = drift.features.iter().map(|one| one.like.as_deref()).collect();
+    assert_eq!(like, [None, Some("f2"), Some("f1")]);
 }
 
 #[test]

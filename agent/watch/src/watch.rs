@@ -148,6 +148,12 @@ impl Watch {
         }
     }
 
+    /// Takes requests that were refused, since what they sent is not what the version takes.
+    pub fn misfit(&mut self, requests: u64) {
+        let against = self.against.as_mut().expect("a watch that was read from disk is attached first");
+        self.inputs.misfit(&against.inputs, requests);
+    }
+
     /// Takes the truth about an answer of this version.
     pub fn label(&mut self, given: &Given<'_>) {
         let against = self.against.as_mut().expect("a watch that was read from disk is attached first");

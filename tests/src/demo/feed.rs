@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shoal_agent::mqtt::{Client, Message, MqttEvent, Options, Publisher};
 use shoal_infer::Predictor;
 use shoal_proto::id::{AppName, ModelName};
-use shoal_proto::infer::{FeaturesIn, LabelIn, PredictionOut, RowIn};
+use shoal_proto::infer::{FeaturesIn, LabelIn, Parameters, PredictionOut, RowIn};
 use shoal_proto::topic::{Local, Topic};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ impl Way {
                     id: None,
                     row: Some(RowIn::List(features)),
                     rows: Vec::new(),
+                    parameters: Parameters::new(),
                 };
                 send(publisher, app, Local::Features, &asked)?;
                 let answer = tokio::time::timeout(ANSWER, prediction(events))

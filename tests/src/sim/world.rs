@@ -13,6 +13,7 @@ use shoal_proto::decision::Evidence;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::time::{Mono, Now, WallMs};
+use shoal_watch::answer::GroupCodes;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -443,6 +444,7 @@ impl World {
                 class,
                 confidence: 0.95,
                 values: [0.05, 0.95].into(),
+                groups: GroupCodes::default(),
             });
         }
         self.device_event(at, Event::Predicted(rows.clone()))?;
@@ -458,6 +460,7 @@ impl World {
                 confidence: row.confidence,
                 values: row.values,
                 truth: Truth::Class(if right { said } else { 1 - said }),
+                groups: row.groups,
             };
             self.device_event(at, Event::Labelled(label))?;
         }

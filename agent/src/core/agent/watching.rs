@@ -5,7 +5,7 @@ use super::super::event::{Labelled, Observation};
 use super::{Agent, Model, Turn};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::finding::Finding;
-use shoal_proto::id::ModelName;
+use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::infer::HealthOut;
 use shoal_proto::summary::{DriftLevel, LabelKey};
 use shoal_proto::time::{Mono, Now};
@@ -41,6 +41,22 @@ impl Agent {
             }
         }
         for name in watched {
+            self.listen(now, name, turn);
+        }
+    }
+
+    /// Senders speak of other features than the package.
+    pub(super) fn on_misfit(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        version: Digest,
+        requests: u64,
+        turn: &mut Turn,
+    ) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        if version == model.slot.serving() && version == model.watch.version() {
+            model.watch.misfit(requests);
             self.listen(now, name, turn);
         }
     }

@@ -7,11 +7,13 @@ use crate::serve::rest::answer::chosen;
 use crate::serve::rest::request::Wanted;
 use crate::serve::tensors::{datatype_of, name_of, refused, shape_of};
 use prost::bytes::Bytes;
+use serde_json::Value;
 use shoal_infer::{Tensor, TensorData};
 use shoal_onnx::Datatype;
 use shoal_proto::grpc::{
     InferParameter, InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse, ParameterChoice,
 };
+use shoal_proto::infer::Parameters;
 
 /// A request, its tensors ready for the model.
 pub(super) struct Asked {
@@ -20,10 +22,11 @@ pub(super) struct Asked {
     pub(super) wanted: Wanted,
     /// Raw inputs are answered with raw outputs.
     pub(super) is_raw: bool,
+    pub(super) parameters: Parameters,
 }
 
 pub(super) fn read(call: ModelInferRequest) -> Result<Asked, Refused> {
-    let ModelInferRequest { id, inputs: given, outputs, raw_input_contents: raw, .. } = call;
+    let ModelInferRequest { id, inputs: given, outputs, raw_input_contents: raw, parameters, .. } = call;
     let is_raw = !raw.is_empty();
     if is_raw && raw.len() != given.len() {
         let reason = format!(
@@ -36,7 +39,20 @@ pub(super) fn read(call: ModelInferRequest) -> Result<Asked, Refused> {
     let mut raw = raw.into_iter();
     let inputs = given.into_iter().map(|input| tensor(input, raw.next())).collect::<Result<_, _>>()?;
     let outputs = outputs.into_iter().map(|output| (output.name, is_raw)).collect();
-    Ok(Asked { id, inputs, wanted: Wanted { outputs, all_binary: is_raw }, is_raw })
+    let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, parameter(value)?)));
+    let wanted = Wanted { outputs, all_binary: is_raw };
+    Ok(Asked { id, inputs, wanted, is_raw, parameters: parameters.collect() })
+}
+
+/// A parameter as JSON has it.
+fn parameter(value: InferParameter) -> Option<Value> {
+    Some(match value.parameter_choice? {
+        ParameterChoice::Bool(value) => value.into(),
+        ParameterChoice::Int64(value) => value.into(),
+        ParameterChoice::Uint64(value) => value.into(),
+        ParameterChoice::Double(value) => value.into(),
+        ParameterChoice::String(value) => value.into(),
+    })
 }
 
 fn tensor(input: InferTensor, raw: Option<Bytes>) -> Result<Tensor, Refused> {

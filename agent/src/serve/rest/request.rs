@@ -40,6 +40,7 @@ pub(in crate::serve) struct Request {
     pub(in crate::serve) id: Option<String>,
     pub(in crate::serve) inputs: Vec<Tensor>,
     pub(in crate::serve) wanted: Wanted,
+    pub(in crate::serve) parameters: Parameters,
 }
 
 /// Which outputs, and how each is to be sent.
@@ -91,7 +92,7 @@ pub(in crate::serve) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Request
         (output.name, binary)
     });
     let wanted = Wanted { outputs: outputs.collect(), all_binary };
-    Ok(Request { id: request.id, inputs, wanted })
+    Ok(Request { id: request.id, inputs, wanted, parameters: request.parameters })
 }
 
 fn tensor(input: InputJson, raw: &mut &[u8]) -> Result<Tensor, Refused> {

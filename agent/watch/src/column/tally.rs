@@ -188,7 +188,7 @@ fn add(mine: &mut u64, theirs: u64) {
 }
 
 /// Binary places of [`ln_fixed`].
-const LOG_PLACES: u32 = 16;
+pub(super) const LOG_PLACES: u32 = 16;
 
 /// `ln |x|` in 2^-16, within 1e-4, of a finite value that is not nought; the same on every processor. What is
 /// below the least normal number counts as that.

@@ -23,6 +23,7 @@ pub(crate) struct InputReference {
     pub(super) bets: Vec<Option<Arc<ConformalBets>>>,
     pub(super) rates: Vec<Rate>,
     pub(super) duplicates: BernoulliBets,
+    pub(super) misfits: BernoulliBets,
     pub(super) joint: Option<JointReference>,
     pub(super) intervals: Option<Intervals>,
     pub(super) location: Heights,
@@ -61,6 +62,8 @@ impl InputReference {
             rates: rates(&columns, features),
             bets: value_bets(features, location.drift.max(spread.drift)),
             duplicates: rate_bets(duplicates, 1, Heights::new(Monitor::Duplicate, 1)),
+            // A package promises none.
+            misfits: rate_bets((0, 0), 1, Heights::new(Monitor::Schema, 1)),
             joint: baseline.joint.as_ref().and_then(JointReference::new),
             intervals: rhythm.and_then(|rhythm| rhythm.intervals.clone()),
             baseline: Arc::clone(baseline),
