@@ -58,8 +58,9 @@ pub struct PackArgs {
     #[arg(long, requires = "data")]
     pub shuffled: bool,
     /// Watch that no range of a feature is treated worse than the others: `age:30,60`, or `age:30,60=granted`
-    /// with the favourable class, which two classes need not have told. May be given several times.
-    #[arg(long = "group", value_name = "FEATURE:CUT,…[=CLASS]", requires = "data")]
+    /// with the favourable class, which two classes need not have told. Of what is no feature, the values that
+    /// requests name in a parameter: `site:north,south`. May be given several times.
+    #[arg(long = "group", value_name = "NAME:PART,…[=CLASS]", requires = "data")]
     pub groups: Vec<String>,
     /// Columns that are no features, by comma.
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', requires = "data")]
@@ -139,7 +140,7 @@ pub enum PackError {
         source: shoal_proto::id::IdError,
     },
     /// `--group`.
-    #[error("`--group {given}` is not FEATURE:CUT,CUT… with rising numbers")]
+    #[error("`--group {given}` is not FEATURE:CUT,CUT… with rising numbers, or NAME:VALUE,VALUE…")]
     Group { given: String },
     /// What was asked for does not fit the data.
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! The reference profile of a model version, taken from rows; and what a row of scores answers.
 
 use crate::rows::{Rows, Truth};
-use shoal_proto::baseline::{Baseline, FeatureBaseline, PredictionBaseline, RhythmBaseline};
+use shoal_proto::baseline::{Baseline, FeatureBaseline, JointBaseline, PredictionBaseline, RhythmBaseline};
 use shoal_proto::manifest::{Manifest, OutputKind};
 use shoal_watch::answer::{Groups, of_classes, of_values, probabilities};
 use shoal_watch::joint;
@@ -81,6 +81,13 @@ pub fn baseline(
         joint: joint::fit(features, width, JOINT_SEED, joint::Parts::default()).ok(), // too few rows: none
         ..Baseline::default()
     }
+}
+
+/// The profile of what a model's last layer read of rows, `width` numbers each. `None` of too few rows, or of
+/// too many numbers.
+#[must_use]
+pub fn embedding(width: usize, values: &[f32]) -> Option<JointBaseline> {
+    joint::fit(values, width, JOINT_SEED, joint::Parts::default()).ok()
 }
 
 /// The profile of a version's answers to rows that it was not trained on: `scores` are its outputs,

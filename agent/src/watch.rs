@@ -6,7 +6,7 @@ use crate::table::TableError;
 use crate::vault::version_info;
 use clap::Args;
 use serde::Serialize;
-use shoal_infer::{InferError, LoadError, Predictor};
+use shoal_infer::{InferError, LoadError, Predictor, Rows as Scores};
 use shoal_onnx::Limits;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::Incarnation;
@@ -157,7 +157,7 @@ pub fn run(args: &WatchArgs) -> Result<WatchReport, WatchError> {
             .map_err(|cause| WatchError::Group { column: column.clone(), reason: cause.to_string() })?;
     }
     let onnx = package.file(MODEL).unwrap_or_default();
-    let predictor = Predictor::load(onnx, &Limits::default())
+    let predictor = Predictor::load_exposing(onnx, manifest.output.embedding.as_deref(), &Limits::default())
         .map_err(|source| WatchError::Load { path: path(), source })?;
     let version = package.version().map_err(bad)?;
     let info = version_info(version, &package).map_err(bad)?;
@@ -256,7 +256,14 @@ impl<'a> Pass<'a> {
             .predictor
             .rows(chunk.rows, &chunk.features)
             .map_err(|source| WatchError::Infer { row: self.row, source })?;
+        let embeddings = if self.predictor.is_exposing() {
+            let made = self.predictor.exposed_rows(chunk.rows, &chunk.features);
+            made.map_err(|source| WatchError::Infer { row: self.row, source })?
+        } else {
+            Scores { width: 0, values: Vec::new() }
+        };
         for at in 0..chunk.rows {
+            let embedding = &embeddings.values[at * embeddings.width..(at + 1) * embeddings.width];
             let features = &chunk.features[at * width..(at + 1) * width];
             let values = &answers.values[at * answers.width..(at + 1) * answers.width];
             let judged = answer(self.watched.manifest.output.kind, values);
@@ -270,7 +277,7 @@ impl<'a> Pass<'a> {
             let groups =
                 group.as_deref().map_or_else(Default::default, |value| self.watch.named(&[(0, value)]));
             let at_ms = Mono::from_millis(self.row * self.args.interval_ms);
-            self.watch.observe(&Row { asked, at: at_ms, features, answer, groups });
+            self.watch.observe(&Row { asked, at: at_ms, features, answer, embedding, groups });
             if let Some(label) = chunk.labels.get(at) {
                 self.pending.push_back(Pending {
                     asked,

@@ -44,6 +44,9 @@ pub struct Baseline {
     /// All features together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joint: Option<JointBaseline>,
+    /// The tensor inside the model that the manifest names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<JointBaseline>,
     /// How much the model's answer changes when a feature moves by one standard deviation, in the
     /// features' order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +80,7 @@ impl Baseline {
                 return Err(BaselineError::Feature { index });
             }
         }
-        if baseline.joint.as_ref().is_some_and(|joint| !joint.is_sound()) {
+        if baseline.joint.iter().chain(&baseline.embedding).any(|joint| !joint.is_sound()) {
             return Err(BaselineError::Joint);
         }
         if let Some(fault) = baseline.predictions.as_ref().and_then(PredictionBaseline::fault) {

@@ -42,6 +42,9 @@ pub enum Monitor {
     Joint,
     /// All features together: what their principal components leave over (conformal CUSUM).
     Reconstruction,
+    /// What the model's last layer reads: Mahalanobis distance, or what principal components leave over
+    /// (conformal CUSUM).
+    Embedding,
     /// Rate of rows that are like none of training.
     Outlier,
     /// Class × confidence, or the answer's value, against the baseline.
@@ -97,6 +100,7 @@ impl Monitor {
             Self::Category => "category",
             Self::Joint => "joint",
             Self::Reconstruction => "reconstruction",
+            Self::Embedding => "embedding",
             Self::Outlier => "outlier",
             Self::Prediction => "prediction",
             Self::Estimate => "estimate",
@@ -132,6 +136,9 @@ impl Monitor {
             Self::Reconstruction => {
                 "features no longer move together as they did: look for one that is wrong"
             }
+            Self::Embedding => {
+                "the model sees what it was not trained on: have recent rows labelled, then retrain"
+            }
             Self::Outlier => "keep the marked rows and have some of them labelled",
             Self::Prediction => "see which features moved; have recent rows labelled",
             Self::Estimate => "have recent rows labelled to be sure, then retrain",
@@ -163,6 +170,7 @@ impl Monitor {
             | Self::Category
             | Self::Joint
             | Self::Reconstruction
+            | Self::Embedding
             | Self::Outlier
             | Self::Unknown => Part::Data,
             Self::Prediction => Part::Predictions,
@@ -198,6 +206,7 @@ impl Monitor {
             | Self::Spread
             | Self::Joint
             | Self::Reconstruction
+            | Self::Embedding
             | Self::Outlier
             | Self::Unknown => Trials::Rows,
             Self::Error | Self::ErrorMean | Self::Residual => Trials::Labels,

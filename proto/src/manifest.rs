@@ -98,6 +98,9 @@ pub struct OutputInfo {
     /// that was measured and the file does not do it itself. For readers: the file is served as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// The tensor inside the graph whose drift is watched beside the inputs': what the last layer reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<String>,
 }
 
 /// What the numbers of an output are.

@@ -134,12 +134,14 @@ pub fn trial(predictor: &Predictor, golden: Option<(&[Tensor], &[Tensor])>) -> R
     let Some((inputs, expected)) = golden else {
         for rows in [1, TRIAL_ROWS] {
             let made = predictor.infer(&predictor.samples(rows));
-            finite(&made.map_err(|source| Refused::Trial { rows, source })?)?;
+            let made = made.map_err(|source| Refused::Trial { rows, source })?;
+            finite(&made[..made.len().min(predictor.outputs().len())])?;
         }
         return Ok(None);
     };
     let run = |inputs: &[Tensor], expected: &[Tensor]| {
-        let made = predictor.infer(inputs).map_err(|source| Refused::Golden { source })?;
+        let mut made = predictor.infer(inputs).map_err(|source| Refused::Golden { source })?;
+        made.truncate(predictor.outputs().len()); // what is exposed from inside is nobody's answer
         finite(&made)?;
         compare(predictor.outputs(), &made, expected)
     };

@@ -70,6 +70,8 @@ pub enum LoadError {
 pub struct Predictor {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    /// A tensor from inside, given behind the outputs.
+    pub(crate) exposed: Option<TensorSpec>,
     class_names: Vec<ClassNames>,
     batching: Batching,
     couples_rows: bool,
@@ -95,13 +97,23 @@ impl Predictor {
     /// # Errors
     /// [`LoadError`] when the pre-check, the optimiser or the trial on one row fails.
     pub fn load(onnx: &[u8], limits: &Limits) -> Result<Self, LoadError> {
-        let model = OnnxModel::parse(onnx, limits)?;
+        Self::load_exposing(onnx, None, limits)
+    }
+
+    /// [`Predictor::load`], and [`Predictor::infer`] gives one more tensor behind the outputs: an activation
+    /// such as [`Graph::penultimate`](shoal_onnx::Graph::penultimate), in single precision.
+    ///
+    /// # Errors
+    /// [`LoadError`], also when no node makes the tensor.
+    pub fn load_exposing(onnx: &[u8], inside: Option<&str>, limits: &Limits) -> Result<Self, LoadError> {
+        let mut model = OnnxModel::parse(onnx, limits)?;
         if let Some(input) = model.inputs().iter().find(|input| !input.ranked) {
             return Err(LoadError::Unranked { input: input.name.clone() });
         }
         let class_names = model.class_names().to_vec();
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
         let graph = model.graph();
+        let exposed = inside.map(|tensor| model.expose(tensor)).transpose()?;
         let hints = hints(&graph);
         let is_slow_together = graph.nodes.iter().any(|node| ONE_BY_ONE.contains(&node.op.as_str()));
         let couples_rows = graph.nodes.iter().any(|node| COUPLING.contains(&node.op.as_str()));
@@ -111,6 +123,7 @@ impl Predictor {
         let mut loaded = Self {
             inputs,
             outputs,
+            exposed,
             class_names,
             batching: Batching::Fixed,
             couples_rows,
@@ -137,6 +150,12 @@ impl Predictor {
     #[must_use]
     pub fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    /// Whether the last of the tensors that it gives is from inside the graph.
+    #[must_use]
+    pub fn is_exposing(&self) -> bool {
+        self.exposed.is_some()
     }
 
     /// What the columns of an output are called, where the file zips them with class names.
@@ -205,7 +224,7 @@ impl Predictor {
             .map(|(tensor, spec)| engine::give(tensor, engine::held_as(spec.datatype)))
             .collect::<Result<TVec<TValue>, _>>()?;
         let made = self.run(shapes, values)?;
-        let named = self.outputs.iter().zip(&made);
+        let named = self.outputs.iter().chain(&self.exposed).zip(&made);
         Ok(named.map(|(spec, value)| engine::take(spec, value)).collect::<Result<_, _>>()?)
     }
 

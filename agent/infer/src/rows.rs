@@ -41,13 +41,26 @@ impl Predictor {
     /// [`InferError::NotRows`] for a model with several inputs, open inner sizes or no such
     /// output, and those of [`Predictor::infer`].
     pub fn rows(&self, rows: usize, features: &[f32]) -> Result<Rows, InferError> {
+        let reason = "no output is of floating point numbers";
+        self.slot_rows(rows, features, self.float_output.ok_or(InferError::NotRows { reason })?)
+    }
+
+    /// The same of the tensor from inside that the model was loaded to expose.
+    ///
+    /// # Errors
+    /// Those of [`Predictor::rows`], and when it exposes none.
+    pub fn exposed_rows(&self, rows: usize, features: &[f32]) -> Result<Rows, InferError> {
+        let reason = "no tensor from inside is exposed";
+        let slot = self.exposed.as_ref().map(|_| self.outputs().len());
+        self.slot_rows(rows, features, slot.ok_or(InferError::NotRows { reason })?)
+    }
+
+    fn slot_rows(&self, rows: usize, features: &[f32], slot: usize) -> Result<Rows, InferError> {
         let [input] = self.inputs() else {
             return Err(InferError::NotRows { reason: "it has not exactly one input" });
         };
         let reason = "an inner size of its input is open, or it is text";
         let width = self.row_width().ok_or(InferError::NotRows { reason })?;
-        let reason = "no output is of floating point numbers";
-        let slot = self.float_output.ok_or(InferError::NotRows { reason })?;
         if rows.checked_mul(width) != Some(features.len()) {
             let (input, got) = (input.name.clone(), features.len());
             return Err(InferError::FeatureCount { input, rows, width, got });

@@ -22,6 +22,7 @@ mod window;
 mod lower;
 
 mod affine;
+mod embedding;
 mod graph;
 mod inspect;
 mod linear;

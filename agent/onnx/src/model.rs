@@ -117,6 +117,10 @@ impl OnnxModel {
     pub(crate) fn raw_graph(&self) -> &GraphProto {
         graph_of(&self.proto)
     }
+
+    pub(crate) fn raw_graph_mut(&mut self) -> &mut GraphProto {
+        self.proto.graph.get_or_insert_default()
+    }
 }
 
 /// Values that a caller gives or gets at most: each stands in every answer about the model.

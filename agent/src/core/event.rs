@@ -70,6 +70,8 @@ pub struct Observation {
     pub confidence: f32,
     /// The output row: scores or values.
     pub values: Arc<[f32]>,
+    /// What the model's last layer read; empty where it is not watched.
+    pub embedding: Arc<[f32]>,
     /// The groups that the request named.
     pub groups: GroupCodes,
 }
@@ -79,7 +81,8 @@ impl Observation {
     #[must_use]
     pub fn row(&self) -> Row<'_> {
         let answer = Answer { class: self.class, confidence: self.confidence, values: &self.values };
-        Row { asked: self.asked, at: self.at, features: &self.features, answer, groups: self.groups }
+        let Self { asked, at, groups, .. } = *self;
+        Row { asked, at, features: &self.features, answer, embedding: &self.embedding, groups }
     }
 }
 

@@ -53,8 +53,13 @@ pub(super) fn package(
 ) -> Result<Built, PackError> {
     let order = if args.shuffled { Order::None } else { Order::Time };
     let mut baseline = profile::baseline(parts.table.width(), &parts.table.features, order, None);
-    let groups = args.groups.iter().map(|given| group(given)).collect::<Result<_, _>>()?;
-    let manifest = Manifest { groups, ..manifest(args, parts, model, &baseline) };
+    let groups =
+        args.groups.iter().map(|given| group(given, &parts.table.names)).collect::<Result<_, _>>()?;
+    let mut manifest = Manifest { groups, ..manifest(args, parts, model, &baseline) };
+    if let Some((tensor, profile)) = model.embedding(parts.held_out).or_else(|| model.embedding(parts.train))
+    {
+        (manifest.output.embedding, baseline.embedding) = (Some(tensor), Some(profile));
+    }
     let manifest = Manifest::parse(&manifest.to_text())?; // says what of it does not fit
     baseline.predictions = model.predictions(&manifest, parts.held_out);
     baseline.sensitivity = model.sensitivity(parts.held_out, &baseline.features);
@@ -86,19 +91,18 @@ fn median(mut spacings: Vec<u32>) -> u32 {
     spacings.get(spacings.len() / 2).copied().unwrap_or(1)
 }
 
-/// `FEATURE:CUT,CUT…[=CLASS]`.
-fn group(given: &str) -> Result<Group, PackError> {
+/// `FEATURE:CUT,CUT…[=CLASS]`, or `NAME:VALUE,VALUE…[=CLASS]` of what is no feature.
+fn group(given: &str, features: &[String]) -> Result<Group, PackError> {
     let fail = || PackError::Group { given: given.to_owned() };
-    let (feature, rest) = given.split_once(':').ok_or_else(fail)?;
-    let (cuts, positive) = rest.split_once('=').map_or((rest, None), |(cuts, class)| (cuts, Some(class)));
-    let cuts: Option<Vec<f64>> = cuts.split(',').map(|cut| cut.trim().parse().ok()).collect();
-    Ok(Group {
-        name: feature.to_owned(),
-        feature: Some(feature.to_owned()),
-        cuts: cuts.ok_or_else(fail)?,
-        positive: positive.map(str::to_owned),
-        ..Group::default()
-    })
+    let (name, rest) = given.split_once(':').ok_or_else(fail)?;
+    let (parts, positive) = rest.split_once('=').map_or((rest, None), |(cuts, class)| (cuts, Some(class)));
+    let group = Group { name: name.into(), positive: positive.map(str::to_owned), ..Group::default() };
+    let parts = parts.split(',').map(str::trim);
+    if features.iter().all(|feature| feature != name) {
+        return Ok(Group { values: parts.map(str::to_owned).collect(), ..group });
+    }
+    let cuts: Option<Vec<f64>> = parts.map(|cut| cut.parse().ok()).collect();
+    Ok(Group { feature: Some(name.to_owned()), cuts: cuts.ok_or_else(fail)?, ..group })
 }
 
 fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseline) -> Manifest {
@@ -119,6 +123,7 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
             kind: model.kind,
             classes: parts.classes.to_vec(),
             temperature: unfolded.map(|calibration| calibration.temperature),
+            embedding: None,
         },
         recipe: parts.recipe.clone(),
         gate: GatePolicy::default(),

@@ -6,9 +6,9 @@ use super::{PackError, PackReport};
 use crate::profile::{self, answer};
 use crate::rows::{Rows, Truth};
 use crate::table::Table;
-use shoal_infer::Predictor;
-use shoal_onnx::{Limits, Servable, inspect};
-use shoal_proto::baseline::{FeatureBaseline, PredictionBaseline};
+use shoal_infer::{LoadError, Predictor};
+use shoal_onnx::{Limits, OnnxModel, Servable, inspect};
+use shoal_proto::baseline::{FeatureBaseline, JointBaseline, PredictionBaseline};
 use shoal_proto::manifest::{Manifest, OutputKind};
 use shoal_watch::answer::{probabilities, wilson};
 use shoal_watch::joint::sensitivity;
@@ -26,6 +26,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, PackError> {
     Ok(onnx)
 }
 
+/// Loads a model, exposing what its last layer reads where it has one and the engine can.
+pub(super) fn load_exposing(onnx: &[u8]) -> Result<(Predictor, Option<String>), LoadError> {
+    let graph = OnnxModel::parse(onnx, &Limits::default())?.graph();
+    if let Some(embedding) = graph.penultimate()
+        && let Ok(predictor) = Predictor::load_exposing(onnx, Some(embedding), &Limits::default())
+    {
+        return Ok((predictor, Some(embedding.to_owned())));
+    }
+    Ok((Predictor::load(onnx, &Limits::default())?, None))
+}
+
 /// A model that fits the data, and its answers to the held-out rows.
 pub(super) struct Model {
     pub(super) input: String,
@@ -34,6 +45,8 @@ pub(super) struct Model {
     /// What stands against training it by gradients.
     pub(super) no_gradients: Vec<String>,
     pub(super) predictor: Predictor,
+    /// What its last layer reads, where the predictor exposes it.
+    embedding: Option<String>,
     width: usize,
     scores: Vec<f32>,
 }
@@ -45,7 +58,7 @@ impl Model {
         classes: &[String],
         held_out: &Rows,
     ) -> Result<Self, PackError> {
-        let predictor = Predictor::load(onnx, &Limits::default())?;
+        let (predictor, embedding) = load_exposing(onnx)?;
         if predictor.row_width() != Some(table.width()) {
             let model = predictor.row_width().map_or_else(|| "no plain rows of".into(), |w| w.to_string());
             let shown: Vec<_> = table.names.iter().take(8).map(String::as_str).collect();
@@ -79,7 +92,7 @@ impl Model {
         }
         let input = predictor.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
         let (width, scores) = (scores.width, scores.values);
-        Ok(Self { input, output, kind, no_gradients, predictor, width, scores })
+        Ok(Self { input, output, kind, no_gradients, predictor, embedding, width, scores })
     }
 
     fn answers(&self) -> impl Iterator<Item = (u32, f32)> {
@@ -89,6 +102,14 @@ impl Model {
     /// The profile of the answers to the held-out rows.
     pub(super) fn predictions(&self, manifest: &Manifest, held_out: &Rows) -> Option<PredictionBaseline> {
         profile::predictions(manifest, held_out, &self.scores)
+    }
+
+    /// The tensor that its last layer reads, and its profile over rows; `None` where there is none, or the rows
+    /// do not suffice for one.
+    pub(super) fn embedding(&self, rows: &Rows) -> Option<(String, JointBaseline)> {
+        let name = self.embedding.clone()?;
+        let made = self.predictor.exposed_rows(rows.len(), rows.features()).ok()?;
+        Some((name, profile::embedding(made.width, &made.values)?))
     }
 
     /// How much the answers to rows change when a feature moves by a standard deviation.

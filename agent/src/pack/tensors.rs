@@ -1,6 +1,6 @@
 //! A package of a model that takes tensors: no table, no features, nothing to train on.
 
-use super::model::guess;
+use super::model::{guess, load_exposing};
 use super::report::finish;
 use super::{PackArgs, PackError, PackReport, TaskArg, name};
 use crate::profile;
@@ -20,11 +20,11 @@ pub(super) fn run(args: &PackArgs) -> Result<PackReport, PackError> {
     let onnx = fs::read(&path).map_err(|source| PackError::Read { path: path.clone(), source })?;
     let refused = |source| PackError::Refused { path: path.clone(), source };
     let inspection = inspect(&onnx, &Limits::default()).map_err(refused)?;
-    let predictor = Predictor::load(&onnx, &Limits::default())?;
+    let (predictor, embedding) = load_exposing(&onnx)?;
     let golden = args.golden.as_deref().map(|path| golden(path, &predictor)).transpose()?;
     let pair = golden.as_ref().map(|golden| (golden.inputs.as_slice(), golden.outputs.as_slice()));
     trial(&predictor, pair)?;
-    let output = output(args, &predictor, golden.as_ref(), &inspection)?;
+    let output = OutputInfo { embedding, ..output(args, &predictor, golden.as_ref(), &inspection)? };
 
     let baseline = profile::baseline(0, &[], profile::Order::None, None);
     let mut files = vec![
@@ -92,7 +92,13 @@ fn output(
     let guessed =
         if has_label || !args.classes.is_empty() { TaskArg::Classification } else { TaskArg::Regression };
     if args.task.unwrap_or(guessed) == TaskArg::Regression {
-        return Ok(OutputInfo { tensor, kind: OutputKind::Values, classes: Vec::new(), temperature: None });
+        return Ok(OutputInfo {
+            tensor,
+            kind: OutputKind::Values,
+            classes: Vec::new(),
+            temperature: None,
+            embedding: None,
+        });
     }
     let inputs = golden.map_or_else(|| sample_row(predictor), |golden| golden.inputs.clone());
     let made = predictor.infer(&inputs)?;
@@ -115,7 +121,7 @@ fn output(
         shoal_onnx::OutputKind::Probabilities => OutputKind::Probabilities,
         shoal_onnx::OutputKind::Values => guess(floats(&scores.data).chunks(width.max(1))),
     };
-    Ok(OutputInfo { tensor, kind, classes, temperature: None })
+    Ok(OutputInfo { tensor, kind, classes, temperature: None, embedding: None })
 }
 
 fn floats(data: &TensorData) -> Vec<f32> {

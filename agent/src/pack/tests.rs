@@ -107,6 +107,13 @@ fn groups_are_packed_and_what_does_not_fit_is_said() {
     assert_eq!(package.manifest().unwrap().groups[0].parts(), 2);
     let groups = package.baseline().unwrap().predictions.unwrap().groups;
     assert_eq!(groups[0].parts.iter().map(|part| part.rows).sum::<u64>(), report.held_out_rows as u64);
+    let report = pack("site:north, south=c1").unwrap();
+    let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+    let named = &package.manifest().unwrap().groups[0];
+    assert_eq!(
+        (named.values.as_slice(), named.feature.is_none()),
+        (&["north".into(), "south".into()][..], true)
+    );
     for (group, word) in [
         ("a", "--group a"),
         ("a:x", "--group a:x"),
@@ -118,6 +125,21 @@ fn groups_are_packed_and_what_does_not_fit_is_said() {
         let said = format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
         assert!(said.contains(word), "{said}");
     }
+}
+
+#[test]
+fn what_the_last_layer_reads_is_profiled() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = |fit: &str| {
+        let more = ["--label", "y", "--drop", "when,v", "--fit", fit];
+        let report = run(&args(folder.path(), &blobs(300), &more)).unwrap();
+        let package = Package::from_archive(&fs::read(&report.file).unwrap()).unwrap();
+        (package.manifest().unwrap().output.embedding, package.baseline().unwrap().embedding)
+    };
+    assert_eq!(pack("linear"), (None, None), "a linear model sees nothing but its inputs");
+    let (tensor, profile) = pack("mlp:8");
+    assert!(tensor.is_some_and(|tensor| !tensor.is_empty()));
+    assert_eq!(profile.unwrap().mean.len(), 8);
 }
 
 #[test]

@@ -208,7 +208,9 @@ fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) ->
     let package = vault.get(version).map_err(|cause| chain(&cause))?;
     let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
     let onnx = package.file(MODEL).unwrap_or_default();
-    let predictor = Predictor::load(onnx, &Limits::default()).map_err(|cause| chain(&cause))?;
+    let inside = info.manifest.output.embedding.as_deref();
+    let predictor =
+        Predictor::load_exposing(onnx, inside, &Limits::default()).map_err(|cause| chain(&cause))?;
     if let Some(op) = predictor.unsteady_op() {
         tracing::info!(%version, op, "the model's work depends on its data: it runs in a worker");
     }

@@ -28,6 +28,21 @@ pub(super) fn gas_of_sites() -> ServedModel {
     gas_with(4.0, &format!("{MANIFEST}\n[[group]]\nname = \"site\"\nvalues = [\"a\", \"7\"]\n"))
 }
 
+/// `gas` with a hidden layer, which is exposed.
+pub(super) fn gas_of_two_layers() -> ServedModel {
+    let layer = |weight| DenseLayer { weight, bias: vec![0.0, 0.0] };
+    let spec = MlpSpec {
+        width: 2,
+        normaliser: None,
+        layers: vec![layer(vec![2.0, 0.0, 0.0, 2.0]), layer(vec![4.0, 0.0, 0.0, 4.0])],
+        head: Head::Classes,
+    };
+    let onnx = build_mlp(&spec).unwrap();
+    let graph = shoal_onnx::OnnxModel::parse(&onnx, &shoal_onnx::Limits::default()).unwrap().graph();
+    let embedding = format!("kind = \"probabilities\"\nembedding = \"{}\"", graph.penultimate().unwrap());
+    served(&onnx, &MANIFEST.replace("kind = \"probabilities\"", &embedding)).unwrap()
+}
+
 fn gas_with(gain: f32, manifest: &str) -> ServedModel {
     let spec = MlpSpec {
         width: 2,
@@ -72,6 +87,7 @@ pub(super) fn counted(
     metrics: &Metrics,
 ) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
+    let inside = manifest.output.embedding.clone();
     let baseline =
         Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None, ..Baseline::default() });
     let info = VersionInfo {
@@ -87,7 +103,8 @@ pub(super) fn counted(
         baseline: Arc::clone(&baseline),
         reference: baseline,
     };
-    let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
+    let limits = shoal_onnx::Limits::default();
+    let predictor = Predictor::load_exposing(onnx, inside.as_deref(), &limits).unwrap();
     ServedModel::new(info, predictor, &Clock::start(), metrics)
 }
 

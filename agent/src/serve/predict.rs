@@ -70,8 +70,9 @@ impl ServeState {
         let groups = self.counted(&served, served.check_said(said))?;
         let start = self.clock.mono();
         match self.run(&served, inputs).await {
-            Ok((inputs, outputs)) => {
-                let answer = self.observe(served, &inputs, outputs, groups);
+            Ok((inputs, mut outputs)) => {
+                let embedding = if served.predictor().is_exposing() { outputs.pop() } else { None };
+                let answer = self.observe(served, &inputs, outputs, embedding.as_ref(), groups);
                 answer.served.metrics().answered(self.clock.mono().since(start));
                 Ok(answer)
             }
@@ -125,6 +126,7 @@ impl ServeState {
         served: Arc<ServedModel>,
         inputs: &[Tensor],
         outputs: Vec<Tensor>,
+        embedding: Option<&Tensor>,
         groups: GroupCodes,
     ) -> Answer {
         let Some(pairs) = rows_of(&served, inputs, &outputs) else {
@@ -133,6 +135,11 @@ impl ServeState {
         let (id, asked, is_captured) = self.next_id(served.name());
         let now = self.clock.now();
         let (model, version) = (served.name(), served.info().version);
+        let embeddings = embedding.and_then(Tensor::f32s).unwrap_or_default();
+        let mut embeddings = match embeddings.len() / pairs.len() {
+            0 => [].chunks(1),
+            width => embeddings.chunks(width),
+        };
         let mut rows = Vec::with_capacity(pairs.len());
         let mut observations = Vec::with_capacity(pairs.len());
         for (number, (features, values)) in pairs.into_iter().enumerate() {
@@ -151,6 +158,7 @@ impl ServeState {
                 class,
                 confidence,
                 values: Arc::clone(&values),
+                embedding: embeddings.next().unwrap_or_default().into(),
                 groups,
             });
             if is_captured {

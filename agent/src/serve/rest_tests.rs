@@ -1,4 +1,4 @@
-use super::fixture::{Bench, gas, gas_of_sites, served, volume};
+use super::fixture::{Bench, gas, gas_of_sites, gas_of_two_layers, served, volume};
 use super::*;
 use crate::core::{Event, Truth};
 use crate::store::SamplesReader;
@@ -120,6 +120,21 @@ async fn requests_name_their_groups_and_the_schema_that_they_were_made_for() {
     ] });
     assert_eq!(post(&client, infer, &wide).await.0, StatusCode::BAD_REQUEST);
     assert!(matches!(bench.next_event().await, Event::Misfit { requests: 1, .. }));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_the_last_layer_reads_goes_to_the_monitors_and_to_nobody_else() {
+    let (mut bench, client) = bench().await;
+    bench.state.models().swap(gas_of_two_layers());
+    let asked = rows(json!([[1.0, 0.0], [0.5, 3.0], [-1.0, 2.0]]));
+    let (status, answer) = post(&client, format!("{}/v2/models/gas/infer", bench.url), &asked).await;
+    assert_eq!((status, answer["outputs"].as_array().unwrap().len()), (StatusCode::OK, 1), "{answer}");
+    let Event::Predicted(seen) = bench.next_event().await else { panic!("rows") };
+    let embeddings: Vec<&[f32]> = seen.iter().map(|row| &row.embedding[..]).collect();
+    assert_eq!(embeddings, [[2.0, 0.0], [1.0, 6.0], [0.0, 4.0]]);
+    let (_, model) = get(&client, format!("{}/v2/models/gas", bench.url)).await;
+    assert_eq!(model["outputs"].as_array().unwrap().len(), 1, "{model}");
     bench.end().await;
 }
 

@@ -97,7 +97,8 @@ pub(super) fn admit_package(package: &Package, start_bytes: u64) -> Result<Admis
     let parameters = OnnxModel::parse(onnx, &Limits::default())
         .map_err(|cause| Refused::Load(LoadError::from(cause)))?
         .parameter_count();
-    let predictor = Predictor::load(onnx, &Limits::default()).map_err(Refused::from)?;
+    let inside = manifest.output.embedding.as_deref();
+    let predictor = Predictor::load_exposing(onnx, inside, &Limits::default()).map_err(Refused::from)?;
     let load_ms = clock.mono().0.as_secs_f64() * 1e3;
     let golden = package.file(GOLDEN).map(Golden::from_npz).transpose()?;
     let pair = golden.as_ref().map(|golden| (golden.inputs.as_slice(), golden.outputs.as_slice()));

@@ -1,9 +1,10 @@
 //! What a version answers to labelled rows, right or wrong.
 
-use crate::profile::answer;
+use crate::profile::{self, answer};
 use crate::rows::{Rows, Truth};
 use shoal_infer::{InferError, LoadError, Predictor};
 use shoal_onnx::Limits;
+use shoal_proto::baseline::JointBaseline;
 use shoal_proto::manifest::{Manifest, OutputKind};
 
 /// Rows that are answered at once: bounds the memory of an answer.
@@ -33,7 +34,8 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(onnx: &[u8], manifest: &Manifest) -> Result<Self, AnswerError> {
-        Ok(Self::of(Predictor::load(onnx, &Limits::default())?, manifest))
+        let inside = manifest.output.embedding.as_deref();
+        Ok(Self::of(Predictor::load_exposing(onnx, inside, &Limits::default())?, manifest))
     }
 
     pub(super) fn of(predictor: Predictor, manifest: &Manifest) -> Self {
@@ -61,6 +63,15 @@ impl Judge {
     /// The scores or values of each row, row-major.
     pub(super) fn outputs(&self, rows: &Rows) -> Result<Vec<f32>, AnswerError> {
         Ok(self.scores(rows)?.1)
+    }
+
+    /// The profile of what its last layer reads of rows, where the manifest names that.
+    pub(super) fn embedding(&self, rows: &Rows) -> Result<Option<JointBaseline>, AnswerError> {
+        if !self.predictor.is_exposing() {
+            return Ok(None);
+        }
+        let made = self.predictor.exposed_rows(rows.len(), rows.features())?;
+        Ok(profile::embedding(made.width, &made.values))
     }
 
     /// Class and confidence of each row; empty for a regression.

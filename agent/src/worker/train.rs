@@ -342,7 +342,9 @@ impl<'a> Data<'a> {
         let fail = |source| TrainError::Answer { who: "the candidate", source };
         let scores = candidate.outputs(&rows).map_err(fail)?;
         let predictions = profile::predictions(manifest, &rows, &scores);
-        Ok(profile::baseline(rows.width(), rows.features(), profile::Order::Time, predictions))
+        let embedding = candidate.embedding(&rows).map_err(fail)?;
+        let profile = profile::baseline(rows.width(), rows.features(), profile::Order::Time, predictions);
+        Ok(Baseline { embedding, ..profile })
     }
 }
 

@@ -18,7 +18,7 @@ const WINDOWS_A_MONTH: f64 = 720.0;
 const WINDOWS_A_WEEK: f64 = 168.0;
 
 /// Shares of the one false finding, by kind; those that are not named find what cannot be by chance.
-const SHARES: [(Monitor, f64); 21] = [
+const SHARES: [(Monitor, f64); 22] = [
     (Monitor::Feature, 0.15),
     (Monitor::Category, 0.05),
     (Monitor::Missing, 0.03),
@@ -32,8 +32,9 @@ const SHARES: [(Monitor, f64); 21] = [
     (Monitor::Interval, 0.02),
     (Monitor::Location, 0.10),
     (Monitor::Spread, 0.10),
-    (Monitor::Joint, 0.05),
-    (Monitor::Reconstruction, 0.05),
+    (Monitor::Joint, 0.04),
+    (Monitor::Reconstruction, 0.04),
+    (Monitor::Embedding, 0.02),
     (Monitor::Outlier, 0.03),
     (Monitor::Prediction, 0.08),
     (Monitor::Estimate, 0.04),

@@ -1,5 +1,6 @@
 //! What watches a version's inputs: every column, all columns together, and how rows follow each other.
 
+mod joints;
 mod reference;
 
 pub(crate) use reference::InputReference;
@@ -9,11 +10,13 @@ use crate::column::{
     Columns, Frequent, MOVED, Rhythm, RhythmLearner, Seen, Tally, WindowTests, critical_p, rearranged,
 };
 use crate::found::{Found, Subject, said};
-use crate::joint::{Attribution, JointState, OUTLIER_ALPHA, attribute};
+use crate::joint::{Attribution, attribute};
 use crate::row::{Asked, Row};
-use crate::sequential::{Bernoulli, Conformal, Side};
+use crate::sequential::{Bernoulli, Conformal};
+use joints::JointInputs;
+use reference::JointReference;
 use serde::{Deserialize, Serialize};
-use shoal_proto::baseline::{FeatureKind, Intervals};
+use shoal_proto::baseline::{FeatureKind, Intervals, JointBaseline};
 use shoal_proto::finding::Monitor;
 use shoal_proto::summary::DriftLevel;
 
@@ -50,6 +53,9 @@ pub(crate) struct Inputs {
     misfits: Bernoulli,
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     joint: Option<JointInputs>,
+    /// What the model's last layer reads.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    embedding: Option<JointInputs>,
     #[serde(rename = "h")]
     rhythm: Rhythm,
     /// Learns the rhythm where the package says none, and then what it learned.
@@ -77,18 +83,6 @@ impl PartialEq for Scratch {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct JointInputs {
-    #[serde(rename = "s")]
-    state: JointState,
-    #[serde(rename = "d")]
-    distance: Conformal,
-    #[serde(rename = "r")]
-    residual: Conformal,
-    #[serde(rename = "o")]
-    outliers: Bernoulli,
-}
-
 /// One column's window, for people.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ColumnWindow {
@@ -102,20 +96,18 @@ pub(crate) struct ColumnWindow {
 
 impl Inputs {
     pub(crate) fn new(reference: &InputReference) -> Self {
-        let joint = reference.joint.as_ref().and(reference.baseline.joint.as_ref());
-        let joint = joint.map(|joint| JointInputs {
-            state: JointState::new(joint),
-            distance: Conformal::default(),
-            residual: Conformal::default(),
-            outliers: Bernoulli::default(),
-        });
+        let joint = |of: &Option<JointReference>, baseline: &Option<JointBaseline>| {
+            of.as_ref().and(baseline.as_ref()).map(JointInputs::new)
+        };
+        let (features, embedding) = (&reference.baseline.joint, &reference.baseline.embedding);
         Self {
             columns: Columns::new(&reference.columns),
             cusums: vec![Conformal::default(); reference.bets.len()],
             rates: vec![Bernoulli::default(); reference.rates.len()],
             duplicates: Bernoulli::default(),
             misfits: Bernoulli::default(),
-            joint,
+            joint: joint(&reference.joint, features),
+            embedding: joint(&reference.embedding, embedding),
             rhythm: Rhythm::default(),
             learner: reference.intervals.is_none().then(RhythmLearner::default),
             learned: None,
@@ -130,8 +122,8 @@ impl Inputs {
         self.columns.fits(&reference.columns)
             && self.cusums.len() == reference.bets.len()
             && self.rates.len() == reference.rates.len()
-            && self.joint.is_some() == reference.joint.is_some()
-            && self.joint.iter().zip(&reference.baseline.joint).all(|(joint, of)| joint.state.fits(of))
+            && fits(&self.joint, &reference.joint, &reference.baseline.joint)
+            && fits(&self.embedding, &reference.embedding, &reference.baseline.embedding)
     }
 
     /// Takes a row. Allocates nothing.
@@ -154,17 +146,17 @@ impl Inputs {
             state.observe(&rate.bets, seen.events[rate.column] & rate.events != 0);
         }
         self.duplicates.observe(&reference.duplicates, seen.duplicate);
-        if let (Some(state), Some(of)) = (&mut self.joint, &mut reference.joint) {
-            let seen = of.joint.observe(&mut state.state, row.features);
-            state.distance.observe(&of.distance, seen.distance.bin);
-            if let (Some(bets), Some(rank)) = (&of.residual, seen.residual) {
-                state.residual.observe(bets, rank.bin);
-            }
-            let outlier = seen.outlier(OUTLIER_ALPHA);
-            state.outliers.observe(&of.outliers, outlier.is_some());
-            if let Some(outlier) = outlier {
-                keep(&mut self.strangest, (outlier.p, row.asked));
-            }
+        if let (Some(state), Some(of)) = (&mut self.joint, &mut reference.joint)
+            && let Some(p) = state.observe(of, row.features)
+        {
+            keep(&mut self.strangest, (p, row.asked));
+        }
+        if let (Some(state), Some(of)) = (&mut self.embedding, &mut reference.embedding)
+            && row.embedding.len() == of.joint.width()
+            && let Some(p) = state.observe(of, row.embedding)
+            && reference.joint.is_none()
+        {
+            keep(&mut self.strangest, (p, row.asked));
         }
     }
 
@@ -204,7 +196,7 @@ impl Inputs {
 
     /// Rows of the window that are like none of training.
     pub(crate) fn outliers(&self) -> u64 {
-        self.joint.as_ref().map_or(0, |joint| joint.state.outliers().1)
+        self.joint.as_ref().or(self.embedding.as_ref()).map_or(0, JointInputs::outliers)
     }
 
     /// When the source will have been silent for too long. Where the rhythm was learned from a few minutes, or
@@ -268,28 +260,15 @@ impl Inputs {
     }
 
     fn joint_running(&self, reference: &InputReference, found: &mut Vec<Found>) {
-        let (Some(state), Some(of)) = (&self.joint, &reference.joint) else { return };
-        let alone = |monitor| Heights::new(monitor, 1);
-        let distance = state.distance.sign(&of.distance, Side::Higher);
-        let blamed = |shares: Vec<f64>| {
-            let first = attribute(&shares, None).into_iter().next().filter(|first| first.share > 0.0);
-            first.map_or(Subject::Model, |first| Found::feature(first.feature))
-        };
-        let before = found.len();
-        said(Monitor::Joint, Subject::Model, distance, alone(Monitor::Joint), found);
-        for one in &mut found[before..] {
-            one.subject = blamed(state.state.distance_blame(&of.joint));
+        if let (Some(state), Some(of)) = (&self.joint, &reference.joint) {
+            state.features_running(of, found);
         }
-        if let Some(bets) = &of.residual {
-            let residual = state.residual.sign(bets, Side::Higher);
-            let before = found.len();
-            said(Monitor::Reconstruction, Subject::Model, residual, alone(Monitor::Reconstruction), found);
-            for one in &mut found[before..] {
-                one.subject = blamed(state.state.residual_blame(&of.joint));
+        if let (Some(state), Some(of)) = (&self.embedding, &reference.embedding) {
+            state.embedding_running(of, found);
+            if self.joint.is_none() {
+                state.outliers_running(of, found);
             }
         }
-        let outliers = state.outliers.worse(&of.outliers);
-        said(Monitor::Outlier, Subject::Model, outliers, alone(Monitor::Outlier), found);
     }
 
     /// The tests of the window's columns, each with the level that it has among its like.
@@ -388,13 +367,18 @@ impl Inputs {
         self.misfits.close(&reference.misfits);
         self.rhythm.reset();
         self.strangest.clear();
-        if let (Some(joint), Some(of)) = (&mut self.joint, &reference.joint) {
-            joint.state.reset();
-            joint.distance.close();
-            joint.residual.close();
-            joint.outliers.close(&of.outliers);
+        let both = [(&mut self.joint, &reference.joint), (&mut self.embedding, &reference.embedding)];
+        for (state, of) in both {
+            if let (Some(state), Some(of)) = (state, of) {
+                state.reset(of);
+            }
         }
     }
+}
+
+/// Whether a state of a vector is of its baseline.
+fn fits(state: &Option<JointInputs>, of: &Option<JointReference>, baseline: &Option<JointBaseline>) -> bool {
+    state.is_some() == of.is_some() && state.iter().zip(baseline).all(|(state, of)| state.state.fits(of))
 }
 
 /// Keeps a row among the strangest, in the place of the least strange one.

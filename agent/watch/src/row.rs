@@ -33,6 +33,8 @@ pub struct Row<'a> {
     pub features: &'a [f32],
     /// What the model answered.
     pub answer: Answer<'a>,
+    /// What the model's last layer read; empty where it is not watched.
+    pub embedding: &'a [f32],
     /// The groups that the request named; those that features tell are found here.
     pub groups: GroupCodes,
 }

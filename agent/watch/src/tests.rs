@@ -4,6 +4,7 @@ use crate::row::Asked;
 use crate::watch::Watch;
 use shoal_proto::baseline::{Baseline, FeatureBaseline};
 use shoal_proto::finding::{Finding, Monitor};
+use shoal_proto::manifest::Manifest;
 use shoal_proto::summary::DriftLevel;
 use shoal_proto::wire::{from_cbor, to_cbor};
 use std::sync::Arc;
@@ -116,6 +117,51 @@ fn senders_of_another_schema_are_told() {
     let drift = watch.drift();
     let like: Vec<_> = drift.features.iter().map(|one| one.like.as_deref()).collect();
     assert_eq!(like, [None, Some("f2"), Some("f1")]);
+}
+
+/// Eight activations that go with two hidden causes, a ninth that is always nought.
+fn activations(one: &Sample, shift: f32) -> Vec<f32> {
+    let (a, b) = (one.features[0] + shift, one.features[1]);
+    let mix = |at: f32| (a * at.sin() + b * at.cos()).max(0.0) + 0.1 * (one.features[2] * at).sin();
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].map(mix).into_iter().chain([0.0]).collect()
+}
+
+#[test]
+fn drift_of_what_the_last_layer_reads_is_found() {
+    let mut world = World::new(22, 3, 2_000);
+    let rows: Vec<f32> = (0..2_000).flat_map(|_| activations(&world.sample(), 0.0)).collect();
+    let made = crate::joint::fit(&rows, 9, 3, crate::joint::Parts::default()).unwrap();
+    let baseline = Arc::new(Baseline { embedding: Some(made), ..(*world.watched.baseline).clone() });
+    (world.watched.baseline, world.watched.reference) = (Arc::clone(&baseline), baseline);
+    let mut watch = world.watch();
+    let (quiet, _) = world.window(&mut watch, 3_600, |one, _| one.embedding = activations(one, 0.0));
+    assert!(drifts(&quiet).is_empty(), "{quiet:?}");
+    let (found, _) = world.window(&mut watch, 600, |one, _| one.embedding = activations(one, 1.5));
+    assert_eq!(drifts(&found), [(Monitor::Embedding, None)]);
+}
+
+#[test]
+fn of_tensors_the_first_rows_tell_what_the_last_layer_reads() {
+    let mut world = World::new(23, 3, 2_000);
+    let manifest = Manifest { features: Vec::new(), groups: Vec::new(), ..(*world.watched.manifest).clone() };
+    world.watched.manifest = Arc::new(manifest);
+    let baseline = Arc::new(Baseline::default());
+    (world.watched.baseline, world.watched.reference) = (Arc::clone(&baseline), baseline);
+    let mut watch = world.watch();
+    let feed = |one: &mut Sample, shift: f32| {
+        one.embedding = activations(one, shift);
+        one.features.clear();
+    };
+    for _ in 0..2 {
+        world.window(&mut watch, 1_500, |one, _| feed(one, 0.0));
+    }
+    assert!(watch.drift().learned);
+    let bytes = to_cbor(&watch);
+    let mut watch: Watch = from_cbor(&bytes).unwrap();
+    assert!(watch.attach(&world.watched), "what was learned survives the disk");
+    let (found, summary) = world.window(&mut watch, 600, |one, _| feed(one, 2.0));
+    assert!(drifts(&found).contains(&(Monitor::Embedding, None)), "{found:?}");
+    assert!(summary.outliers > 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::budget::one_false_in;
 use crate::column::Columns;
 use crate::found::{Found, Subject};
 use crate::inputs::{Inputs, MIN_ROWS};
-use crate::joint::{LEARNER_ROWS, Learner};
+use crate::joint::{self, LEARNER_ROWS, Learner};
 use crate::outputs::Outputs;
 use crate::row::{Given, Row};
 use against::{Against, Standing};
@@ -30,6 +30,8 @@ use shoal_proto::time::{Mono, Now, WallMs};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Keeps the projection of a learned embedding from being drawn as anything else is.
+const EMBEDDING_SEED: u64 = 0x656d_6265_6464_696e;
 /// Findings that are kept for people, the latest.
 pub const KEPT_FINDINGS: usize = 64;
 /// New findings of one close, the strongest first; the level of every feature is in the summary.
@@ -67,6 +69,9 @@ pub struct Watch {
     /// Gathers rows where the package has no baseline, and then the baseline that came of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     learner: Option<Learner>,
+    /// The same for what the last layer reads, of a model that takes tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    embeddings: Option<Learner>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     learned: Option<Baseline>,
     /// What holds now, by monitor and subject.
@@ -100,6 +105,7 @@ impl Watch {
             fleet: against.fleet.as_ref().map(Columns::new),
             outputs: Outputs::new(&against.outputs, id.number),
             learner: against.has_no_baseline().then(|| Learner::new(width, LEARNER_ROWS as u64, id.number)),
+            embeddings: None,
             learned: None,
             standing: Vec::new(),
             kept: VecDeque::new(),
@@ -146,6 +152,23 @@ impl Watch {
                 self.learn();
             }
         }
+        if !row.embedding.is_empty() && self.against().learns_embeddings() {
+            self.learn_embedding(row.embedding);
+        }
+    }
+
+    fn learn_embedding(&mut self, embedding: &[f32]) {
+        let (rows, seed) = (LEARNER_ROWS as u64, self.id.number);
+        let learner = self.embeddings.get_or_insert_with(|| Learner::new(embedding.len(), rows, seed));
+        learner.observe(embedding);
+        if !learner.is_done() {
+            return;
+        }
+        let made = joint::fit(&learner.rows(), embedding.len(), EMBEDDING_SEED, joint::Parts::default());
+        self.embeddings = None;
+        let reference = &*self.against().watched.reference;
+        // Where nothing can be made of them, none is waited for again.
+        self.adopt(Baseline { embedding: made.ok(), learned: true, ..reference.clone() });
     }
 
     /// Takes requests that were refused, since what they sent is not what the version takes.
@@ -172,6 +195,12 @@ impl Watch {
             learned: true,
             ..Baseline::default()
         };
+        self.adopt(learned);
+    }
+
+    /// Begins to hold rows against what was learned of the first ones.
+    fn adopt(&mut self, learned: Baseline) {
+        let against = self.against();
         let outputs = against.outputs.clone();
         let fresh = Against::new(&against.watched, Some(&learned));
         self.inputs = Inputs::new(&fresh.inputs);

@@ -109,7 +109,7 @@ pub(super) fn month(seeds: u64) -> Table {
             let answer = Answer { class: Some(class), confidence: scores[class as usize], values: &scores };
             let (asked, features) = (Asked { life: 1, number: at }, &world.row[..]);
             let groups = Default::default();
-            watch.observe(&Row { asked, at: now(at).mono, features, answer, groups });
+            watch.observe(&Row { asked, at: now(at).mono, features, answer, embedding: &[], groups });
             watch.label(&Given { asked, features, answer, truth: Truth::Class(truth), groups });
             let mut found = if at % 16 == 0 { watch.poll(now(at)) } else { Vec::new() };
             if at % HOUR == 0 {
@@ -225,7 +225,7 @@ pub(super) fn cost() -> Table {
                 let confidence = scores[*class as usize];
                 let answer = Answer { class: Some(*class), confidence, values };
                 let asked = Asked { life: 1, number: at };
-                watch.observe(&Row { asked, at: now(at).mono, features, answer, groups });
+                watch.observe(&Row { asked, at: now(at).mono, features, answer, embedding: &[], groups });
             }
         });
         let summary = watch.open_summary(now(at).wall);

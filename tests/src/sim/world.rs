@@ -444,6 +444,7 @@ impl World {
                 class,
                 confidence: 0.95,
                 values: [0.05, 0.95].into(),
+                embedding: [].into(),
                 groups: GroupCodes::default(),
             });
         }

@@ -25,6 +25,7 @@ pub(crate) struct InputReference {
     pub(super) duplicates: BernoulliBets,
     pub(super) misfits: BernoulliBets,
     pub(super) joint: Option<JointReference>,
+    pub(super) embedding: Option<JointReference>,
     pub(super) intervals: Option<Intervals>,
     pub(super) location: Heights,
     pub(super) spread: Heights,
@@ -64,7 +65,11 @@ impl InputReference {
             duplicates: rate_bets(duplicates, 1, Heights::new(Monitor::Duplicate, 1)),
             // A package promises none.
             misfits: rate_bets((0, 0), 1, Heights::new(Monitor::Schema, 1)),
-            joint: baseline.joint.as_ref().and_then(JointReference::new),
+            joint: baseline.joint.as_ref().and_then(|joint| JointReference::new(joint, Monitor::Joint)),
+            embedding: baseline
+                .embedding
+                .as_ref()
+                .and_then(|embedding| JointReference::new(embedding, Monitor::Embedding)),
             intervals: rhythm.and_then(|rhythm| rhythm.intervals.clone()),
             baseline: Arc::clone(baseline),
             columns,
@@ -75,12 +80,12 @@ impl InputReference {
 
     /// Multiplications that all features together cost a row.
     pub(crate) fn joint_operations(&self) -> usize {
-        self.joint.as_ref().map_or(0, |joint| joint.joint.operations())
+        self.joint.iter().chain(&self.embedding).map(|joint| joint.joint.operations()).sum()
     }
 }
 
 impl JointReference {
-    fn new(baseline: &JointBaseline) -> Option<Self> {
+    fn new(baseline: &JointBaseline, monitor: Monitor) -> Option<Self> {
         let joint = Joint::new(baseline).ok()?;
         let bets = |ranks: &Ranks, monitor| {
             ConformalBets::new(&ranks.counts, Shape::Distances, 1, Heights::new(monitor, 1).drift)
@@ -90,8 +95,8 @@ impl JointReference {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a million")]
         let marked = (most * 1e6) as u64;
         Some(Self {
-            distance: bets(joint.distance_ranks(), Monitor::Joint),
-            residual: joint.residual_ranks().map(|ranks| bets(ranks, Monitor::Reconstruction)),
+            distance: bets(joint.distance_ranks(), monitor),
+            residual: joint.residual_ranks().map(|ranks| bets(ranks, monitor)),
             outliers: rate_bets((marked, 1_000_000), 1, Heights::new(Monitor::Outlier, 1)),
             joint,
         })

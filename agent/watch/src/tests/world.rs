@@ -29,6 +29,8 @@ pub(super) struct Sample {
     pub(super) features: Vec<f32>,
     pub(super) scores: [f32; 2],
     pub(super) truth: u32,
+    /// What the last layer reads: nothing, unless a test gives it.
+    pub(super) embedding: Vec<f32>,
 }
 
 impl Sample {
@@ -113,7 +115,14 @@ impl World {
         let asked = Asked { life: 1, number: self.asked };
         let at = Mono::from_millis(self.now);
         let (features, answer) = (&sample.features[..], sample.answer());
-        watch.observe(&Row { asked, at, features, answer, groups: Default::default() });
+        watch.observe(&Row {
+            asked,
+            at,
+            features,
+            answer,
+            embedding: &sample.embedding,
+            groups: Default::default(),
+        });
         asked
     }
 
@@ -171,5 +180,5 @@ fn draw(rng: &mut ChaCha8Rng, width: usize) -> Sample {
     }
     let second = 1.0 / (1.0 + (-3.0 * features[0]).exp());
     let truth = u32::from(rng.random::<f32>() < second);
-    Sample { features, scores: [1.0 - second, second], truth }
+    Sample { features, scores: [1.0 - second, second], truth, embedding: Vec::new() }
 }

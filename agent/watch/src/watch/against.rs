@@ -43,6 +43,7 @@ pub(crate) struct Against {
     pub(crate) estimate: Option<Estimate>,
     /// The strangest rows of the last closed window.
     pub(crate) strangest: Vec<(f64, Asked)>,
+    pub(super) is_learned: bool,
 }
 
 impl Against {
@@ -57,8 +58,16 @@ impl Against {
             columns: Vec::new(),
             estimate: None,
             strangest: Vec::new(),
+            is_learned: learned.is_some(),
             watched: watched.clone(),
         }
+    }
+
+    /// Whether the first rows have to tell what embeddings are like: of models that take tensors.
+    pub(super) fn learns_embeddings(&self) -> bool {
+        !self.is_learned
+            && self.watched.manifest.features.is_empty()
+            && self.watched.reference.embedding.is_none()
     }
 
     pub(super) fn has_no_baseline(&self) -> bool {
