@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn columns_that_changed_places_are_named() {
         type Change = fn([f32; 4]) -> [f32; 4];
-        let cases: [(&str, Change, &[(usize, usize)]); 6] = [
+        type Case = (&'static str, Change, &'static [(usize, usize)]);
+        let cases: [Case; 6] = [
             ("nothing", |row| row, &[]),
             ("two swapped", |[a, b, c, d]| [b, a, c, d], &[(0, 1), (1, 0)]),
             ("three in a ring", |[a, b, c, d]| [b, c, a, d], &[(0, 1), (1, 2), (2, 0)]),
