@@ -5,12 +5,14 @@
 mod answer;
 mod confusion;
 mod feature;
+mod input;
 mod joint;
 
 pub use feature::{
     Category, FEW_CATEGORIES, FeatureBaseline, FeatureKind, Intervals, LOG_REACH, MAX_CATEGORIES, Magnitude,
     OCTAVES, RhythmBaseline,
 };
+pub use input::{InputProfile, PROFILE_CLASSES, PROFILE_FEATURES};
 pub use joint::{
     DEPTH_MAX, DistanceBaseline, EDGES_MAX, Floats, INPUTS_MAX, JOINT_MAX, JointBaseline,
     RESIDUAL_INPUTS_MAX, Ranks, ResidualBaseline, TREES_MAX, Tail, TreesBaseline,
@@ -47,6 +49,9 @@ pub struct Baseline {
     /// The tensor inside the model that the manifest names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<JointBaseline>,
+    /// What inputs look like by class, for the adapter of inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<InputProfile>,
     /// How much the model's answer changes when a feature moves by one standard deviation, in the
     /// features' order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +88,13 @@ impl Baseline {
         if baseline.joint.iter().chain(&baseline.embedding).any(|joint| !joint.is_sound()) {
             return Err(BaselineError::Joint);
         }
+        if baseline
+            .inputs
+            .as_ref()
+            .is_some_and(|inputs| !inputs.is_sound() || inputs.width() != baseline.features.len())
+        {
+            return Err(BaselineError::Inputs);
+        }
         if let Some(fault) = baseline.predictions.as_ref().and_then(PredictionBaseline::fault) {
             return Err(BaselineError::Answers { fault });
         }
@@ -105,6 +117,9 @@ pub enum BaselineError {
     /// Edges or categories that do not rise, or counts that do not fit them.
     #[error("baseline.json: feature {index} has edges that do not rise or counts that do not fit")]
     Feature { index: usize },
+    /// Moments of inputs whose lengths do not fit the features.
+    #[error("baseline.json: the moments of the inputs do not fit the features")]
+    Inputs,
     /// A joint part whose lengths do not fit each other, or that is too large.
     #[error("baseline.json: the joint part's lengths do not fit each other, or it is too large")]
     Joint,

@@ -50,6 +50,7 @@ impl Version {
                 kind: OutputKind::Probabilities,
                 classes: vec!["a".into(), "b".into()],
                 temperature: None,
+                embedding: None,
             },
             recipe: Recipe::default(),
             gate: GatePolicy::default(),

@@ -1,0 +1,377 @@
+//! All of it, for one version that serves.
+
+use crate::adapter::Adapter;
+use crate::contest::Contest;
+use crate::frame::Frame;
+use crate::head::{Head, HeadState, MAX_INPUTS, Opinion, Running, Targets};
+use serde::{Deserialize, Serialize};
+use shoal_proto::manifest::OutputKind;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Rows between two notes of the running moments, for labels that come later.
+const NOTE_EVERY: u64 = 32;
+/// Notes that are kept: a label of an older row teaches the head nothing.
+const NOTES: usize = 64;
+/// Labelled rows that are answered again, each left out.
+const JUDGED: usize = 256;
+/// Share of rows with a label from which on the head is judged by what it said before it learned: leaving one of
+/// many alike out forgives it too much.
+const DENSE: f64 = 0.25;
+/// What a row still counts in that share after one more.
+const MEMORY: f64 = 0.998;
+/// How near a number must be, in spreads of training.
+const NEAR: f64 = 0.25;
+/// Probabilities are no nearer to 0.
+const LEAST: f32 = 1e-3;
+
+/// The model that serves: answers to rows of raw features.
+pub trait Model {
+    /// Why it does not answer.
+    type Error;
+
+    /// The probability of each class, or the value, of each row: row-major.
+    ///
+    /// # Errors
+    /// When it fails.
+    fn answers(&self, rows: usize, features: &[f32]) -> Result<Vec<f32>, Self::Error>;
+}
+
+/// What is switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Inputs that have moved are brought back.
+    pub inputs: bool,
+    /// The head may answer where it is right more often.
+    pub head: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { inputs: true, head: true }
+    }
+}
+
+/// What a prediction needs: the map of the inputs, and the head where it answers.
+#[derive(Debug, Clone)]
+pub struct Lens {
+    frame: Arc<Frame>,
+    adapter: Option<Arc<Adapter>>,
+    opinion: Option<Arc<Opinion>>,
+    kind: OutputKind,
+}
+
+impl Lens {
+    /// Whether rows stay as they are and the model answers.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.adapter.is_none() && self.opinion.is_none()
+    }
+
+    /// Whether the head answers.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.opinion.is_some()
+    }
+
+    /// Brings rows back, in place.
+    pub fn apply(&self, rows: &mut [f32]) {
+        if let Some(adapter) = &self.adapter {
+            rows.chunks_exact_mut(self.frame.width()).for_each(|row| adapter.apply(&self.frame, row));
+        }
+    }
+
+    /// The head's answer to a row as it came, in the model's kind of scores; `None` where the model answers.
+    #[must_use]
+    pub fn answer(&self, row: &[f32]) -> Option<Vec<f32>> {
+        let scores = self.opinion.as_ref()?.scores(&self.frame, row);
+        Some(as_served(self.kind, &scores))
+    }
+}
+
+/// Scores of the head as a model of this kind would give them.
+fn as_served(kind: OutputKind, scores: &[f32]) -> Vec<f32> {
+    if kind == OutputKind::Values {
+        return scores.to_vec();
+    }
+    let floored: Vec<f32> = scores.iter().map(|score| score.clamp(LEAST, 1.0)).collect();
+    let sum: f32 = floored.iter().sum();
+    let shares = floored.into_iter().map(|share| share / sum);
+    match kind {
+        OutputKind::Logits => shares.map(f32::ln).collect(),
+        OutputKind::Probabilities | OutputKind::Values => shares.collect(),
+    }
+}
+
+/// A labelled row on which both were judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Judged {
+    phi: shoal_proto::baseline::Floats,
+    truth: f64,
+    model_right: bool,
+    /// The number of its label.
+    number: u64,
+}
+
+/// What it has seen, as it survives a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdaptState {
+    adapter: Adapter,
+    head: Option<HeadState>,
+    notes: VecDeque<(u64, Running)>,
+    rows: u64,
+    coverage: f64,
+    judged: VecDeque<Judged>,
+    adapted: Contest,
+    headed: Contest,
+    is_muted: bool,
+    is_headed: bool,
+}
+
+/// Adaptation of one version that serves.
+#[derive(Debug, Clone)]
+pub struct Adapt {
+    frame: Arc<Frame>,
+    kind: OutputKind,
+    targets: Targets,
+    settings: Settings,
+    adapter: Adapter,
+    head: Option<Head>,
+    /// Running moments at earlier rows, by their place.
+    notes: VecDeque<(u64, Running)>,
+    rows: u64,
+    /// Recent share of rows with a label.
+    coverage: f64,
+    judged: VecDeque<Judged>,
+    /// The model on rows that were brought back, against the model on rows as they came.
+    adapted: Contest,
+    /// The head against the model on rows that were brought back.
+    headed: Contest,
+    is_muted: bool,
+    is_headed: bool,
+}
+
+impl Adapt {
+    /// Begins for a version. `prior` are rows of training with their targets, for the head: the replay set.
+    #[must_use]
+    pub fn new(
+        frame: Arc<Frame>,
+        kind: OutputKind,
+        targets: Targets,
+        settings: Settings,
+        seed: u64,
+        prior: (&[f32], &[f64]),
+    ) -> Self {
+        let wants = settings.head && frame.live() <= MAX_INPUTS;
+        let head = if wants { Head::new(&frame, seed, targets, prior.0, prior.1) } else { None };
+        Self {
+            adapter: Adapter::new(&frame),
+            frame,
+            kind,
+            targets,
+            settings,
+            head,
+            notes: VecDeque::new(),
+            rows: 0,
+            coverage: 0.0,
+            judged: VecDeque::new(),
+            adapted: Contest::default(),
+            headed: Contest::default(),
+            is_muted: false,
+            is_headed: false,
+        }
+    }
+
+    /// What predictions need now.
+    #[must_use]
+    pub fn lens(&self) -> Lens {
+        let moves = self.settings.inputs && !self.is_muted && self.adapter.strength() > 0.0;
+        let opinion = self.head.as_ref().filter(|_| self.is_headed).map(|head| Arc::new(head.opinion()));
+        Lens {
+            frame: Arc::clone(&self.frame),
+            adapter: moves.then(|| Arc::new(self.adapter.clone())),
+            opinion,
+            kind: self.kind,
+        }
+    }
+
+    /// The adapter of inputs.
+    #[must_use]
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Whether labels said that bringing inputs back does harm: then it is not done.
+    #[must_use]
+    pub fn is_muted(&self) -> bool {
+        self.is_muted
+    }
+
+    /// Whether the head answers.
+    #[must_use]
+    pub fn is_headed(&self) -> bool {
+        self.is_headed
+    }
+
+    /// Labels that the head has learned.
+    #[must_use]
+    pub fn labels(&self) -> u64 {
+        self.head.as_ref().map_or(0, Head::labels)
+    }
+
+    /// Takes a row as it came, after its prediction; its place among all rows is told, for its label.
+    ///
+    /// # Errors
+    /// When the model fails; the row was taken.
+    pub fn observe<M: Model>(&mut self, row: &[f32], model: &M) -> Result<u64, M::Error> {
+        let place = self.rows;
+        self.rows += 1;
+        self.coverage *= MEMORY;
+        let mut z = Vec::new();
+        self.frame.standardise(row, &mut z);
+        if let Some(head) = &mut self.head {
+            if place.is_multiple_of(NOTE_EVERY) {
+                if self.notes.len() == NOTES {
+                    self.notes.pop_front();
+                }
+                self.notes.push_back((place, head.running().clone()));
+            }
+            head.observe(&z);
+        }
+        if self.settings.inputs && self.adapter.push(&self.frame, row) {
+            self.settle(row, model)?;
+        }
+        Ok(place)
+    }
+
+    fn settle<M: Model>(&mut self, row: &[f32], model: &M) -> Result<(), M::Error> {
+        let frame = Arc::clone(&self.frame);
+        let mut rows = Vec::new();
+        self.adapter.settle(&frame, |asked| {
+            rows.clear();
+            for z in asked {
+                let start = rows.len();
+                rows.extend_from_slice(row); // what is not live, as it came last
+                frame.put(z, &mut rows[start..]);
+            }
+            model.answers(asked.len(), &rows)
+        })?;
+        Ok(())
+    }
+
+    /// How much a label of this row would teach; the greater, the more. `None` without a head.
+    #[must_use]
+    pub fn doubt(&self, row: &[f32]) -> Option<f32> {
+        let head = self.head.as_ref()?;
+        let mut z = Vec::new();
+        self.frame.standardise(row, &mut z);
+        Some(head.doubt(&head.features_by(head.running(), &z)))
+    }
+
+    /// Takes the truth about the row at `place`: the index of a class, or a number.
+    ///
+    /// # Errors
+    /// When the model fails; then the label taught nothing.
+    pub fn label<M: Model>(
+        &mut self,
+        row: &[f32],
+        place: u64,
+        truth: f64,
+        model: &M,
+    ) -> Result<(), M::Error> {
+        let plain = model.answers(1, row)?;
+        let mut moved = row.to_vec();
+        self.adapter.apply(&self.frame, &mut moved);
+        let adapted = if moved == row { plain.clone() } else { model.answers(1, &moved)? };
+        let (plain_right, adapted_right) =
+            (right(self.targets, &plain, truth), right(self.targets, &adapted, truth));
+        self.adapted.judge(adapted_right, plain_right);
+        self.is_muted = if self.is_muted { self.adapted.is_behind() } else { self.adapted.is_lost() };
+        let model_right = if self.is_muted { plain_right } else { adapted_right };
+        self.coverage += 1.0 - MEMORY;
+        self.teach(row, place, truth, model_right);
+        Ok(())
+    }
+
+    fn teach(&mut self, row: &[f32], place: u64, truth: f64, model_right: bool) {
+        let Some(running) = self.notes.iter().rev().find(|(at, _)| *at <= place).map(|(_, running)| running)
+        else {
+            return; // too late: what its inputs were like beside others of its time is not known any more
+        };
+        let Some(head) = &mut self.head else { return };
+        let mut z = Vec::new();
+        self.frame.standardise(row, &mut z);
+        let phi = head.features_by(running, &z);
+        let said = head.outputs(&phi);
+        head.learn(&phi, truth);
+        let number = head.labels();
+        let head_right = right(self.targets, &said, truth);
+        self.headed.judge(head_right, model_right);
+        if self.judged.len() == JUDGED {
+            self.judged.pop_front();
+        }
+        self.judged.push_back(Judged { phi: phi.into(), truth, model_right, number });
+        let contest = if self.coverage > DENSE { self.headed } else { self.left_out() };
+        self.is_headed = if self.is_headed { !contest.is_behind() } else { contest.is_won() };
+    }
+
+    /// The contest over the kept labelled rows, each answered by the head as if it had not learned it.
+    fn left_out(&self) -> Contest {
+        let mut contest = Contest::default();
+        let Some(head) = &self.head else { return contest };
+        for one in &self.judged {
+            let said = head.left_out(&one.phi, one.truth, head.labels() - one.number);
+            contest.judge(right(self.targets, &said, one.truth), one.model_right);
+        }
+        contest
+    }
+
+    /// What survives a restart.
+    #[must_use]
+    pub fn state(&self) -> AdaptState {
+        AdaptState {
+            adapter: self.adapter.clone(),
+            head: self.head.as_ref().map(Head::state),
+            notes: self.notes.clone(),
+            rows: self.rows,
+            coverage: self.coverage,
+            judged: self.judged.clone(),
+            adapted: self.adapted,
+            headed: self.headed,
+            is_muted: self.is_muted,
+            is_headed: self.is_headed,
+        }
+    }
+
+    /// Goes on from a state; `false`, and nothing changed, where it is of another version's shape.
+    #[must_use]
+    pub fn restore(&mut self, state: AdaptState) -> bool {
+        let fits = state.adapter.fits(&self.frame)
+            && match (&mut self.head, &state.head) {
+                (Some(head), Some(kept)) => head.restore(kept),
+                (None, None) => true,
+                _ => false,
+            };
+        if fits {
+            let AdaptState { adapter, notes, rows, coverage, judged, adapted, headed, .. } = state;
+            (self.adapter, self.notes, self.rows, self.coverage) = (adapter, notes, rows, coverage);
+            (self.judged, self.adapted, self.headed) = (judged, adapted, headed);
+            (self.is_muted, self.is_headed) = (state.is_muted, state.is_headed);
+        }
+        fits
+    }
+}
+
+fn right(targets: Targets, scores: &[f32], truth: f64) -> bool {
+    match targets {
+        Targets::Classes(_) => best(scores).is_some_and(|class| class as f64 == truth),
+        Targets::Value { std, .. } => {
+            scores.first().is_some_and(|value| (f64::from(*value) - truth).abs() <= NEAR * std)
+        }
+    }
+}
+
+fn best(scores: &[f32]) -> Option<usize> {
+    let sound = scores.iter().enumerate().filter(|(_, score)| !score.is_nan());
+    sound.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0))).map(|(at, _)| at)
+}
