@@ -303,9 +303,9 @@ impl Adapt {
         self.frame.standardise(row, &mut z);
         let phi = head.features_by(running, &z);
         let said = head.outputs(&phi);
-        head.learn(&phi, truth);
-        let number = head.labels();
         let head_right = right(self.targets, &said, truth);
+        head.learn(&phi, truth, !head_right);
+        let number = head.labels();
         self.headed.judge(head_right, model_right);
         if self.judged.len() == JUDGED {
             self.judged.pop_front();
@@ -320,7 +320,7 @@ impl Adapt {
         let mut contest = Contest::default();
         let Some(head) = &self.head else { return contest };
         for one in &self.judged {
-            let said = head.left_out(&one.phi, one.truth, head.labels() - one.number);
+            let said = head.left_out(&one.phi, one.truth, Head::weight(head.labels() - one.number));
             contest.judge(right(self.targets, &said, one.truth), one.model_right);
         }
         contest
@@ -362,7 +362,8 @@ impl Adapt {
     }
 }
 
-fn right(targets: Targets, scores: &[f32], truth: f64) -> bool {
+/// Whether an answer is: the class, or a number that is near.
+pub(crate) fn right(targets: Targets, scores: &[f32], truth: f64) -> bool {
     match targets {
         Targets::Classes(_) => best(scores).is_some_and(|class| class as f64 == truth),
         Targets::Value { std, .. } => {

@@ -4,6 +4,7 @@
 //! them (Rahimi and Recht 2007): a ridge regression on one-of-classes targets, exact after every label, in constant
 //! memory. Its prior are rows of training that the package carries. Old labels fade, so that it follows a change.
 
+use crate::adapt::right;
 use crate::frame::Frame;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +28,15 @@ const FADE: f64 = 1.0 / 256.0;
 const FAR: f32 = 5.0;
 /// The least running spread, of 1 in training.
 const LEAST_STD: f64 = 1e-3;
+/// Labels over which the recent share of errors fades, and the long one: a change is seen in some tens of labels.
+const RECENT: f64 = 24.0;
+const LONG: f64 = 96.0;
+/// The labels that rows of training count for among those: as many as the long share is made of.
+const PRIOR_ERRORS: u64 = 97;
+/// Standard deviations by which errors must have risen: once in thirty thousand labels by chance.
+const SURPRISED: f64 = 4.0;
+/// What is left of the certainty of what was learned before a change: a twentieth.
+const UNLEARN: f64 = 20.0;
 /// Added to the predictive variance of a margin, so that no doubt is without bound.
 const LEAST_VARIANCE: f64 = 0.01;
 
@@ -138,6 +148,34 @@ pub struct Head {
     targets: Targets,
     size: usize,
     labels: u64,
+    errors: Errors,
+}
+
+/// How often the head was wrong before it learned: lately, and before that.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Errors {
+    recent: f64,
+    long: f64,
+    /// Labels since the last change.
+    since: u64,
+}
+
+impl Errors {
+    /// Takes an answer; `true` where answers have become worse beyond chance: the truth has changed.
+    fn judge(&mut self, wrong: bool) -> bool {
+        let wrong = f64::from(u8::from(wrong));
+        self.since += 1;
+        let fade = |time: f64| (1.0 / time).max(1.0 / self.since as f64);
+        self.recent += fade(RECENT) * (wrong - self.recent);
+        self.long += fade(LONG) * (wrong - self.long);
+        // Of a mean that fades with time t, as much varies as of 2t draws.
+        let deviation = ((self.long * (1.0 - self.long)).max(0.01) / (2.0 * RECENT)).sqrt();
+        let changed = self.since as f64 > LONG && self.recent - self.long > SURPRISED * deviation;
+        if changed {
+            *self = Self::default();
+        }
+        changed
+    }
 }
 
 /// A head as it survives a restart.
@@ -148,6 +186,7 @@ pub(crate) struct HeadState {
     covariance: Floats,
     weights: Floats,
     labels: u64,
+    errors: Errors,
 }
 
 impl Head {
@@ -169,7 +208,9 @@ impl Head {
             targets,
             size,
             labels: 0,
+            errors: Errors::default(),
         };
+        let mut prior = Vec::new();
         let (mut gram, mut moments) = (vec![0.0; size * size], vec![0.0; size * targets.width()]);
         let mut z = Vec::new();
         let step = count.div_ceil(PRIOR_ROWS);
@@ -186,6 +227,7 @@ impl Head {
                     *cell += x * target(targets, *truth, output);
                 }
             }
+            prior.push((phi, *truth));
         }
         for at in 0..size {
             gram[at * size + at] += 1.0;
@@ -199,6 +241,10 @@ impl Head {
                 }
             }
         }
+        let wrong =
+            prior.iter().filter(|(phi, truth)| !right(targets, &head.left_out(phi, *truth, 1.0), *truth));
+        let share = wrong.count() as f64 / prior.len() as f64;
+        head.errors = Errors { recent: share, long: share, since: PRIOR_ERRORS };
         Some(head)
     }
 
@@ -247,10 +293,14 @@ impl Head {
         }
     }
 
-    /// What the head would say of a row that it had not learned, `age` labels ago.
-    pub(crate) fn left_out(&self, phi: &[f32], truth: f64, age: u64) -> Vec<f32> {
-        let age = i32::try_from(age).unwrap_or(i32::MAX);
-        let pull = (LABEL_WEIGHT * MEMORY.powi(age) * self.leverage(phi)).min(0.999);
+    /// What a label still weighs after so many more.
+    pub(crate) fn weight(age: u64) -> f64 {
+        LABEL_WEIGHT * MEMORY.powi(i32::try_from(age).unwrap_or(i32::MAX))
+    }
+
+    /// What the head would say of a row that it had not learned, with a weight.
+    pub(crate) fn left_out(&self, phi: &[f32], truth: f64, weight: f64) -> Vec<f32> {
+        let pull = (weight * self.leverage(phi)).min(0.999);
         let said = self.outputs(phi);
         let one = |(output, said): (usize, &f32)| {
             let target = self.unscaled(target(self.targets, truth, output));
@@ -268,9 +318,13 @@ impl Head {
         }
     }
 
-    /// Learns a label.
-    pub(crate) fn learn(&mut self, phi: &[f32], truth: f64) {
+    /// Learns a label; `wrong`: what the head would have said of it.
+    pub(crate) fn learn(&mut self, phi: &[f32], truth: f64, wrong: bool) {
         let (size, width) = (self.size, self.targets.width());
+        if self.errors.judge(wrong) {
+            // What was learned is of another world: as if it had been learned from fewer rows.
+            self.covariance.iter_mut().for_each(|cell| *cell *= UNLEARN);
+        }
         let mut gain = vec![0.0; size];
         for (a, gain) in gain.iter_mut().enumerate() {
             let row = &self.covariance[a * size..][..size];
@@ -321,6 +375,7 @@ impl Head {
             covariance: rows.map(|cell| *cell as f32).collect::<Vec<_>>().into(),
             weights: self.weights.iter().map(|weight| *weight as f32).collect::<Vec<_>>().into(),
             labels: self.labels,
+            errors: self.errors,
         }
     }
 
@@ -346,7 +401,7 @@ impl Head {
             }
         }
         self.weights = state.weights.iter().map(|weight| f64::from(*weight)).collect();
-        (self.running, self.labels) = (state.running.clone(), state.labels);
+        (self.running, self.labels, self.errors) = (state.running.clone(), state.labels, state.errors);
         true
     }
 }
