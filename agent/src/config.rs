@@ -2,8 +2,10 @@
 
 mod reader;
 mod serve;
+mod settings;
 
 pub use reader::Problem;
+pub use settings::{LoopSettings, Sizes};
 
 use crate::core::Policy;
 use crate::serve::Limits;
@@ -105,7 +107,6 @@ fn list(path: &Path, problems: &[Problem]) -> String {
 const STATE_DIR: &str = "/var/lib/shoal-agent";
 /// Inference on loopback unless told.
 const HTTP: &str = "127.0.0.1:8700";
-const MIB: u64 = 1024 * 1024;
 
 impl Config {
     /// Reads and checks a file. Relative paths in it are taken from its folder.
@@ -151,7 +152,7 @@ impl Config {
                 }
             })
             .collect();
-        let samples_bytes = read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB;
+        let sizes = settings::read_sizes(&mut read);
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,
@@ -167,9 +168,9 @@ impl Config {
             local,
             packages,
             release_keys,
-            samples_bytes,
-            max_run: Duration::from_secs(read.whole("retrain", "max_run_s", 1, 86_400).unwrap_or(1_800)),
-            child_bytes: read.whole("retrain", "memory_mib", 64, 1 << 20).unwrap_or(1_024) * MIB,
+            samples_bytes: sizes.samples_bytes,
+            max_run: sizes.max_run,
+            child_bytes: sizes.child_bytes,
         };
         read.finish(config)
     }

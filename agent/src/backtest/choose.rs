@@ -1,0 +1,192 @@
+//! Which labels are asked for, when there are only so many.
+//!
+//! Each row is decided on when it is predicted, as on a device: what comes later is not known, and neither is
+//! how long a part of the stream will be.
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::collections::VecDeque;
+use std::str::FromStr;
+
+/// Rows whose confidence a row is held against: enough to tell one in a hundred.
+const RECENT: usize = 128;
+/// Rows for each label that a first part is taken to have, before it has shown to have more.
+const ROWS_A_LABEL: f64 = 8.0;
+/// A part that is longer than it was taken for is taken to be so much longer than it is by now.
+const LONGER: f64 = 1.5;
+
+/// A budget of labels as it is written: `N` for the whole stream, or `N/COLUMN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelBudget {
+    /// Labels at most.
+    pub labels: u64,
+    /// For each run of rows with the same value in this column.
+    pub column: Option<String>,
+}
+
+impl FromStr for LabelBudget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (labels, column) = match text.split_once('/') {
+            Some((labels, column)) => (labels, Some(column)),
+            None => (text, None),
+        };
+        let labels = labels.parse().ok().filter(|labels| *labels > 0);
+        match (labels, column) {
+            (None, _) => Err(format!("`{text}` is no budget: write 200, or 20/batch for 20 in each batch")),
+            (_, Some("")) => Err("no column after `/`: write 20/batch for 20 in each batch".into()),
+            (Some(labels), column) => Ok(Self { labels, column: column.map(str::to_owned) }),
+        }
+    }
+}
+
+/// By which rule labels are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choosing {
+    /// Those that help most: the least sure answers, spread so that the budget lasts.
+    Active,
+    /// The first rows that come.
+    First,
+    /// By lot, spread so that the budget lasts.
+    Random,
+}
+
+/// What is known of a row when it is decided whether its label is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// How sure the answer is; 0 of a regression.
+    pub(super) confidence: f32,
+    /// Rows of this part before it.
+    pub(super) rows: u64,
+    /// Labels that are left in this part, one at least.
+    pub(super) left: u64,
+    /// Labels of a part.
+    pub(super) budget: u64,
+    /// Rows of the parts before, in the mean; none in the first.
+    pub(super) usual_rows: Option<f64>,
+}
+
+/// A rule. It need not count: [`Budget`] keeps it from asking for more than there are.
+pub(super) trait Choose: std::fmt::Debug {
+    /// Whether the label of this row is asked for.
+    fn asks(&mut self, seen: &Seen) -> bool;
+}
+
+/// The first rows of each part.
+#[derive(Debug)]
+struct First;
+
+impl Choose for First {
+    fn asks(&mut self, _seen: &Seen) -> bool {
+        true
+    }
+}
+
+/// By lot, or the least sure among the last rows: both spread over the part.
+#[derive(Debug)]
+struct Spread {
+    lot: StdRng,
+    /// Confidence of the last rows; none where the lot decides alone.
+    recent: Option<VecDeque<f32>>,
+}
+
+impl Choose for Spread {
+    fn asks(&mut self, seen: &Seen) -> bool {
+        let lot: f64 = self.lot.random();
+        let place = match &mut self.recent {
+            None => lot,
+            Some(recent) => {
+                let place = place(recent, seen.confidence, lot);
+                if recent.len() == RECENT {
+                    recent.pop_front();
+                }
+                recent.push_back(seen.confidence);
+                place
+            }
+        };
+        place < share(seen)
+    }
+}
+
+/// Where a confidence stands among others, 0 the least: even on [0, 1) when rows are alike. Equal ones are
+/// put in order by lot, or a model that is always quite sure would be asked about all or nothing.
+fn place(recent: &VecDeque<f32>, confidence: f32, lot: f64) -> f64 {
+    let below = recent.iter().filter(|other| **other < confidence).count() as f64;
+    let equal = recent.iter().filter(|other| other.total_cmp(&confidence).is_eq()).count() as f64;
+    (below + lot * (equal + 1.0)) / (recent.len() as f64 + 1.0)
+}
+
+/// The share of rows to ask about from here on, so that the labels last to the end of the part: as long as
+/// those before it were, or, where it is longer or the first, half as long again as it has become.
+#[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
+fn share(seen: &Seen) -> f64 {
+    let rows = seen.rows as f64;
+    let usual = seen.usual_rows.unwrap_or(ROWS_A_LABEL * seen.budget as f64);
+    seen.left as f64 / (usual.max(LONGER * rows) - rows).max(1.0)
+}
+
+/// Which rows get labels.
+#[derive(Debug)]
+pub(super) enum Labels {
+    /// Every one that has one.
+    All,
+    /// None.
+    None,
+    /// Some.
+    Some(Budget),
+}
+
+impl Labels {
+    /// Whether the label of this row is asked for: `key` names the part that it is of.
+    pub(super) fn asks(&mut self, key: &str, confidence: f32) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Some(budget) => budget.asks(key, confidence),
+        }
+    }
+}
+
+/// A budget that is being spent.
+#[derive(Debug)]
+pub(super) struct Budget {
+    each: u64,
+    left: u64,
+    rows: u64,
+    key: Option<String>,
+    /// Rows of the parts before, and how many parts.
+    before: (u64, u64),
+    rule: Box<dyn Choose>,
+}
+
+impl Budget {
+    pub(super) fn new(each: u64, choosing: Choosing, seed: u64) -> Self {
+        let lot = || StdRng::seed_from_u64(seed);
+        let rule: Box<dyn Choose> = match choosing {
+            Choosing::First => Box::new(First),
+            Choosing::Random => Box::new(Spread { lot: lot(), recent: None }),
+            Choosing::Active => {
+                Box::new(Spread { lot: lot(), recent: Some(VecDeque::with_capacity(RECENT)) })
+            }
+        };
+        Self { each, left: 0, rows: 0, key: None, before: (0, 0), rule }
+    }
+
+    /// Whether the next row's label is asked for, which spends one.
+    #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
+    pub(super) fn asks(&mut self, key: &str, confidence: f32) -> bool {
+        if self.key.as_deref() != Some(key) {
+            if self.key.is_some() {
+                self.before = (self.before.0 + self.rows, self.before.1 + 1);
+            }
+            (self.key, self.left, self.rows) = (Some(key.to_owned()), self.each, 0);
+        }
+        let usual_rows = (self.before.1 > 0).then(|| self.before.0 as f64 / self.before.1 as f64);
+        let seen = Seen { confidence, rows: self.rows, left: self.left, budget: self.each, usual_rows };
+        self.rows += 1;
+        let asks = self.left > 0 && self.rule.asks(&seen);
+        self.left -= u64::from(asks);
+        asks
+    }
+}
