@@ -62,17 +62,17 @@ struct Bench(tempfile::TempDir);
 
 impl Bench {
     fn new() -> Self {
-        Self::of("y", "v,day")
+        Self::of("y", "v,day", "classification")
     }
 
-    fn of(label: &str, drop: &str) -> Self {
+    fn of(label: &str, drop: &str, task: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         write(&folder.path().join("m.csv"), &csv(&stream(400, usize::MAX, 1)));
         write(&folder.path().join("loop.toml"), POLICY);
         let (data, output) = (path("m.csv"), path("m.shoal"));
         let args = ["pack", "--data", &data, "--label", label, "--drop", drop, "--fit", "mlp:16"];
-        let args = [&args[..], &["--name", "m", "--output", &output]].concat();
+        let args = [&args[..], &["--task", task, "--name", "m", "--output", &output]].concat();
         crate::pack::run(&PackCli::try_parse_from(args).unwrap().pack).unwrap();
         Self(folder)
     }
@@ -190,7 +190,7 @@ fn the_same_inputs_give_the_same_report() {
 
 #[test]
 fn a_regression_is_scored_by_its_errors() {
-    let bench = Bench::of("v", "y,day");
+    let bench = Bench::of("v", "y,day", "regression");
     let report = bench.run(&stream(900, 300, 60), &["--label", "v", "--by", "day"]);
     let Beside { looped, fixed, .. } = report.figures.all;
     assert!(looped.accuracy.is_none() && fixed.rmse.unwrap() >= fixed.mae.unwrap(), "{fixed:?}");
