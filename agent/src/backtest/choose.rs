@@ -10,8 +10,9 @@ use std::str::FromStr;
 
 /// Rows whose confidence a row is held against: enough to tell one in a hundred.
 const RECENT: usize = 128;
-/// Rows for each label that a first part is taken to have, before it has shown to have more.
-const ROWS_A_LABEL: f64 = 8.0;
+/// Rows for each label that a part is taken to have, before it has shown to have more: a label that comes early
+/// teaches for all that follows, and one of four leaves room to choose.
+const ROWS_A_LABEL: f64 = 4.0;
 /// A part that is longer than it was taken for is taken to be so much longer than it is by now.
 const LONGER: f64 = 1.5;
 
@@ -63,8 +64,8 @@ pub(super) struct Seen {
     pub(super) left: u64,
     /// Labels of a part.
     pub(super) budget: u64,
-    /// Rows of the parts before, in the mean; none in the first.
-    pub(super) usual_rows: Option<f64>,
+    /// Rows of the shortest part before; none in the first.
+    pub(super) least_rows: Option<u64>,
 }
 
 /// A rule. It need not count: [`Budget`] keeps it from asking for more than there are.
@@ -117,13 +118,14 @@ fn place(recent: &VecDeque<f32>, confidence: f32, lot: f64) -> f64 {
     (below + lot * (equal + 1.0)) / (recent.len() as f64 + 1.0)
 }
 
-/// The share of rows to ask about from here on, so that the labels last to the end of the part: as long as
-/// those before it were, or, where it is longer or the first, half as long again as it has become.
+/// The share of rows to ask about from here on, so that the labels are spent in the shortest part that is to be
+/// expected, and do not run out at once in a longer one: that is taken to be half as long again as it has become.
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
 fn share(seen: &Seen) -> f64 {
     let rows = seen.rows as f64;
-    let usual = seen.usual_rows.unwrap_or(ROWS_A_LABEL * seen.budget as f64);
-    seen.left as f64 / (usual.max(LONGER * rows) - rows).max(1.0)
+    let least = seen.least_rows.map_or(f64::INFINITY, |rows| rows as f64);
+    let expected = least.min(ROWS_A_LABEL * seen.budget as f64).max(LONGER * rows);
+    seen.left as f64 / (expected - rows).max(1.0)
 }
 
 /// Which rows get labels.
@@ -155,8 +157,8 @@ pub(super) struct Budget {
     left: u64,
     rows: u64,
     key: Option<String>,
-    /// Rows of the parts before, and how many parts.
-    before: (u64, u64),
+    /// Rows of the shortest part before.
+    least_rows: Option<u64>,
     rule: Box<dyn Choose>,
 }
 
@@ -170,20 +172,19 @@ impl Budget {
                 Box::new(Spread { lot: lot(), recent: Some(VecDeque::with_capacity(RECENT)) })
             }
         };
-        Self { each, left: 0, rows: 0, key: None, before: (0, 0), rule }
+        Self { each, left: 0, rows: 0, key: None, least_rows: None, rule }
     }
 
     /// Whether the next row's label is asked for, which spends one.
-    #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
     pub(super) fn asks(&mut self, key: &str, confidence: f32) -> bool {
         if self.key.as_deref() != Some(key) {
             if self.key.is_some() {
-                self.before = (self.before.0 + self.rows, self.before.1 + 1);
+                self.least_rows = Some(self.least_rows.map_or(self.rows, |least| least.min(self.rows)));
             }
             (self.key, self.left, self.rows) = (Some(key.to_owned()), self.each, 0);
         }
-        let usual_rows = (self.before.1 > 0).then(|| self.before.0 as f64 / self.before.1 as f64);
-        let seen = Seen { confidence, rows: self.rows, left: self.left, budget: self.each, usual_rows };
+        let (rows, left, budget, least_rows) = (self.rows, self.left, self.each, self.least_rows);
+        let seen = Seen { confidence, rows, left, budget, least_rows };
         self.rows += 1;
         let asks = self.left > 0 && self.rule.asks(&seen);
         self.left -= u64::from(asks);

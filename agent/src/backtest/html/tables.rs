@@ -46,11 +46,20 @@ pub(super) fn parts(out: &mut String, report: &BacktestReport) {
     push(
         out,
         format_args!(
-            "<tr><th>{}</th><th>Rows</th><th>Labels</th><th>Loop</th><th>Static</th><th>No change</th>\
-             <th>Loop, not asked</th><th>After</th></tr>",
+            "<tr><th>{}</th><th>Rows</th><th>Labels</th><th>Loop</th><th>Static</th><th>No change</th>",
             escaped(by)
         ),
     );
+    // With all labels there are no rows that were not asked about.
+    let some = report.labels.budget.is_some();
+    let rest = |unasked: Option<f64>, after: Option<f64>| {
+        if some {
+            format!("<td>{}</td><td>{}</td></tr>", show(unasked, share), show(after, share))
+        } else {
+            "</tr>".to_owned()
+        }
+    };
+    out.push_str(if some { "<th>Loop, not asked</th><th>After</th></tr>" } else { "</tr>" });
     for part in &report.parts {
         push(
             out,
@@ -63,16 +72,12 @@ pub(super) fn parts(out: &mut String, report: &BacktestReport) {
         );
         let three = [part.all.looped.first(), part.all.fixed.first(), part.all.no_change.first()];
         cells(out, three, share);
-        let rest = [part.unasked.looped.first(), part.after.and_then(|after| after.first())];
-        push(out, format_args!("<td>{}</td><td>{}</td></tr>", show(rest[0], share), show(rest[1], share)));
+        out.push_str(&rest(part.unasked.looped.first(), part.after.and_then(|after| after.first())));
     }
     if let Some(means) = &report.figures.part_means {
         out.push_str("<tr class=\"mean\"><td>Mean</td><td></td><td></td>");
         cells(out, [means.looped, means.fixed, means.no_change], share);
-        push(
-            out,
-            format_args!("<td>{}</td><td>{}</td></tr>", show(means.unasked, share), show(means.after, share)),
-        );
+        out.push_str(&rest(means.unasked, means.after));
     }
     out.push_str("</table></div>");
 }
