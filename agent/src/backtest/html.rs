@@ -71,12 +71,11 @@ fn cards(out: &mut String, report: &BacktestReport) {
     let mut all = vec![
         (show(looped, is_share), format!("{what} of the loop"), beside),
         (show(fixed, is_share), format!("{what} of the package's model"), "never retrained".to_owned()),
-        (
-            show(report.figures.all.no_change.first(), is_share),
-            format!("{what} of no change"),
-            "the last label that came, again".to_owned(),
-        ),
     ];
+    if let Some(repeated) = report.figures.all.no_change.first() {
+        let beside = "the last label that came, again".to_owned();
+        all.push((show(Some(repeated), is_share), format!("{what} of no change"), beside));
+    }
     if let Some(after) = &report.figures.after {
         let mean = report.figures.part_means.and_then(|means| means.after).or(after.first());
         let by = report.by.as_deref().unwrap_or("part");

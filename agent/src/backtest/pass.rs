@@ -27,6 +27,7 @@ const LIFE: u64 = 1;
 
 /// One row, as it went.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests look at each row"))]
 pub(super) struct Outcome {
     /// Numbered from one.
     pub(super) row: u64,

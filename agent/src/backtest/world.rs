@@ -2,7 +2,8 @@
 //!
 //! What a core asks for is done at once: a run, an admission and a swap take no virtual time, so that the next
 //! row is answered by what came of them. What the core writes to `state.db` is not kept: this device never
-//! starts again.
+//! starts again. A label whose row the samples' quota has evicted still reaches the monitors, which on a device
+//! it would not.
 
 use super::BacktestError;
 use super::journal::{Journal, When};

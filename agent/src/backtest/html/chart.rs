@@ -102,7 +102,9 @@ fn legend(out: &mut String, over: u64) {
             ),
         );
     }
-    for (class, name) in [("accepted", "run, accepted"), ("refused", "run, refused")] {
+    for (class, name) in
+        [("accepted", "run, accepted"), ("undone", "accepted, then rolled back"), ("refused", "run, refused")]
+    {
         push(
             out,
             format_args!(
@@ -193,7 +195,7 @@ fn short(value: f64) -> String {
 }
 
 fn x_axis(out: &mut String, place: &Place, height: f64) {
-    let rough = place.rows / 8.0;
+    let rough = place.rows / 10.0;
     let power = 10_f64.powf(rough.log10().floor().max(0.0));
     let step = [1.0, 2.0, 5.0, 10.0].iter().map(|by| by * power).find(|step| *step >= rough).unwrap_or(rough);
     let mut row = 0.0;
@@ -346,7 +348,12 @@ fn said(one: &crate::watch::Placed) -> String {
 fn runs(out: &mut String, report: &BacktestReport, place: &Place) {
     let y = strip(out, 1.0, "trained");
     for run in &report.runs {
-        let class = if run.accepted { "accepted" } else { "refused" };
+        let is_undone = run.end.as_ref().is_some_and(|end| end.end != "confirmed");
+        let class = match (run.accepted, is_undone) {
+            (true, false) => "accepted",
+            (true, true) => "undone",
+            (false, _) => "refused",
+        };
         let why =
             run.reason.as_deref().map_or_else(|| "accepted".to_owned(), |why| format!("refused: {why}"));
         let end =
@@ -384,7 +391,11 @@ fn versions(out: &mut String, report: &BacktestReport, place: &Place) {
                     grouped(*to)
                 ),
             );
-            if letters(&version.name) + 8.0 < right - left {
+            let number = version.name.rsplit_once('+').and_then(|(_, born)| born.rsplit_once('.'));
+            let short = number.map_or_else(String::new, |(_, number)| format!("#{}", escaped(number)));
+            let room = right - left - 8.0;
+            let fits = [(letters(&version.name), &name), (letters(&short), &short)];
+            if let Some((_, name)) = fits.into_iter().find(|(wide, _)| *wide < room) {
                 push(
                     out,
                     format_args!(
