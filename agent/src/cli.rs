@@ -1,6 +1,7 @@
 //! The command line: `run`, the tools on files, and a client of the control socket for the rest.
 
 mod args;
+mod backtest;
 mod client;
 mod drift;
 mod offline;
@@ -49,6 +50,9 @@ pub enum CliError {
     /// Watching a recorded stream.
     #[error(transparent)]
     Watch(#[from] crate::watch::WatchError),
+    /// Playing a recorded stream to the loop.
+    #[error(transparent)]
+    Backtest(#[from] crate::backtest::BacktestError),
     /// Predicting without an agent.
     #[error(transparent)]
     Offline(#[from] offline::OfflineError),
@@ -73,6 +77,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::Pack(_) | Self::Watch(_) | Self::Offline(_) => 64,
+            Self::Backtest(cause) => backtest::exit_code(cause),
             Self::Config(_) | Self::Run(RunError::Token(_)) => 78,
             Self::Client(ClientError::Unreachable { .. }) => 75,
             Self::Client(ClientError::Refused { .. } | ClientError::Answer { .. }) | Self::Inspect(_) => 1,
@@ -93,6 +98,7 @@ impl CliError {
             Self::Pack(cause) => cause.hint()?.to_owned(),
             Self::Inspect(cause) => cause.hint()?.to_owned(),
             Self::Watch(cause) => cause.hint()?.to_owned(),
+            Self::Backtest(cause) => cause.hint()?.to_owned(),
             Self::Config(_)
             | Self::Run(_)
             | Self::Process(_)
@@ -155,6 +161,10 @@ fn command(args: Args, program: (PathBuf, Vec<String>)) -> Result<(), CliError> 
             let report = crate::watch::run(&args)?;
             print(json, &report, || drift::watched(&report))
         }
+        Command::Backtest(args) => {
+            let report = crate::backtest::run(&args)?;
+            print(json, &report, || backtest::report(&report))
+        }
         Command::Predict(args) if args.package.is_some() => {
             let answer = offline::predict(&args)?;
             print(json, &answer, || show::predictions(&answer))
@@ -214,6 +224,7 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
         | Command::Inspect(_)
         | Command::Pack(_)
         | Command::Watch(_)
+        | Command::Backtest(_)
         | Command::Worker { .. } => Ok(()), // answered without an agent
     }
 }

@@ -2,12 +2,15 @@
 
 mod reader;
 mod serve;
+mod settings;
 
 pub use reader::Problem;
+pub use settings::{LoopSettings, Sizes};
 
 use crate::core::Policy;
 use crate::serve::Limits;
 use reader::Reader;
+use shoal_adapt::Settings;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{AppName, DeviceId};
 use shoal_proto::statement::parse_key;
@@ -105,7 +108,6 @@ fn list(path: &Path, problems: &[Problem]) -> String {
 const STATE_DIR: &str = "/var/lib/shoal-agent";
 /// Inference on loopback unless told.
 const HTTP: &str = "127.0.0.1:8700";
-const MIB: u64 = 1024 * 1024;
 
 impl Config {
     /// Reads and checks a file. Relative paths in it are taken from its folder.
@@ -151,7 +153,7 @@ impl Config {
                 }
             })
             .collect();
-        let samples_bytes = read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB;
+        let sizes = settings::read_sizes(&mut read);
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,
@@ -167,9 +169,9 @@ impl Config {
             local,
             packages,
             release_keys,
-            samples_bytes,
-            max_run: Duration::from_secs(read.whole("retrain", "max_run_s", 1, 86_400).unwrap_or(1_800)),
-            child_bytes: read.whole("retrain", "memory_mib", 64, 1 << 20).unwrap_or(1_024) * MIB,
+            samples_bytes: sizes.samples_bytes,
+            max_run: sizes.max_run,
+            child_bytes: sizes.child_bytes,
         };
         read.finish(config)
     }
@@ -185,6 +187,10 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
     policy.min_labels = read.whole("retrain", "min_labels", 1, 10_000_000).unwrap_or(policy.min_labels);
     policy.cooldown = seconds(read.whole("retrain", "cooldown_s", 0, 86_400 * 30), policy.cooldown);
     policy.holdout_share = read.share("retrain", "holdout_share", 0.05, 0.9).unwrap_or(policy.holdout_share);
+    policy.adapt = Settings {
+        inputs: read.flag("adapt", "inputs").unwrap_or(policy.adapt.inputs),
+        head: read.flag("adapt", "head").unwrap_or(policy.adapt.head),
+    };
     let trial = TrialPolicy::default();
     policy.trial = TrialPolicy {
         min_requests: read.whole("trial", "min_requests", 0, 100_000_000).unwrap_or(trial.min_requests),

@@ -1,6 +1,8 @@
 //! The device: serves models, watches them, trains them again, and can always go back.
 
+pub mod adapting;
 pub mod admission;
+pub mod backtest;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,8 @@
 //! A recorded stream: CSV read once from top to bottom, some rows at a time, as long as it may be.
 
 use crate::table::{TableError, listed};
+use shoal_proto::manifest::{Manifest, Task};
+use shoal_watch::row::Truth;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,25 @@ pub struct Columns<'a> {
     pub label: Option<&'a str>,
     /// Further columns, as text.
     pub others: &'a [String],
+}
+
+/// The truth that a cell tells; the error is what it should have been.
+///
+/// # Errors
+/// A class that the model does not have, or no number.
+pub fn truth_of(manifest: &Manifest, label: &str) -> Result<Truth, String> {
+    match manifest.model.task {
+        Task::Classification => {
+            let classes = &manifest.output.classes;
+            let index = classes.iter().position(|class| class == label);
+            let index = index.ok_or_else(|| format!("none of the classes {}", classes.join(", ")))?;
+            Ok(Truth::Class(u32::try_from(index).unwrap_or(u32::MAX)))
+        }
+        Task::Regression => {
+            let value: Option<f64> = label.parse().ok().filter(|value: &f64| value.is_finite());
+            value.map(Truth::Value).ok_or_else(|| "no number".to_owned())
+        }
+    }
 }
 
 /// Some rows of a stream.

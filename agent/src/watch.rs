@@ -1,7 +1,7 @@
 //! `watch PACKAGE --data STREAM`: all monitors over a recorded stream, in one pass and in virtual time.
 
 use crate::profile::answer;
-use crate::stream::{Chunk, Columns, Stream};
+use crate::stream::{Chunk, Columns, Stream, truth_of};
 use crate::table::TableError;
 use crate::vault::version_info;
 use clap::Args;
@@ -10,11 +10,11 @@ use shoal_infer::{InferError, LoadError, Predictor, Rows as Scores};
 use shoal_onnx::Limits;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::Incarnation;
-use shoal_proto::manifest::{Group, Manifest, Task};
+use shoal_proto::manifest::{Group, Manifest};
 use shoal_proto::package::{MODEL, Package, PackageError};
 use shoal_proto::summary::{DriftLevel, WindowId};
 use shoal_proto::time::{Mono, Now, WallMs};
-use shoal_watch::row::{Answer, Asked, Given, Row, Truth};
+use shoal_watch::row::{Answer, Asked, Given, Row};
 use shoal_watch::{Drift, Watch, Watched};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -307,24 +307,12 @@ impl<'a> Pass<'a> {
         if pending.label.is_empty() {
             return Ok(());
         }
-        let manifest = &self.watched.manifest;
-        let bad = |expected: String| WatchError::Label {
-            row: pending.asked.number,
-            label: pending.label.chars().take(80).collect(),
-            expected,
-        };
-        let truth = match manifest.model.task {
-            Task::Classification => {
-                let classes = &manifest.output.classes;
-                let index = classes.iter().position(|class| *class == pending.label);
-                let index =
-                    index.ok_or_else(|| bad(format!("none of the classes {}", classes.join(", "))))?;
-                Truth::Class(u32::try_from(index).unwrap_or(u32::MAX))
-            }
-            Task::Regression => {
-                Truth::Value(pending.label.parse().map_err(|_cause| bad("no number".into()))?)
-            }
-        };
+        let truth =
+            truth_of(&self.watched.manifest, &pending.label).map_err(|expected| WatchError::Label {
+                row: pending.asked.number,
+                label: pending.label.chars().take(80).collect(),
+                expected,
+            })?;
         let (class, confidence) = (pending.class, pending.confidence);
         let answer = Answer { class, confidence, values: &pending.values };
         let named: Vec<(usize, &str)> = pending.named.iter().map(|value| (0, value.as_str())).collect();

@@ -29,10 +29,14 @@ pub use resume::Pace;
 pub use samples::RowGone;
 pub use train::TrainError;
 
+pub(crate) use confine::resident_bytes;
+
+use crate::admission::AdmissionReport;
 use clap::Subcommand;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_proto::manifest::Recipe;
+use shoal_proto::package::Package;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -121,6 +125,23 @@ fn say<T: Serialize>(answer: &Answer<T>) -> Result<(), WorkerError> {
     line.push(b'\n');
     let mut out = io::stdout().lock();
     out.write_all(&line).and_then(|()| out.flush()).map_err(WorkerError::Answer)
+}
+
+/// Trains in this process, as a child would, with nobody who could stop it: for tools. Limits of memory are
+/// planned with and not enforced.
+///
+/// # Errors
+/// The reason why there is no candidate.
+pub(crate) fn train_here(job: &TrainingJob) -> Result<Born, TrainError> {
+    train::run(job, &mut outside::Nobody)
+}
+
+/// Admits in this process, as a child would, without its walls: for tools.
+///
+/// # Errors
+/// The reason why the version may not be served.
+pub(crate) fn admit_here(package: &Package) -> Result<AdmissionReport, AdmitError> {
+    admit::admit_package(package, 0)
 }
 
 /// Says by which way a file is retrained with a recipe, as far as it can be told without rows.

@@ -81,22 +81,26 @@ impl Lens {
         }
     }
 
-    /// The head's answer to a row as it came, in the model's kind of scores; `None` where the model answers.
+    /// The head's answer to a row as it came, in the model's kind of scores, `width` of them: one tells two classes
+    /// apart. `None` where the model answers.
     #[must_use]
-    pub fn answer(&self, row: &[f32]) -> Option<Vec<f32>> {
+    pub fn answer(&self, row: &[f32], width: usize) -> Option<Vec<f32>> {
         let scores = self.opinion.as_ref()?.scores(&self.frame, row);
-        Some(as_served(self.kind, &scores))
+        Some(as_served(self.kind, width, &scores))
     }
 }
 
 /// Scores of the head as a model of this kind would give them.
-fn as_served(kind: OutputKind, scores: &[f32]) -> Vec<f32> {
+fn as_served(kind: OutputKind, width: usize, scores: &[f32]) -> Vec<f32> {
     if kind == OutputKind::Values {
         return scores.to_vec();
     }
     let floored: Vec<f32> = scores.iter().map(|score| score.clamp(LEAST, 1.0)).collect();
     let sum: f32 = floored.iter().sum();
     let shares = floored.into_iter().map(|share| share / sum);
+    if let (1, [first, second]) = (width, &shares.clone().collect::<Vec<_>>()[..]) {
+        return vec![if kind == OutputKind::Logits { (second / first).ln() } else { *second }];
+    }
     match kind {
         OutputKind::Logits => shares.map(f32::ln).collect(),
         OutputKind::Probabilities | OutputKind::Values => shares.collect(),
@@ -118,7 +122,6 @@ struct Judged {
 pub struct AdaptState {
     adapter: Adapter,
     head: Option<HeadState>,
-    notes: VecDeque<(u64, Running)>,
     rows: u64,
     coverage: f64,
     judged: VecDeque<Judged>,
@@ -219,18 +222,18 @@ impl Adapt {
         self.head.as_ref().map_or(0, Head::labels)
     }
 
-    /// Takes a row as it came, after its prediction; its place among all rows is told, for its label.
+    /// Takes a row as it came, after its prediction. `place` rises with the rows, and is told again with the row's
+    /// label.
     ///
     /// # Errors
     /// When the model fails; the row was taken.
-    pub fn observe<M: Model>(&mut self, row: &[f32], model: &M) -> Result<u64, M::Error> {
-        let place = self.rows;
+    pub fn observe<M: Model>(&mut self, row: &[f32], place: u64, model: &M) -> Result<(), M::Error> {
         self.rows += 1;
         self.coverage *= MEMORY;
         let mut z = Vec::new();
         self.frame.standardise(row, &mut z);
         if let Some(head) = &mut self.head {
-            if place.is_multiple_of(NOTE_EVERY) {
+            if self.rows % NOTE_EVERY == 1 {
                 if self.notes.len() == NOTES {
                     self.notes.pop_front();
                 }
@@ -241,7 +244,7 @@ impl Adapt {
         if self.settings.inputs && self.adapter.push(&self.frame, row) {
             self.settle(row, model)?;
         }
-        Ok(place)
+        Ok(())
     }
 
     fn settle<M: Model>(&mut self, row: &[f32], model: &M) -> Result<(), M::Error> {
@@ -332,7 +335,6 @@ impl Adapt {
         AdaptState {
             adapter: self.adapter.clone(),
             head: self.head.as_ref().map(Head::state),
-            notes: self.notes.clone(),
             rows: self.rows,
             coverage: self.coverage,
             judged: self.judged.clone(),
@@ -343,7 +345,7 @@ impl Adapt {
         }
     }
 
-    /// Goes on from a state; `false`, and nothing changed, where it is of another version's shape.
+    /// Goes on from a state, with places that begin anew: labels of rows before it teach the head nothing. `false`, and nothing changed, where it is of another version's shape.
     #[must_use]
     pub fn restore(&mut self, state: AdaptState) -> bool {
         let fits = state.adapter.fits(&self.frame)
@@ -353,8 +355,9 @@ impl Adapt {
                 _ => false,
             };
         if fits {
-            let AdaptState { adapter, notes, rows, coverage, judged, adapted, headed, .. } = state;
-            (self.adapter, self.notes, self.rows, self.coverage) = (adapter, notes, rows, coverage);
+            let AdaptState { adapter, rows, coverage, judged, adapted, headed, .. } = state;
+            (self.adapter, self.rows, self.coverage) = (adapter, rows, coverage);
+            self.notes.clear();
             (self.judged, self.adapted, self.headed) = (judged, adapted, headed);
             (self.is_muted, self.is_headed) = (state.is_muted, state.is_headed);
         }

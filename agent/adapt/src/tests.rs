@@ -108,10 +108,11 @@ fn run(
         let lens = adapt.lens();
         let mut moved = row.clone();
         lens.apply(&mut moved);
-        let own = lens.answer(&row).unwrap_or_else(|| model.answers(1, &moved).unwrap());
+        let own = lens.answer(&row, CLASSES).unwrap_or_else(|| model.answers(1, &moved).unwrap());
         served += u32::from(best(&own) == truth);
         still += u32::from(best(&model.answers(1, &row).unwrap()) == truth);
-        let place = adapt.observe(&row, &model).unwrap();
+        let place = at as u64;
+        adapt.observe(&row, place, &model).unwrap();
         if world.random.random_bool(labels) {
             let before = adapt.is_headed();
             adapt.label(&row, place, f64::from(said % 100), &model).unwrap();
@@ -226,7 +227,8 @@ fn a_state_goes_on_where_it_was() {
     for at in 0..600 {
         let (mut row, class) = world.row();
         sensors(&mut row, 1.0);
-        let place = adapt.observe(&row, &model).unwrap();
+        let place = at as u64;
+        adapt.observe(&row, place, &model).unwrap();
         if at % 3 == 0 {
             adapt.label(&row, place, f64::from((class + 1) % 4), &model).unwrap();
         }
@@ -248,11 +250,12 @@ fn a_state_goes_on_where_it_was() {
 fn rows_that_lack_values_are_taken_and_stay_as_they_are() {
     let mut world = World::new(3);
     let (mut adapt, model) = world.begin(Settings::default());
-    for _ in 0..300 {
+    for at in 0..300 {
         let (mut row, class) = world.row();
         sensors(&mut row, 1.0);
         (row[0], row[1], row[2]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
-        let place = adapt.observe(&row, &model).unwrap();
+        let place = at as u64;
+        adapt.observe(&row, place, &model).unwrap();
         adapt.label(&row, place, f64::from(class), &model).unwrap();
     }
     let mut row = vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -262,7 +265,7 @@ fn rows_that_lack_values_are_taken_and_stay_as_they_are() {
     lens.apply(&mut moved);
     assert!(moved[0].is_nan() && moved[1] == f32::INFINITY && moved[2] == f32::NEG_INFINITY);
     assert!(moved[3..].iter().all(|x| x.is_finite()));
-    assert!(lens.answer(&row).is_none_or(|scores| scores.iter().all(|score| score.is_finite())));
+    assert!(lens.answer(&row, CLASSES).is_none_or(|scores| scores.iter().all(|score| score.is_finite())));
 }
 
 #[test]
@@ -315,13 +318,13 @@ fn numbers_are_learned_too() {
         1,
         (&rows, &values),
     );
-    for _ in 0..600 {
+    for place in 0..600 {
         let row = draw();
-        let place = adapt.observe(&row, &Sum).unwrap();
+        adapt.observe(&row, place, &Sum).unwrap();
         adapt.label(&row, place, 5.0 - truth(&row), &Sum).unwrap();
     }
     assert!(adapt.is_headed());
     let row = draw();
-    let said = adapt.lens().answer(&row).unwrap()[0];
+    let said = adapt.lens().answer(&row, 1).unwrap()[0];
     assert!((f64::from(said) - (5.0 - truth(&row))).abs() < 0.5, "{said} for {}", 5.0 - truth(&row));
 }

@@ -1,5 +1,6 @@
 //! The arguments, as they are written.
 
+use crate::backtest::BacktestArgs;
 use crate::inspect::InspectArgs;
 use crate::pack::PackArgs;
 use crate::watch::WatchArgs;
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Pack(Box<PackArgs>),
     /// Run all monitors over a recorded stream and say what they find, in order of time.
     Watch(WatchArgs),
+    /// Play a recorded stream to the whole loop, in virtual time, and say whether it helps.
+    Backtest(Box<BacktestArgs>),
     /// What the agent is doing.
     Status,
     /// The models that are served.

@@ -60,7 +60,7 @@ pub(super) fn watched(report: &WatchReport) -> String {
 
 /// Findings of one monitor and level in one window, the first of which says when; warnings of what became
 /// drift in the same window are left out.
-fn together(findings: &[Placed]) -> Vec<Vec<&Placed>> {
+pub(super) fn together(findings: &[Placed]) -> Vec<Vec<&Placed>> {
     let mut all: Vec<Vec<&Placed>> = Vec::new();
     let subject =
         |one: &Placed| (one.finding.window.number, one.finding.monitor, one.finding.feature.clone());
@@ -78,7 +78,7 @@ fn together(findings: &[Placed]) -> Vec<Vec<&Placed>> {
     all
 }
 
-fn found(text: &mut String, those: &[&Placed]) {
+pub(super) fn found(text: &mut String, those: &[&Placed]) {
     let one = those[0];
     let mark = one.mark.as_ref().map_or_else(String::new, |mark| format!(" [{mark}]"));
     let window = one.finding.window.number;

@@ -52,6 +52,11 @@ impl<'t> Reader<'t> {
         reader
     }
 
+    /// Whether a table is written.
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.root.contains_key(table)
+    }
+
     fn line(&self, offset: usize) -> usize {
         self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
     }

@@ -1,7 +1,7 @@
 //! `[serve]` and what of `[samples]` concerns serving.
 
-use super::MIB;
 use super::reader::Reader;
+use super::settings::MIB;
 use crate::serve::{Capture, Limits};
 use std::net::{AddrParseError, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! What the operator of a device decides, as the core needs it.
 
+use shoal_adapt::Settings;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::DeviceId;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct Policy {
     pub cooldown: Duration,
     /// Share of the newest labelled rows that are never trained on.
     pub holdout_share: f64,
+    /// What a version may do about change before it is retrained.
+    pub adapt: Settings,
     /// How versions born here are judged on trial.
     pub trial: TrialPolicy,
     /// How often counters, health and monitors are written.
@@ -46,6 +49,7 @@ impl Policy {
             min_labels: 100,
             cooldown: Duration::from_secs(3_600),
             holdout_share: 0.3,
+            adapt: Settings::default(),
             trial: TrialPolicy::default(),
             heartbeat: Duration::from_secs(300),
         }

@@ -8,7 +8,8 @@ use super::{PackArgs, PackError, TaskArg, profile};
 use crate::profile::Order;
 use crate::rows::Rows;
 use crate::table::Table;
-use shoal_proto::baseline::Baseline;
+use shoal_adapt::profile as profile_inputs;
+use shoal_proto::baseline::{Baseline, FeatureKind, InputProfile};
 use shoal_proto::id::ModelName;
 use shoal_proto::manifest::{
     FORMAT, Feature, GatePolicy, Group, InputInfo, Manifest, ModelInfo, OutputInfo, Recipe,
@@ -61,6 +62,7 @@ pub(super) fn package(
         (manifest.output.embedding, baseline.embedding) = (Some(tensor), Some(profile));
     }
     let manifest = Manifest::parse(&manifest.to_text())?; // says what of it does not fit
+    baseline.inputs = input_profile(parts, &baseline);
     baseline.predictions = model.predictions(&manifest, parts.held_out);
     baseline.sensitivity = model.sensitivity(parts.held_out, &baseline.features);
     let guard = parts.held_out.coreset(MAX_GUARD_ROWS, args.seed);
@@ -84,6 +86,14 @@ pub(super) fn package(
         golden_rows: golden.map(|golden| golden.rows()),
         spacing: median(baseline.features.iter().map(|feature| feature.spacing).collect()),
     })
+}
+
+/// The moments of the training rows by class, for the adapter of inputs.
+fn input_profile(parts: &Parts<'_>, baseline: &Baseline) -> Option<InputProfile> {
+    let bend = vec![0.0; parts.train.width()];
+    let fixed: Vec<bool> =
+        baseline.features.iter().map(|feature| feature.kind == FeatureKind::Category).collect();
+    profile_inputs(parts.train.features(), parts.train.classes(), parts.classes.len(), &bend, &fixed)
 }
 
 fn median(mut spacings: Vec<u32>) -> u32 {

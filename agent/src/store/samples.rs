@@ -108,10 +108,13 @@ impl Counters {
 }
 
 type Answer = oneshot::Sender<Result<LabelOutcome, StoreError>>;
+type Written = oneshot::Sender<Result<Vec<LabelOutcome>, StoreError>>;
 
 enum Job {
     Sample(SampleRow),
     Label(LabelRow, Answer),
+    /// Rows and labels in one transaction, as far as they fit.
+    Together(Vec<SampleRow>, Vec<LabelRow>, Written),
     /// Answers when all before it is written.
     Flush(oneshot::Sender<()>),
 }
@@ -181,6 +184,24 @@ impl SamplesDb {
         let (answer, outcome) = oneshot::channel();
         self.send(Job::Label(row, answer)).await?;
         Ok(PendingLabel(outcome))
+    }
+
+    /// Writes rows, and labels after them, and waits until they are on disk: what goes into one transaction, and
+    /// so what a full quota evicts, follows from the calls alone. For tools that own their thread; it must not be
+    /// called from a task.
+    pub fn write(
+        &self,
+        rows: Vec<SampleRow>,
+        labels: Vec<LabelRow>,
+    ) -> Result<Vec<LabelOutcome>, StoreError> {
+        labels.iter().try_for_each(LabelRow::check)?;
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        let (answer, done) = oneshot::channel();
+        jobs.blocking_send(Job::Together(rows, labels, answer)).map_err(|_closed| StoreError::Closed)?;
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark(); // somebody waits: no more gathering
+        }
+        done.blocking_recv().map_err(|_closed| StoreError::Closed)?
     }
 
     /// Waits until every row that was offered before is written or dropped.
@@ -258,6 +279,7 @@ impl Writer {
 
     fn write(&mut self, jobs: &mut Vec<Job>) {
         let (mut samples, mut labels, mut answers, mut flushes) = (vec![], vec![], vec![], vec![]);
+        let mut together = Vec::new();
         for job in jobs.drain(..) {
             match job {
                 Job::Sample(row) => samples.push(row),
@@ -265,6 +287,7 @@ impl Writer {
                     labels.push(row);
                     answers.push(answer);
                 }
+                Job::Together(rows, labels, answer) => together.push((rows, labels, answer)),
                 Job::Flush(answer) => flushes.push(answer),
             }
         }
@@ -278,23 +301,49 @@ impl Writer {
             }
             self.write_part(now, &[], Vec::new());
         }
+        for (rows, labels, answer) in together {
+            answer.send(self.write_together(&rows, &labels)).ok();
+        }
         for flush in flushes {
             flush.send(()).ok();
         }
     }
 
+    fn write_together(
+        &mut self,
+        samples: &[SampleRow],
+        labels: &[LabelRow],
+    ) -> Result<Vec<LabelOutcome>, StoreError> {
+        let mut rest = samples;
+        loop {
+            let (now, later) = rest.split_at(rows::fitting(rest));
+            rest = later;
+            if rest.is_empty() {
+                let done = self.transaction(now, labels)?;
+                return Ok(self.tell(done));
+            }
+            let done = self.transaction(now, &[])?;
+            self.tell(done);
+        }
+    }
+
+    /// Says what is on disk now.
+    fn tell(&mut self, done: Done) -> Vec<LabelOutcome> {
+        if let Err(cause) = self.ballast.on_written() {
+            tracing::debug!(%cause, "no room for ballast"); // tried again later
+        }
+        self.counters.add(&done.counts);
+        for joined in done.late {
+            // A reader that is gone needs no news.
+            self.late.blocking_send(joined).ok();
+        }
+        done.labels
+    }
+
     fn write_part(&mut self, samples: &[SampleRow], labels: &[LabelRow], answers: Vec<Answer>) {
         match self.transaction(samples, labels) {
             Ok(done) => {
-                if let Err(cause) = self.ballast.on_written() {
-                    tracing::debug!(%cause, "no room for ballast"); // tried again later
-                }
-                self.counters.add(&done.counts);
-                for joined in done.late {
-                    // A reader that is gone needs no news.
-                    self.late.blocking_send(joined).ok();
-                }
-                for (answer, outcome) in answers.into_iter().zip(done.labels) {
+                for (answer, outcome) in answers.into_iter().zip(self.tell(done)) {
                     answer.send(Ok(outcome)).ok();
                 }
             }

@@ -230,3 +230,20 @@ async fn a_damaged_file_is_set_aside() {
     capture_all(&samples, [row(1, 3)].into_iter()).await;
     assert_eq!(samples.stats().captured, 1);
 }
+
+#[test]
+fn rows_and_labels_written_together_are_on_disk_when_it_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let (samples, _late) = SamplesDb::open(dir.path(), 10 * MIB).unwrap();
+    let reader = |limit| SamplesReader::open_read_only(dir.path()).unwrap().labelled(&gas(), limit).unwrap();
+    for (from, to) in [(0, 3_000), (3_000, 3_001), (3_001, 3_001)] {
+        let labels: Vec<LabelRow> = (from..to).step_by(2).map(|n| label(n, 1)).collect();
+        let done = samples.write((from..to).map(|n| row(n, 3)).collect(), labels.clone()).unwrap();
+        assert_eq!(done.len(), labels.len());
+        assert!(done.iter().all(|one| matches!(one, LabelOutcome::Joined(_))));
+        assert_eq!(reader(5_000).len(), to.div_ceil(2) as usize);
+    }
+    assert_eq!((samples.stats().captured, samples.stats().joined), (3_001, 1_501));
+    let bad = LabelRow { prediction_id: String::new(), ..label(1, 1) };
+    assert!(samples.write(Vec::new(), vec![bad]).is_err());
+}

@@ -72,7 +72,7 @@ impl Confined {
 }
 
 /// A figure of this process's memory as the kernel counts it; zero where `/proc` is not to be had.
-pub(super) fn resident_bytes(name: &str) -> u64 {
+pub(crate) fn resident_bytes(name: &str) -> u64 {
     File::open("/proc/self/status").ok().and_then(|status| bytes_of(&status, name)).unwrap_or_default()
 }
 
