@@ -2,8 +2,10 @@
 
 mod reader;
 mod serve;
+mod training;
 
 pub use reader::Problem;
+pub use training::SensorsAt;
 
 use crate::core::Policy;
 use crate::serve::Limits;
@@ -46,8 +48,10 @@ pub struct Config {
     pub release_keys: Vec<ed25519_dalek::VerifyingKey>,
     /// Quota of the samples database.
     pub samples_bytes: u64,
-    /// Longest training run.
-    pub max_run: Duration,
+    /// Where the sensors are that runs are held by.
+    pub sensors: SensorsAt,
+    /// Share of one core that a training child gets.
+    pub cpu_share: f64,
     /// Memory of a child.
     pub child_bytes: u64,
 }
@@ -152,6 +156,7 @@ impl Config {
             })
             .collect();
         let samples_bytes = read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB;
+        let (sensors, cpu_share) = (training::read_sensors(&mut read, base), training::read_cpu_share(&mut read));
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,
@@ -168,7 +173,8 @@ impl Config {
             packages,
             release_keys,
             samples_bytes,
-            max_run: Duration::from_secs(read.whole("retrain", "max_run_s", 1, 86_400).unwrap_or(1_800)),
+            sensors,
+            cpu_share,
             child_bytes: read.whole("retrain", "memory_mib", 64, 1 << 20).unwrap_or(1_024) * MIB,
         };
         read.finish(config)
@@ -185,6 +191,9 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
     policy.min_labels = read.whole("retrain", "min_labels", 1, 10_000_000).unwrap_or(policy.min_labels);
     policy.cooldown = seconds(read.whole("retrain", "cooldown_s", 0, 86_400 * 30), policy.cooldown);
     policy.holdout_share = read.share("retrain", "holdout_share", 0.05, 0.9).unwrap_or(policy.holdout_share);
+    training::read_triggers(read, policy);
+    training::read_budget(read, policy);
+    training::read_keep(read, policy);
     let trial = TrialPolicy::default();
     policy.trial = TrialPolicy {
         min_requests: read.whole("trial", "min_requests", 0, 100_000_000).unwrap_or(trial.min_requests),
@@ -218,6 +227,7 @@ fn read_local(read: &mut Reader<'_>) -> Option<LocalLink> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Budget;
 
     #[test]
     fn the_sample_file_is_the_defaults() {
@@ -225,7 +235,10 @@ mod tests {
         let config = Config::parse(sample, Path::new("/etc/shoal")).unwrap();
         let id = DeviceId::new("press-07").unwrap();
         let tags = config.policy.tags.clone();
-        assert_eq!(config.policy, Policy { tags, ..Policy::new(id) });
+        let budget = Budget::USUAL;
+        assert_eq!(config.policy, Policy { tags, budget, ..Policy::new(id) });
+        assert_eq!(config.sensors, SensorsAt { root: "/".into(), zone: None });
+        assert!((config.cpu_share - 1.0).abs() < 1e-9);
         assert_eq!(config.http, HTTP.parse().unwrap());
         assert_eq!(config.grpc, Some("127.0.0.1:8701".parse().unwrap()));
         assert_eq!((config.serve, config.max_connections), (Limits::default(), 256));

@@ -6,6 +6,7 @@
 
 mod admit;
 mod answer;
+mod conduct;
 mod confine;
 mod golden;
 mod inputs;
@@ -21,7 +22,7 @@ mod train;
 
 pub use admit::AdmitError;
 pub use golden::{Golden, GoldenError};
-pub use job::{AdmitJob, Answer, Born, Memory, Said, TrainingJob, Why};
+pub use job::{AdmitJob, Answer, Born, Memory, Said, Spent, TrainingJob, Why};
 pub use limits::Limits;
 pub use parent::{Attempt, ChildError, Workers, WorkersError};
 pub use recipe::By;
@@ -97,10 +98,11 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
         WorkerArgs::Train { job } => {
             let path = job;
             let job: TrainingJob = read(path)?;
+            let meter = outside::Meter::open();
             confine::bind_to_parent()?;
             job.limits.apply()?;
             limits::step_back()?;
-            say(&Answer::of(train::run(&job, &mut outside::Parent::new(path, job.pace))))
+            say(&Answer::of(train::run(&job, &mut outside::Parent::new(path, job.pace, meter))))
         }
     }
 }

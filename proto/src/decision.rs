@@ -3,15 +3,54 @@
 use crate::id::{Digest, ModelName, RolloutId};
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// What started a training run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What started a training run, the weakest first: of several that come while none may start, the strongest
+/// is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
+    /// The last run was so long ago, in time that the agent was running.
+    Schedule,
+    /// So many labels since the last run.
+    Labels,
     /// A drift finding and enough labels.
     Drift,
+    /// Labelled accuracy below the goal.
+    Performance,
+    /// A base of the hub's took the place of a version born here: what was learned is learned again on it.
+    Base,
     /// A person or a program asked.
     Command,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Schedule => "schedule",
+            Self::Labels => "labels",
+            Self::Drift => "drift",
+            Self::Performance => "performance",
+            Self::Base => "new base",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// What a run may use only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Time of the run by the clock, without pauses.
+    WallSeconds,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WallSeconds => "seconds of time",
+        })
+    }
 }
 
 /// What a gate measured.
@@ -77,6 +116,12 @@ pub enum Rejection {
     /// Its input schema is not the one the applications speak.
     #[error("schema differs from the served model's: {reason}")]
     SchemaMismatch { reason: String },
+    /// The run took more than it may.
+    #[error("out of budget: the run took {used} {what}, {limit} are allowed")]
+    OutOfBudget { what: Resource, limit: u64, used: u64 },
+    /// A person or a program stopped the run: nothing is said about what would have come out.
+    #[error("cancelled by command")]
+    Cancelled,
 }
 
 /// The gate's answer.

@@ -1,5 +1,6 @@
 //! What can happen to a device.
 
+use super::budget::Conditions;
 use shoal_proto::baseline::Baseline;
 use shoal_proto::decision::{Evidence, Rejection};
 use shoal_proto::fact::VersionRecord;
@@ -39,6 +40,8 @@ pub enum Event {
     Fetched { model: ModelName, generation: u64, outcome: Result<VersionInfo, Rejection> },
     /// A package that the operator gave is on disk, or why not.
     Installed { command: u64, outcome: Result<VersionInfo, String> },
+    /// What the sensors say; the answer to [`super::Effect::Sense`].
+    Conditions(Conditions),
     /// The training child ended.
     TrainingEnded { run: u64, outcome: Result<Trained, String> },
     /// The admission child ended: the version may be parsed by the server, or why not.

@@ -71,6 +71,18 @@ pub struct Born {
     /// What the run took.
     #[serde(default)]
     pub memory: Memory,
+    /// What its last child took.
+    #[serde(default)]
+    pub spent: Spent,
+}
+
+/// What a training child has taken so far; zero where the kernel does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Processor time in milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes that went to the disk: checkpoints, rows that were pinned, the candidate.
+    pub written_bytes: u64,
 }
 
 /// Memory of a training run, in bytes; zero where `/proc` is not to be had.
@@ -95,6 +107,16 @@ pub struct Said {
     /// Loss of the step's rows before it; none where nothing is done by gradients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// What it took.
+    #[serde(default)]
+    pub spent: Spent,
+}
+
+impl Said {
+    /// So far; what it took is added where it is said.
+    pub(super) fn at(step: u64, steps: u64, loss: Option<f64>) -> Self {
+        Self { step, steps, loss, spent: Spent::default() }
+    }
 }
 
 /// A child's answer.

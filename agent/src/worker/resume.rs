@@ -3,7 +3,7 @@
 //! Whatever goes wrong with a checkpoint costs steps that are made again, and never the run.
 
 use super::chain;
-use super::job::{Said, TrainingJob};
+use super::job::{Said, Spent, TrainingJob};
 use super::samples::Pinned;
 use super::train::TrainError;
 use crate::store::{StoreError, TrainDb};
@@ -53,6 +53,10 @@ pub(super) trait Outside {
     fn is_stopped(&self) -> bool;
     /// A step was made.
     fn on_step(&mut self, said: Said);
+    /// What this process has taken.
+    fn spent(&self) -> Spent {
+        Spent::default()
+    }
 }
 
 /// The run's place in `train.db`; without one (no room, no database) it cannot be resumed, and goes on.
@@ -169,7 +173,7 @@ pub(super) fn drive(
     let mut kept = (shelf.resume(session), outside.elapsed());
     while let Some(progress) = session.step()? {
         let Progress { step, steps, loss, .. } = progress;
-        outside.on_step(Said { step, steps, loss: Some(loss) });
+        outside.on_step(Said::at(step, steps, Some(loss)));
         let is_stopped = outside.is_stopped();
         let passed = outside.elapsed().saturating_sub(kept.1);
         if is_stopped || shelf.pace.is_due(progress.step - kept.0, passed) {

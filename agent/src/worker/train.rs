@@ -113,7 +113,7 @@ pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, 
     candidate.sign(&device_key(&job.state)?)?;
     let version = vault.put(&candidate)?.version;
     shelf.close();
-    Ok(Born { version, evidence, memory })
+    Ok(Born { version, evidence, memory, spent: outside.spent() })
 }
 
 /// Trains a candidate from its parent and the device's rows, and measures both on rows that were not trained
@@ -202,13 +202,13 @@ fn renormalise(
     outside: &mut dyn Outside,
 ) -> Result<Learned, TrainError> {
     let base_bytes = resident_bytes("VmRSS:");
-    outside.on_step(Said { step: 0, steps: 1, loss: None });
+    outside.on_step(Said::at(0, 1, None));
     if outside.is_stopped() {
         return Err(TrainError::Paused { step: 0, steps: 1 });
     }
     let inputs = data.pinned.inputs().ok_or(TrainError::SameInputs { rows: 0 })?;
     let onnx = inputs.fold_into(onnx, reference, cap)?;
-    outside.on_step(Said { step: 1, steps: 1, loss: None });
+    outside.on_step(Said::at(1, 1, None));
     let memory = Memory { base_bytes, planned_bytes: 0, peak_bytes: resident_bytes("VmHWM:") };
     Ok(Learned { onnx, rows: inputs.rows, memory })
 }

@@ -53,6 +53,7 @@ impl Version {
             },
             recipe: Recipe::default(),
             gate: GatePolicy::default(),
+        goal: None,
             lineage: born.map(|(device, number, parent)| Lineage {
                 parent,
                 device: Some(device.clone()),
