@@ -1,6 +1,7 @@
 //! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
-use crate::id::{Digest, ModelName, RolloutId};
+use crate::id::{DeviceId, Digest, ModelName, RolloutId};
+use crate::manifest::Recipe;
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -175,6 +176,52 @@ pub struct RunRecord {
     pub verdict: Verdict,
     /// When it ended, by the device's clock.
     pub at: WallMs,
+    /// What it was made with; absent in records of older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+/// What a run was made with: enough to make its version again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// The ancestor that no device made.
+    pub base: Digest,
+    /// Who trained.
+    pub device: DeviceId,
+    /// The candidate's number among those born there.
+    pub number: u32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How it was trained.
+    pub recipe: Recipe,
+    /// Share of the newest rows that were held out.
+    pub holdout_share: f64,
+    /// When it began, by the device's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<WallMs>,
+    /// What the child that ended it had, where it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<MadeBy>,
+}
+
+/// The process that trained a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// The agent's version.
+    pub agent: String,
+    /// What it was compiled for: processor, system, and how far optimised.
+    pub target: String,
+    /// What the linker signed the program with; empty where it did not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub build: String,
+    /// What of the processor changes the order in which numbers are added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu: Vec<String>,
+    /// Memory that it was allowed, which decides how a session is laid out.
+    pub memory_bytes: u64,
+    /// Processor time of the last child of the run, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
 }
 
 /// Who wants a candidate to serve.

@@ -3,6 +3,7 @@
 mod assignments;
 mod commands;
 mod failing;
+mod lineage;
 mod link;
 mod pacing;
 mod run;
@@ -14,10 +15,13 @@ mod waiting;
 mod watching;
 
 #[cfg(test)]
+mod lineage_tests;
+#[cfg(test)]
 mod pacing_tests;
 #[cfg(test)]
 mod training_tests;
 
+pub use lineage::{Lineage, Mark, Node};
 pub use status::{ModelStatus, Status, TrainingStatus};
 pub use waiting::Waiting;
 
@@ -84,6 +88,10 @@ pub struct Agent {
     models: BTreeMap<ModelName, Model>,
     versions: BTreeMap<Digest, VersionInfo>,
     admitted: BTreeSet<Digest>,
+    /// Versions that an operator keeps.
+    pinned: BTreeSet<Digest>,
+    /// Versions that no slot needs, in the order in which they were left.
+    retired: Vec<Digest>,
     counts: BTreeMap<Count, u64>,
     next_window: u64,
     next_run: u64,
@@ -166,6 +174,8 @@ impl Agent {
             next_window: number("next_window"),
             next_run: number("next_run"),
             admitted: memory("admitted").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
+            pinned: memory("pinned").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
+            retired: memory("retired").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
             counts: shoal_proto::fact::COUNTS
                 .iter()
                 .filter_map(|(count, key)| Some((*count, *counts.get(*key)?)))
@@ -292,6 +302,7 @@ impl Agent {
             Command::CancelTraining { model } => self.on_cancel_command(now, model, turn),
             Command::Rollback { model } => self.on_rollback_command(now, model, turn),
             Command::Promote { model, version } => self.on_promote_command(now, model, *version, turn),
+            Command::Pin { version, pinned } => self.on_pin_command(*version, *pinned, turn),
         }
     }
 

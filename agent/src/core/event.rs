@@ -2,7 +2,7 @@
 
 use super::budget::Conditions;
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::{Evidence, Rejection};
+use shoal_proto::decision::{Evidence, MadeBy, Rejection};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
@@ -136,6 +136,8 @@ pub struct VersionInfo {
     pub baseline: Arc<Baseline>,
     /// What its own drift is held against.
     pub reference: Arc<Baseline>,
+    /// Bytes of its files.
+    pub size_bytes: u64,
 }
 
 impl VersionInfo {
@@ -159,6 +161,8 @@ pub struct Trained {
     pub candidate: VersionInfo,
     /// What was measured.
     pub evidence: Evidence,
+    /// The process that made it.
+    pub by: Option<MadeBy>,
 }
 
 /// What an operator of the device can ask.
@@ -172,4 +176,6 @@ pub enum Command {
     Rollback { model: ModelName },
     /// Serve a version that is on disk, by digest or by its prefix.
     Promote { model: ModelName, version: Digest },
+    /// Keep a version on disk whatever comes, or no longer.
+    Pin { version: Digest, pinned: bool },
 }

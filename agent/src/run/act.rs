@@ -2,6 +2,7 @@
 
 use super::note;
 use crate::clock::Clock;
+use crate::control::Replay;
 use crate::core::agent::Status;
 use crate::core::{Agent, Conditions, Effect, Event, TrainJob};
 use crate::fetch::Fetcher;
@@ -15,12 +16,13 @@ use crate::vault::Vault;
 use crate::worker::Workers;
 use shoal_infer::Predictor;
 use shoal_onnx::Limits;
+use shoal_proto::decision::Made;
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::package::{MODEL, Package};
 use shoal_proto::topic::Topic;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// What the loop acts with.
@@ -121,6 +123,24 @@ impl Act {
         let run = job.run;
         let trained = self.workers.train(job);
         self.spawn(async move { Some(Event::TrainingEnded { run, outcome: trained.await }) });
+    }
+
+    /// Makes a version again, for the operator.
+    pub(super) fn replay(
+        &self,
+        job: TrainJob,
+        made: Made,
+        version: Digest,
+        answer: oneshot::Sender<Result<Replay, String>>,
+    ) {
+        let workers = self.workers.clone();
+        self.spawn(async move {
+            let memory_bytes = made.by.as_ref().map(|by| by.memory_bytes);
+            let again = workers.replay(job, version, memory_bytes).await;
+            // The operator may have gone.
+            drop(answer.send(again.map(|again| Replay { version, made_by: made.by, again })));
+            None
+        });
     }
 
     /// Looks at the device; drivers of sensors may take their time.

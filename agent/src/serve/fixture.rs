@@ -77,6 +77,7 @@ pub(super) fn counted(
         manifest: Arc::new(manifest),
         baseline: Arc::clone(&baseline),
         reference: baseline,
+        size_bytes: 0,
     };
     let predictor = Predictor::load(onnx, &shoal_onnx::Limits::default()).unwrap();
     ServedModel::new(info, predictor, &Clock::start(), metrics)

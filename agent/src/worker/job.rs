@@ -5,7 +5,7 @@ use super::limits::Limits;
 use super::resume::Pace;
 use crate::core::effect::TrainJob;
 use serde::{Deserialize, Serialize};
-use shoal_proto::decision::Evidence;
+use shoal_proto::decision::{Evidence, MadeBy};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::Recipe;
 use std::path::PathBuf;
@@ -49,6 +49,9 @@ pub struct TrainingJob {
     /// When it writes checkpoints.
     #[serde(default)]
     pub pace: Pace,
+    /// The version that the job made before, where it is to be made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Digest>,
 }
 
 impl TrainingJob {
@@ -56,8 +59,8 @@ impl TrainingJob {
     #[must_use]
     pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
         let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
-        let pace = Pace::USUAL;
-        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace }
+        let (pace, replay) = (Pace::USUAL, None);
+        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace, replay }
     }
 }
 
@@ -74,6 +77,22 @@ pub struct Born {
     /// What its last child took.
     #[serde(default)]
     pub spent: Spent,
+    /// Who that was.
+    #[serde(default)]
+    pub by: Option<MadeBy>,
+}
+
+/// What became of a version that was made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// What came out.
+    pub version: Digest,
+    /// Whether all bytes are the same.
+    pub is_equal: bool,
+    /// Files of the package that are not.
+    pub differ: Vec<String>,
+    /// Who made it this time.
+    pub by: MadeBy,
 }
 
 /// What a training child has taken so far; zero where the kernel does not say.

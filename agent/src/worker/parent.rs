@@ -2,7 +2,7 @@
 
 use super::chain;
 use super::conduct::{Handle, Wish, conduct};
-use super::job::{AdmitJob, Answer, Born, Said, TrainingJob, Why};
+use super::job::{AdmitJob, Answer, Born, Replayed, Said, TrainingJob, Why};
 use super::limits::Limits;
 use crate::admission::AdmissionReport;
 use crate::core::effect::TrainJob;
@@ -246,8 +246,19 @@ impl Workers {
             let vault = Vault::join(&workers.state);
             let read = tokio::task::spawn_blocking(move || vault.info(born.version));
             let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
-            Ok(Trained { candidate, evidence: born.evidence })
+            Ok(Trained { candidate, evidence: born.evidence, by: born.by })
         }
+    }
+
+    /// Makes a version again by the job that made it, with the memory that it had then, and compares.
+    ///
+    /// # Errors
+    /// Why it could not be made, for people.
+    pub async fn replay(&self, job: TrainJob, version: Digest, memory_bytes: Option<u64>) -> Result<Replayed, String> {
+        let limits = Limits { memory_bytes: memory_bytes.unwrap_or(self.train.memory_bytes), ..self.train };
+        let job = TrainingJob { replay: Some(version), ..TrainingJob::new(job, self.state.clone(), limits) };
+        let (outcome, _) = self.child::<Replayed>("train", &job, limits, None).await;
+        outcome.map_err(|cause| cause.to_string())
     }
 
     /// How far a training run is, as its child last said.

@@ -171,9 +171,13 @@ fn a_run_that_is_told_to_stop_pauses_within_a_step_and_goes_on() {
     assert_eq!(model(folder.path(), version), model(folder.path(), whole.version), "the same weights");
 }
 
-/// Children of this very test program; the job is given as an argument, and handed on by the environment.
+/// Children of this very test program; the job is given as an argument, and handed on by the environment. What
+/// the test program itself says is left out.
 fn workers(state: &Path) -> Workers {
-    let script = format!(r#"exec env {JOB}="$3" "$0" --exact {NAME} --nocapture --test-threads=1"#);
+    let script = format!(
+        r#"mkfifo "$3.out"; grep --line-buffered -o '{{.*' < "$3.out" &
+        exec env {JOB}="$3" "$0" --exact {NAME} --nocapture --test-threads=1 > "$3.out""#
+    );
     let program = std::env::current_exe().unwrap().display().to_string();
     let prefix = vec!["-c".into(), script, program];
     Workers::new((PathBuf::from("/bin/sh"), prefix), state.to_owned(), Limits::ADMIT, Limits::TRAIN).unwrap()
@@ -246,6 +250,54 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
     assert!(reason.starts_with("paused at step "), "{reason}");
     let trained = workers.train(again).await.unwrap();
     assert_eq!(model(other, trained.candidate.version), model(one, whole.candidate.version), "the same weights");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_is_made_again_and_compared() {
+    let (folder, job) = tokio::task::spawn_blocking(state).await.unwrap();
+    let of_core = crate::core::TrainJob {
+        run: job.run,
+        model: job.model.clone(),
+        parent: job.parent,
+        device: job.device.clone(),
+        number: job.number,
+        seed: job.seed,
+        recipe: job.recipe.clone(),
+        holdout_share: job.holdout_share,
+    };
+    let workers = workers(folder.path());
+    let trained = workers.train(of_core.clone()).await.unwrap();
+    let (version, by) = (trained.candidate.version, trained.by.unwrap());
+    assert!(by.cpu_ms > 0 && by.memory_bytes == Limits::TRAIN.memory_bytes, "{by:?}");
+    // Another run of the model has come since, of other rows.
+    tokio::task::spawn_blocking({
+        let state = folder.path().to_owned();
+        move || store(&state, &samples(260, true))
+    })
+    .await
+    .unwrap();
+    let mut next = of_core.clone();
+    (next.run, next.number) = (next.run + 1, next.number + 1);
+    assert_ne!(workers.train(next).await.unwrap().candidate.version, version);
+    let again = workers.replay(of_core.clone(), version, Some(by.memory_bytes)).await.unwrap();
+    assert!(again.is_equal && again.differ.is_empty() && again.version == version, "{again:?}");
+    // Another seed is another version, and it is said in which files.
+    let mut other = of_core.clone();
+    other.seed += 1;
+    let reason = workers.replay(other, version, None).await.unwrap_err();
+    assert!(reason.contains("evicted"), "the digest of the rows is taken with the seed: {reason}");
+    let mut other = of_core.clone();
+    other.recipe.learning_rate *= 2.0;
+    let again = workers.replay(other, version, None).await.unwrap();
+    assert!(!again.is_equal && again.differ.contains(&MODEL.to_owned()), "{again:?}");
+    // Rows that are gone are named.
+    let database = rusqlite::Connection::open(folder.path().join("samples.db")).unwrap();
+    database.execute("DELETE FROM sample WHERE rowid IN (SELECT min(rowid) FROM sample)", []).unwrap();
+    drop(database);
+    let reason = workers.replay(of_core.clone(), version, None).await.unwrap_err();
+    assert!(reason.starts_with("1 of the rows that it came of are gone: sample "), "{reason}");
+    let reason = workers.replay(of_core, job.parent, None).await.unwrap_err();
+    assert!(reason.contains("is not known here"), "{reason}");
 }
 
 #[test]

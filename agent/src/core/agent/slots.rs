@@ -13,7 +13,7 @@ use shoal_proto::infer::ModelOut;
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
 use shoal_watch::Watch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Model {
@@ -364,18 +364,6 @@ impl Agent {
             } else {
                 self.roll_back(now, &name, RollbackReason::Hub, false, turn);
             }
-        }
-    }
-
-    /// Deletes versions that no slot refers to.
-    fn forget_versions(&mut self, turn: &mut Turn) {
-        let kept: BTreeSet<Digest> = self.models.values().flat_map(|model| model.slot.versions()).collect();
-        let gone: Vec<Digest> =
-            self.versions.keys().filter(|version| !kept.contains(version)).copied().collect();
-        for version in gone {
-            self.versions.remove(&version);
-            self.admitted.remove(&version);
-            turn.effects.push(Effect::Remove { version });
         }
     }
 

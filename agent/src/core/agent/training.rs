@@ -6,7 +6,7 @@ use super::super::event::Trained;
 use super::super::gate;
 use super::run::{Phase, Run, Stop, run_key};
 use super::{Agent, Turn, Waiting};
-use shoal_proto::decision::{Rejection, Resource, RunRecord, Source, Trigger, Verdict};
+use shoal_proto::decision::{Made, MadeBy, Rejection, Resource, RunRecord, Source, Trigger, Verdict};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::Now;
@@ -140,25 +140,44 @@ impl Agent {
     pub(super) fn train(&mut self, now: Now, name: &ModelName, run: Run, turn: &mut Turn) {
         let run = Run { phase: Phase::Going, ..run };
         let Run { number, parent, .. } = run;
+        let seed = self.seed(&run);
         let Some(model) = self.models.get_mut(name) else { return };
         let Some(info) = self.versions.get(&parent) else { return };
         model.run = Some(run);
         model.run_since = now.mono;
         turn.remember(&run_key(name), &Some(run));
-        // The seed follows from run and parent, so that a run can be repeated from its record.
-        let mut seed = [0; 8];
-        let digest = Digest::of(format!("{}/{number}/{parent}", self.policy.device).as_bytes()).0;
-        seed.copy_from_slice(&digest[..8]);
         turn.effects.push(Effect::Train(TrainJob {
             run: number,
             model: name.clone(),
             parent,
             device: self.policy.device.clone(),
             number: model.slot.born + 1,
-            seed: u64::from_be_bytes(seed),
+            seed,
             recipe: info.manifest.recipe.clone(),
             holdout_share: self.policy.holdout_share,
         }));
+    }
+
+    /// The seed follows from device, run and parent.
+    fn seed(&self, run: &Run) -> u64 {
+        let mut seed = [0; 8];
+        let text = format!("{}/{}/{}", self.policy.device, run.number, run.parent);
+        seed.copy_from_slice(&Digest::of(text.as_bytes()).0[..8]);
+        u64::from_be_bytes(seed)
+    }
+
+    /// What is needed to repeat a run.
+    fn made(&self, name: &ModelName, run: &Run, by: Option<MadeBy>) -> Option<Made> {
+        Some(Made {
+            base: self.base_of(run.parent),
+            device: self.policy.device.clone(),
+            number: self.models.get(name)?.slot.born + 1,
+            seed: self.seed(run),
+            recipe: self.versions.get(&run.parent)?.manifest.recipe.clone(),
+            holdout_share: self.policy.holdout_share,
+            started: run.started,
+            by,
+        })
     }
 
     pub(super) fn on_training_ended(
@@ -193,6 +212,7 @@ impl Agent {
         let superseded = model.slot.candidate.is_some() || model.slot.champion != run.parent;
         let mut candidate = None;
         let mut evidence = None;
+        let mut by = None;
         let verdict = match outcome {
             Err(_) if is_cancelled => Verdict::Reject(Rejection::Cancelled),
             Err(_) if run.stop == Some(Stop::OutOfTime) => {
@@ -208,6 +228,7 @@ impl Agent {
                 } else {
                     gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes)
                 };
+                by = trained.by;
                 evidence = Some(trained.evidence);
                 candidate = Some(trained.candidate);
                 verdict
@@ -222,6 +243,7 @@ impl Agent {
             evidence,
             verdict: verdict.clone(),
             at: now.wall,
+            made: self.made(&name, &run, by),
         };
         let incarnation = self.peer.log.replica.incarnation;
         self.fact(now, Fact::Run(incarnation, record.clone()), turn);

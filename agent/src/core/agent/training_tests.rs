@@ -30,7 +30,7 @@ pub(super) fn version(number: u32) -> VersionInfo {
     let (version, record) = Package::new(files).unwrap().record().unwrap();
     let baseline = Arc::new(baseline);
     let reference = Arc::clone(&baseline);
-    VersionInfo { version, record, manifest: Arc::new(manifest), baseline, reference }
+    VersionInfo { version, record, manifest: Arc::new(manifest), baseline, reference, size_bytes: 1 << 20 }
 }
 
 /// A disk: the core's own memory, through crashes.
