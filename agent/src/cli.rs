@@ -4,6 +4,7 @@ mod args;
 mod backtest;
 mod client;
 mod drift;
+mod graph;
 mod offline;
 mod packed;
 mod show;
@@ -188,7 +189,18 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
             let models = client.status().await?.models;
             print(json, &models, || show::models(&models))
         }
-        Command::Versions { model } => {
+        Command::Versions { pin: Some(version), .. } => done(json, &client.pin(&version, true).await?),
+        Command::Versions { unpin: Some(version), .. } => done(json, &client.pin(&version, false).await?),
+        Command::Versions { model, graph: true, .. } => {
+            let lineage = client.lineage().await?;
+            let lineage = model.iter().fold(lineage, |lineage, model| lineage.of(model));
+            print(json, &lineage, || graph::draw(&lineage))
+        }
+        Command::Replay { version } => {
+            let replay = client.replay(&version).await?;
+            print(json, &replay, || graph::replay(&replay))
+        }
+        Command::Versions { model, .. } => {
             let mut versions = client.versions().await?;
             versions.retain(|one| model.as_ref().is_none_or(|model| one.record.model == *model));
             print(json, &versions, || show::versions(&versions))

@@ -3,9 +3,11 @@
 mod reader;
 mod serve;
 mod settings;
+mod training;
 
 pub use reader::Problem;
 pub use settings::{LoopSettings, Sizes};
+pub use training::SensorsAt;
 
 use crate::core::Policy;
 use crate::serve::Limits;
@@ -49,8 +51,10 @@ pub struct Config {
     pub release_keys: Vec<ed25519_dalek::VerifyingKey>,
     /// Quota of the samples database.
     pub samples_bytes: u64,
-    /// Longest training run.
-    pub max_run: Duration,
+    /// Where the sensors are that runs are held by.
+    pub sensors: SensorsAt,
+    /// Share of one core that a training child gets.
+    pub cpu_share: f64,
     /// Memory of a child.
     pub child_bytes: u64,
 }
@@ -154,6 +158,8 @@ impl Config {
             })
             .collect();
         let sizes = settings::read_sizes(&mut read);
+        let (sensors, cpu_share) =
+            (training::read_sensors(&mut read, base), training::read_cpu_share(&mut read));
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,
@@ -170,7 +176,8 @@ impl Config {
             packages,
             release_keys,
             samples_bytes: sizes.samples_bytes,
-            max_run: sizes.max_run,
+            sensors,
+            cpu_share,
             child_bytes: sizes.child_bytes,
         };
         read.finish(config)
@@ -191,6 +198,9 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
         inputs: read.flag("adapt", "inputs").unwrap_or(policy.adapt.inputs),
         head: read.flag("adapt", "head").unwrap_or(policy.adapt.head),
     };
+    training::read_triggers(read, policy);
+    training::read_budget(read, policy);
+    training::read_keep(read, policy);
     let trial = TrialPolicy::default();
     policy.trial = TrialPolicy {
         min_requests: read.whole("trial", "min_requests", 0, 100_000_000).unwrap_or(trial.min_requests),
@@ -224,6 +234,7 @@ fn read_local(read: &mut Reader<'_>) -> Option<LocalLink> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Budget;
 
     #[test]
     fn the_sample_file_is_the_defaults() {
@@ -231,7 +242,10 @@ mod tests {
         let config = Config::parse(sample, Path::new("/etc/shoal")).unwrap();
         let id = DeviceId::new("press-07").unwrap();
         let tags = config.policy.tags.clone();
-        assert_eq!(config.policy, Policy { tags, ..Policy::new(id) });
+        let budget = Budget::USUAL;
+        assert_eq!(config.policy, Policy { tags, budget, ..Policy::new(id) });
+        assert_eq!(config.sensors, SensorsAt { root: "/".into(), zone: None });
+        assert!((config.cpu_share - 1.0).abs() < 1e-9);
         assert_eq!(config.http, HTTP.parse().unwrap());
         assert_eq!(config.grpc, Some("127.0.0.1:8701".parse().unwrap()));
         assert_eq!((config.serve, config.max_connections), (Limits::default(), 256));

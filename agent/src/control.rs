@@ -1,7 +1,8 @@
 //! The operator's socket: HTTP on a unix socket, beside the inference routes.
 
 use crate::core::Command;
-use crate::core::agent::Status;
+use crate::core::agent::{Lineage, Status};
+use crate::worker::Replayed;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use shoal_proto::decision::MadeBy;
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
@@ -31,6 +33,10 @@ pub enum Ask {
     Manifest(ModelName, oneshot::Sender<Option<Arc<Manifest>>>),
     /// What the monitors of a model say.
     Drift(ModelName, oneshot::Sender<Option<Box<Drift>>>),
+    /// Where versions come from.
+    Lineage(oneshot::Sender<Lineage>),
+    /// A version is made again.
+    Replay(Digest, oneshot::Sender<Result<Replay, String>>),
     /// A command of the operator's.
     Command(Command, oneshot::Sender<Result<String, String>>),
     /// A package to serve.
@@ -45,6 +51,17 @@ pub struct Version {
     /// What the fleet knows of it.
     #[serde(flatten)]
     pub record: VersionRecord,
+}
+
+/// A version that was made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Which version.
+    pub version: Digest,
+    /// Who made it.
+    pub made_by: Option<MadeBy>,
+    /// What came out now.
+    pub again: Replayed,
 }
 
 /// The body of `/control/promote`.
@@ -75,6 +92,10 @@ pub fn router(asks: Asks) -> Router {
     Router::new()
         .route("/control/status", get(status))
         .route("/control/versions", get(versions))
+        .route("/control/lineage", get(lineage))
+        .route("/control/versions/{version}/pin", post(pin))
+        .route("/control/versions/{version}/unpin", post(unpin))
+        .route("/control/versions/{version}/replay", post(replay))
         .route("/control/models/{model}/manifest", get(manifest))
         .route("/control/models/{model}/drift", get(drift))
         .route("/control/models/{model}/train", post(train))
@@ -140,26 +161,49 @@ async fn rollback(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Res
     command(&asks, Command::Rollback { model }).await
 }
 
+/// A version that is on this device, by its name or by at least five digits of its digest.
+async fn resolve(asks: &Asks, text: &str) -> Result<Digest, Response> {
+    let known = ask(asks, Ask::Versions).await?;
+    let fits: Vec<Digest> = known
+        .iter()
+        .filter(|one| one.record.name == text || one.version.to_string().starts_with(text))
+        .map(|one| one.version)
+        .collect();
+    match (fits.as_slice(), text.len() >= 5) {
+        ([version], true) => Ok(*version),
+        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` is on this device"))),
+        _ => Err(refuse(StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
+    }
+}
+
 async fn promote(
     State(asks): State<Asks>,
     Path(model): Path<ModelName>,
     Json(body): Json<Promote>,
 ) -> Result<Json<Done>, Response> {
-    let known = ask(&asks, Ask::Versions).await?;
-    let fits: Vec<Digest> = known
-        .iter()
-        .filter(|one| one.record.name == body.version || one.version.to_string().starts_with(&body.version))
-        .map(|one| one.version)
-        .collect();
-    match (fits.as_slice(), body.version.len() >= 5) {
-        ([version], true) => command(&asks, Command::Promote { model, version: *version }).await,
-        ([], _) => {
-            Err(refuse(StatusCode::NOT_FOUND, format!("no version `{}` is on this device", body.version)))
-        }
-        _ => Err(refuse(
-            StatusCode::CONFLICT,
-            format!("`{}` names several versions; give more digits", body.version),
-        )),
+    let version = resolve(&asks, &body.version).await?;
+    command(&asks, Command::Promote { model, version }).await
+}
+
+async fn pin(State(asks): State<Asks>, Path(version): Path<String>) -> Result<Json<Done>, Response> {
+    let version = resolve(&asks, &version).await?;
+    command(&asks, Command::Pin { version, pinned: true }).await
+}
+
+async fn unpin(State(asks): State<Asks>, Path(version): Path<String>) -> Result<Json<Done>, Response> {
+    let version = resolve(&asks, &version).await?;
+    command(&asks, Command::Pin { version, pinned: false }).await
+}
+
+async fn lineage(State(asks): State<Asks>) -> Result<Json<Lineage>, Response> {
+    ask(&asks, Ask::Lineage).await.map(Json)
+}
+
+async fn replay(State(asks): State<Asks>, Path(version): Path<String>) -> Result<Json<Replay>, Response> {
+    let version = resolve(&asks, &version).await?;
+    match ask(&asks, |answer| Ask::Replay(version, answer)).await? {
+        Ok(replay) => Ok(Json(replay)),
+        Err(error) => Err(refuse(StatusCode::CONFLICT, error)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! ([`crate::run`]) turns the world into the one and the other into the world.
 
 pub mod agent;
+pub mod budget;
 pub mod effect;
 pub mod event;
 pub mod gate;
@@ -12,7 +13,8 @@ pub mod slot;
 pub mod trial;
 
 pub use agent::{Agent, Boot};
+pub use budget::{Budget, Conditions, Power};
 pub use effect::{Effect, Record, TrainJob};
 pub use event::{Command, Event, Labelled, Observation, Trained, VersionInfo};
-pub use policy::Policy;
+pub use policy::{Keep, Policy, Rebase, Triggers};
 pub use shoal_watch::row::{Asked, Truth};

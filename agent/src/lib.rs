@@ -18,6 +18,7 @@ pub mod profile;
 pub mod report;
 pub mod rows;
 pub mod run;
+pub mod sensors;
 pub mod serve;
 pub mod store;
 pub mod stream;

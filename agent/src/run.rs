@@ -13,6 +13,7 @@ use crate::file::{FileError, write_atomic};
 use crate::keys::{KeyError, device_key};
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher, UrlError};
 use crate::report::chain;
+use crate::sensors::Sensors;
 use crate::serve::local::Local;
 use crate::serve::{self, Doors, Grpc, ListenError, Models, Outlet, ServeState, Token, TokenError};
 use crate::store::{Loaded, SamplesDb, StateDb, StoreError};
@@ -25,7 +26,7 @@ use shoal_proto::package::Package;
 use shoal_proto::topic::{Topic, Up};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -132,8 +133,10 @@ pub async fn run(
         program,
         dir.clone(),
         Limits { memory_bytes: config.child_bytes, ..Limits::ADMIT },
-        Limits { memory_bytes: config.child_bytes, wall_s: config.max_run.as_secs(), ..Limits::TRAIN },
-    )?;
+        Limits { memory_bytes: config.child_bytes, ..Limits::TRAIN },
+    )?
+    .with_cpu_share(config.cpu_share);
+    let sensors = Arc::new(Mutex::new(Sensors::new(config.sensors.clone(), dir.clone())));
     let base = config.hub.as_ref().and_then(|hub| hub.artifacts.clone());
     let fetcher = Fetcher::new(base, &dir, config.release_keys.clone(), vault.clone())
         .map_err(io("create", &dir.join("incoming")))?;
@@ -178,7 +181,19 @@ pub async fn run(
     let ready = Ready { http, grpc, control: config.control.clone() };
 
     let tasks = tracker.clone();
-    let act = act::Act { state, vault, workers, fetcher, serving, hub, local, events, tracker: tasks, swaps };
+    let act = act::Act {
+        state,
+        vault,
+        workers,
+        fetcher,
+        serving,
+        hub,
+        local,
+        events,
+        tracker: tasks,
+        sensors,
+        swaps,
+    };
     let turns = turn::Turns::new(agent, act, clock, from_world, from_hub, from_operator);
     let mut core = tracker.spawn(turns.run(effects, cancel.child_token()));
     announce(&ready, ready_file)?;

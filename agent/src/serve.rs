@@ -24,6 +24,7 @@ mod token;
 
 pub use grpc::Grpc;
 pub use label::LabelStatus;
+pub use latency::LatencyCounts;
 pub use listen::{Doors, ListenError};
 pub use metrics::Metrics;
 pub use models::{Doing, Listed, Models, NotServable, ServedModel};

@@ -233,7 +233,9 @@ pub fn version_info(version: Digest, package: &Package) -> Result<VersionInfo, P
     let reference = Arc::new(package.reference()?);
     let reference = if reference == baseline { Arc::clone(&baseline) } else { reference };
     let (_, record) = package.record()?;
-    Ok(VersionInfo { version, record, manifest: Arc::new(package.manifest()?), baseline, reference })
+    let size_bytes = package.to_files().values().map(|content| content.len() as u64).sum();
+    let manifest = Arc::new(package.manifest()?);
+    Ok(VersionInfo { version, record, manifest, baseline, reference, size_bytes })
 }
 
 fn read_folder(path: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {

@@ -6,6 +6,8 @@
 
 mod admit;
 mod answer;
+mod build;
+mod conduct;
 mod confine;
 mod golden;
 mod inputs;
@@ -15,13 +17,14 @@ mod limits;
 mod outside;
 mod parent;
 mod recipe;
+mod replay;
 mod resume;
 mod samples;
 mod train;
 
 pub use admit::AdmitError;
 pub use golden::{Golden, GoldenError};
-pub use job::{AdmitJob, Answer, Born, Memory, Said, TrainingJob, Why};
+pub use job::{AdmitJob, Answer, Born, Memory, Replayed, Said, Spent, TrainingJob, Why};
 pub use limits::Limits;
 pub use parent::{Attempt, ChildError, Workers, WorkersError};
 pub use recipe::By;
@@ -101,10 +104,15 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
         WorkerArgs::Train { job } => {
             let path = job;
             let job: TrainingJob = read(path)?;
+            let meter = outside::Meter::open();
             confine::bind_to_parent()?;
             job.limits.apply()?;
             limits::step_back()?;
-            say(&Answer::of(train::run(&job, &mut outside::Parent::new(path, job.pace))))
+            let mut parent = outside::Parent::new(path, job.pace, meter);
+            match job.replay {
+                None => say(&Answer::of(train::run(&job, &mut parent))),
+                Some(version) => say(&Answer::of(replay::run(&job, version, &mut parent))),
+            }
         }
     }
 }

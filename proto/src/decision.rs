@@ -1,17 +1,57 @@
 //! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
-use crate::id::{Digest, ModelName, RolloutId};
+use crate::id::{DeviceId, Digest, ModelName, RolloutId};
+use crate::manifest::Recipe;
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// What started a training run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What started a training run, the weakest first: of several that come while none may start, the strongest
+/// is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
+    /// The last run was so long ago, in time that the agent was running.
+    Schedule,
+    /// So many labels since the last run.
+    Labels,
     /// A drift finding and enough labels.
     Drift,
+    /// Labelled accuracy below the goal.
+    Performance,
+    /// A base of the hub's took the place of a version born here: what was learned is learned again on it.
+    Base,
     /// A person or a program asked.
     Command,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Schedule => "schedule",
+            Self::Labels => "labels",
+            Self::Drift => "drift",
+            Self::Performance => "performance",
+            Self::Base => "new base",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// What a run may use only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Time of the run by the clock, without pauses.
+    WallSeconds,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WallSeconds => "seconds of time",
+        })
+    }
 }
 
 /// What a gate measured.
@@ -77,6 +117,12 @@ pub enum Rejection {
     /// Its input schema is not the one the applications speak.
     #[error("schema differs from the served model's: {reason}")]
     SchemaMismatch { reason: String },
+    /// The run took more than it may.
+    #[error("out of budget: the run took {used} {what}, {limit} are allowed")]
+    OutOfBudget { what: Resource, limit: u64, used: u64 },
+    /// A person or a program stopped the run: nothing is said about what would have come out.
+    #[error("cancelled by command")]
+    Cancelled,
 }
 
 /// The gate's answer.
@@ -130,6 +176,52 @@ pub struct RunRecord {
     pub verdict: Verdict,
     /// When it ended, by the device's clock.
     pub at: WallMs,
+    /// What it was made with; absent in records of older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+/// What a run was made with: enough to make its version again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// The ancestor that no device made.
+    pub base: Digest,
+    /// Who trained.
+    pub device: DeviceId,
+    /// The candidate's number among those born there.
+    pub number: u32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How it was trained.
+    pub recipe: Recipe,
+    /// Share of the newest rows that were held out.
+    pub holdout_share: f64,
+    /// When it began, by the device's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<WallMs>,
+    /// What the child that ended it had, where it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<MadeBy>,
+}
+
+/// The process that trained a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// The agent's version.
+    pub agent: String,
+    /// What it was compiled for: processor, system, and how far optimised.
+    pub target: String,
+    /// What the linker signed the program with; empty where it did not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub build: String,
+    /// What of the processor changes the order in which numbers are added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu: Vec<String>,
+    /// Memory that it was allowed, which decides how a session is laid out.
+    pub memory_bytes: u64,
+    /// Processor time of the last child of the run, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
 }
 
 /// Who wants a candidate to serve.

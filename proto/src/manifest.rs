@@ -1,8 +1,10 @@
 //! `model.toml`: what a package says of its model.
 
+mod goal;
 mod group;
 
 use crate::id::{DeviceId, Digest, ModelName};
+pub use goal::Goal;
 pub use group::{GROUP_PARTS, Group, MAX_GROUPS};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct Manifest {
     /// What a retrained version must show.
     #[serde(default)]
     pub gate: GatePolicy,
+    /// How well it shall do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Goal>,
     /// Where it comes from; absent for a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
@@ -411,7 +416,7 @@ impl Manifest {
                 no(format!("{classes} classes, expected 2 to {MAX_CLASSES}"))
             }
             (Task::Regression, OutputKind::Values) if classes > 0 => no("a regression has no classes".into()),
-            _ => group::fault(self).map_or(Ok(()), no),
+            _ => self.goal.and_then(Goal::fault).or_else(|| group::fault(self)).map_or(Ok(()), no),
         }
     }
 

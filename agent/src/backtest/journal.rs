@@ -138,7 +138,13 @@ impl Journal {
                 self.alarms.push(format!("{} cannot serve: {reason}", self.name(version)));
             }
             Note::Alarm { reason } => self.alarms.push(reason),
-            Note::RunStarted { .. } | Note::Staged { .. } | Note::OnTrial { .. } => {}
+            Note::RunStarted { .. }
+            | Note::RunWaits { .. }
+            | Note::RunPaused { .. }
+            | Note::RunResumed { .. }
+            | Note::RunParked { .. }
+            | Note::Staged { .. }
+            | Note::OnTrial { .. } => {}
         }
     }
 

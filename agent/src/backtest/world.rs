@@ -10,7 +10,9 @@ use super::journal::{Journal, When};
 use crate::adapting::{self, Adapted, Answering};
 use crate::clock::Clock;
 use crate::config::{LoopSettings, Sizes};
-use crate::core::{Agent, Asked, Boot, Effect, Event, Labelled, Observation, TrainJob, Trained, Truth};
+use crate::core::{
+    Agent, Asked, Boot, Budget, Effect, Event, Labelled, Observation, Policy, TrainJob, Trained, Truth,
+};
 use crate::file::write_atomic;
 use crate::report::chain;
 use crate::store::{Label, LabelRow, SampleRow, SamplesDb};
@@ -117,7 +119,9 @@ impl World {
         };
         let now = Now::default();
         let mut effects = Vec::new();
-        let agent = Agent::new(settings.policy.clone(), boot, now, &mut effects);
+        // A recording has no temperature, and its runs take no time.
+        let policy = Policy { budget: Budget::NONE, ..settings.policy.clone() };
+        let agent = Agent::new(policy, boot, now, &mut effects);
         let mut world = Self {
             agent,
             model: info.record.model.clone(),
@@ -338,19 +342,21 @@ impl World {
             | Effect::TellFinding(_)
             | Effect::TellHealth(_)
             | Effect::StopTraining { .. }
+            | Effect::Sense
+            | Effect::PauseTraining { .. }
+            | Effect::ResumeTraining { .. }
             | Effect::Reply { .. } => {}
         }
         Ok(())
     }
 
     fn train(&mut self, job: TrainJob) -> Result<Trained, String> {
-        let Sizes { max_run, child_bytes, .. } = self.sizes;
-        let limits = Limits { memory_bytes: child_bytes, wall_s: max_run.as_secs(), ..Limits::TRAIN };
+        let limits = Limits { memory_bytes: self.sizes.child_bytes, ..Limits::TRAIN };
         let job = TrainingJob::new(job, self.state.path().to_owned(), limits);
         let born = train_here(&job).map_err(|cause| chain(&cause))?;
         let candidate = self.vault.info(born.version).map_err(|cause| chain(&cause))?;
         self.journal.know(&candidate);
-        Ok(Trained { candidate, evidence: born.evidence })
+        Ok(Trained { candidate, evidence: born.evidence, by: born.by })
     }
 
     fn admit(&self, version: Digest) -> Result<(), String> {

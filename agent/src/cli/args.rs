@@ -67,6 +67,20 @@ pub(super) enum Command {
     Versions {
         /// Only of this model.
         model: Option<ModelName>,
+        /// Draw which came of which, with the runs that brought none.
+        #[arg(long)]
+        graph: bool,
+        /// Keep this version on disk whatever comes: its name, or at least five digits of its digest.
+        #[arg(long, value_name = "VERSION")]
+        pin: Option<String>,
+        /// Keep it no longer.
+        #[arg(long, value_name = "VERSION", conflicts_with = "pin")]
+        unpin: Option<String>,
+    },
+    /// Train a version of this device again from its record, and compare all bytes.
+    Replay {
+        /// The version: its name, or at least five digits of its digest.
+        version: String,
     },
     /// Predict rows, by the agent or (with --package) without one.
     Predict(PredictArgs),

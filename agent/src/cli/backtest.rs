@@ -3,7 +3,6 @@
 use super::drift::{found, together};
 use super::show::line;
 use crate::backtest::{BacktestError, BacktestReport, Beside, Figures, RunReport};
-use shoal_proto::decision::Trigger;
 use std::fmt::Write as _;
 
 /// Findings that are listed, of one monitor in one window together.
@@ -156,10 +155,7 @@ fn runs(text: &mut String, report: &BacktestReport) {
 }
 
 fn said(run: &RunReport) -> String {
-    let trigger = match run.trigger {
-        Trigger::Drift => "drift",
-        Trigger::Command => "command",
-    };
+    let trigger = run.trigger;
     let evidence = run.evidence.as_ref().map_or_else(String::new, |evidence| {
         format!(
             ", {} of {} held-out rows right, {} before",

@@ -2,8 +2,8 @@
 
 use super::args::PredictArgs;
 use super::offline;
-use crate::control::{Done, Promote, Version};
-use crate::core::agent::Status;
+use crate::control::{Done, Promote, Replay, Version};
+use crate::core::agent::{Lineage, Status};
 use crate::serve::Doing;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,6 +93,19 @@ impl Client {
 
     pub(super) async fn versions(&self) -> Result<Vec<Version>, ClientError> {
         self.get("/control/versions").await
+    }
+
+    pub(super) async fn lineage(&self) -> Result<Lineage, ClientError> {
+        self.get("/control/lineage").await
+    }
+
+    pub(super) async fn pin(&self, version: &str, pinned: bool) -> Result<Done, ClientError> {
+        let what = if pinned { "pin" } else { "unpin" };
+        self.post(&format!("/control/versions/{version}/{what}"), &json!({})).await
+    }
+
+    pub(super) async fn replay(&self, version: &str) -> Result<Replay, ClientError> {
+        self.post(&format!("/control/versions/{version}/replay"), &json!({})).await
     }
 
     pub(super) async fn drift(&self, model: &ModelName) -> Result<Drift, ClientError> {

@@ -76,9 +76,19 @@ fn one_model(model: &ModelStatus) -> String {
     }
     if let Some(training) = &model.training {
         let loss = training.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
-        let at = format!("run {}, step {} of {}{loss}", training.run, training.step, training.steps);
+        let by = training.trigger.map_or_else(String::new, |trigger| format!(" ({trigger})"));
+        let at = format!("run {}{by}, step {} of {}{loss}", training.run, training.step, training.steps);
         line(&mut text, "  training", &at);
-    } else if let Some(waiting) = &model.training_waits_for {
+        if let Some(paused) = &training.paused {
+            line(&mut text, "  training paused", paused);
+        }
+    }
+    if let Some(wanted) = model.training_wanted {
+        line(&mut text, "  training wanted", &format!("by {wanted}"));
+    }
+    if model.training.is_none()
+        && let Some(waiting) = &model.training_waits_for
+    {
         line(&mut text, "  training waits", waiting);
     }
     if let Some(waiting) = &model.trial_waits_for {

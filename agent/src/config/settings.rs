@@ -5,7 +5,6 @@ use super::{Config, ConfigError, Problem, read_policy};
 use crate::core::Policy;
 use shoal_proto::id::DeviceId;
 use std::path::Path;
-use std::time::Duration;
 
 pub(super) const MIB: u64 = 1024 * 1024;
 
@@ -23,8 +22,6 @@ pub struct LoopSettings {
 pub struct Sizes {
     /// Quota of the samples database.
     pub samples_bytes: u64,
-    /// Longest training run.
-    pub max_run: Duration,
     /// Memory of a child.
     pub child_bytes: u64,
 }
@@ -50,9 +47,8 @@ impl LoopSettings {
     pub fn parse(text: &str, device: DeviceId) -> Result<Self, Vec<Problem>> {
         let mut read = Reader::new(text);
         if read.has("device") {
-            let Config { policy, samples_bytes, max_run, child_bytes, .. } =
-                Config::parse(text, Path::new("."))?;
-            let sizes = Sizes { samples_bytes, max_run, child_bytes };
+            let Config { policy, samples_bytes, child_bytes, .. } = Config::parse(text, Path::new("."))?;
+            let sizes = Sizes { samples_bytes, child_bytes };
             return Ok(Self { policy: Policy { device, ..policy }, sizes });
         }
         let mut policy = Policy::new(device);
@@ -65,7 +61,6 @@ impl LoopSettings {
 pub(super) fn read_sizes(read: &mut Reader<'_>) -> Sizes {
     Sizes {
         samples_bytes: read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB,
-        max_run: Duration::from_secs(read.whole("retrain", "max_run_s", 1, 86_400).unwrap_or(1_800)),
         child_bytes: read.whole("retrain", "memory_mib", 64, 1 << 20).unwrap_or(1_024) * MIB,
     }
 }

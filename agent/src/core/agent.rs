@@ -3,24 +3,36 @@
 mod assignments;
 mod commands;
 mod failing;
+mod lineage;
 mod link;
+mod pacing;
+mod run;
 mod slots;
 mod status;
 mod training;
+mod triggers;
+mod waiting;
 mod watching;
 
 #[cfg(test)]
+mod lineage_tests;
+#[cfg(test)]
+mod pacing_tests;
+#[cfg(test)]
 mod training_tests;
 
+pub use lineage::{Lineage, Mark, Node};
 pub use status::{ModelStatus, Status, TrainingStatus};
-pub use training::Waiting;
+pub use waiting::Waiting;
 
 use super::effect::{Effect, Record};
 use super::event::{Command, Event, VersionInfo};
 use super::policy::Policy;
 use super::slot::Slot;
+use pacing::Pacing;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
+use run::{Run, Wanted};
 use shoal_proto::document::{Document, Entry};
 use shoal_proto::fact::{Count, Fact, Facts, Inventory};
 use shoal_proto::finding::ModelHealth;
@@ -32,7 +44,6 @@ use shoal_proto::time::{Hlc, Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
 use shoal_watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
-use training::Run;
 
 /// Heartbeats from one writing of the monitors to the next, beside those at closes and findings: their state is
 /// up to some hundred kilobytes, and flash wears. What a crash takes are half an hour's counts, and no label.
@@ -77,9 +88,14 @@ pub struct Agent {
     models: BTreeMap<ModelName, Model>,
     versions: BTreeMap<Digest, VersionInfo>,
     admitted: BTreeSet<Digest>,
+    /// Versions that an operator keeps.
+    pinned: BTreeSet<Digest>,
+    /// Versions that no slot needs, in the order in which they were left.
+    retired: Vec<Digest>,
     counts: BTreeMap<Count, u64>,
     next_window: u64,
     next_run: u64,
+    pacing: Pacing,
     next_heartbeat: Mono,
     /// Heartbeats in this life.
     beats: u32,
@@ -94,7 +110,12 @@ struct Model {
     slot: Slot,
     watch: Watch,
     run: Option<Run>,
-    last_run_ended: Option<Mono>,
+    /// Since when the run is as it is (it goes, or it rests), in this life.
+    run_since: Mono,
+    /// A run that waits until it may start.
+    wanted: Option<Wanted>,
+    /// Up to when the time since the last run is in the slot.
+    noted: Mono,
     window_opened: Mono,
     /// Requests that failed inside the champion in the open window, in this life.
     failures: u64,
@@ -153,10 +174,13 @@ impl Agent {
             next_window: number("next_window"),
             next_run: number("next_run"),
             admitted: memory("admitted").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
+            pinned: memory("pinned").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
+            retired: memory("retired").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
             counts: shoal_proto::fact::COUNTS
                 .iter()
                 .filter_map(|(count, key)| Some((*count, *counts.get(*key)?)))
                 .collect(),
+            pacing: Pacing::new(memory("written").and_then(|bytes| from_cbor(bytes).ok())),
             peer: Peer::new(log, boot.cursor, boot.sealed),
             document,
             models: BTreeMap::new(),
@@ -206,6 +230,7 @@ impl Agent {
                 let outcome = outcome.and_then(|info| self.on_installed(now, info, &mut turn));
                 turn.effects.push(Effect::Reply { number: command, outcome });
             }
+            Event::Conditions(seen) => self.on_conditions(now, &seen),
             Event::TrainingEnded { run, outcome } => self.on_training_ended(now, run, outcome, &mut turn),
             Event::Admitted { version, outcome } => self.on_admitted(now, version, outcome, &mut turn),
             Event::Serving { model, version, outcome } => {
@@ -225,11 +250,13 @@ impl Agent {
     pub fn on_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let mut turn = Turn::default();
         self.write_counts(now, &mut turn);
+        self.write_written(now, &mut turn);
         let names: Vec<ModelName> = self.models.keys().cloned().collect();
         for name in &names {
             if let Some(model) = self.models.get_mut(name) {
                 model.note_serving_time(now.mono);
             }
+            self.note_run_time(now, name, &mut turn);
             self.tell_labels(now, name, &mut turn);
             self.remember_model(name, &mut turn);
         }
@@ -262,15 +289,23 @@ impl Agent {
         let silences = self.models.values().filter_map(Model::silent_at);
         let link = self.peer.next_deadline();
         let hello = self.hello.map(|(at, _)| at);
-        windows.chain(trials).chain(silences).chain(link).chain(hello).fold(self.next_heartbeat, Mono::min)
+        let runs = self.run_deadlines();
+        windows
+            .chain(trials)
+            .chain(silences)
+            .chain(link)
+            .chain(hello)
+            .chain(runs)
+            .fold(self.next_heartbeat, Mono::min)
     }
 
     fn on_command(&mut self, now: Now, command: &Command, turn: &mut Turn) -> Result<String, String> {
         match command {
             Command::Train { model } => self.on_train_command(now, model, turn),
-            Command::CancelTraining { model } => self.on_cancel_command(model, turn),
+            Command::CancelTraining { model } => self.on_cancel_command(now, model, turn),
             Command::Rollback { model } => self.on_rollback_command(now, model, turn),
             Command::Promote { model, version } => self.on_promote_command(now, model, *version, turn),
+            Command::Pin { version, pinned } => self.on_pin_command(*version, *pinned, turn),
         }
     }
 
@@ -293,18 +328,24 @@ impl Agent {
             }
             self.judge_trial(now, name, turn);
         }
+        self.pace(now, &names, turn);
         if now.mono >= self.next_heartbeat {
             self.next_heartbeat = now.mono.after(self.policy.heartbeat);
             self.write_counts(now, turn);
             self.write_health(now, turn);
+            self.write_written(now, turn);
             for name in &names {
                 if let Some(model) = self.models.get_mut(name) {
                     model.note_serving_time(now.mono);
                 }
+                self.note_run_time(now, name, turn);
                 if self.beats.is_multiple_of(BEATS_A_WATCH) {
                     self.remember_model(name, turn);
                 } else {
                     self.remember_only_slot(name, turn);
+                }
+                if self.policy.triggers.every.is_some() {
+                    self.consider_training(now, name, turn);
                 }
             }
             self.beats += 1;

@@ -1,6 +1,7 @@
 //! What a device can do.
 
-use shoal_proto::decision::{RollbackReason, RunRecord};
+use super::budget::Hold;
+use shoal_proto::decision::{RollbackReason, RunRecord, Trigger};
 use shoal_proto::fact::Artifact;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
@@ -30,7 +31,13 @@ pub enum Effect {
     Serve { model: ModelName, version: Digest },
     /// Train in a child; comes back as `TrainingEnded`.
     Train(TrainJob),
-    /// Stop a run within a step; comes back as its `TrainingEnded`.
+    /// Look at the sensors; comes back as `Conditions`.
+    Sense,
+    /// Let the child of a run rest where it is, until it is resumed or stopped.
+    PauseTraining { run: u64 },
+    /// Let it go on.
+    ResumeTraining { run: u64 },
+    /// Stop a run within a step, paused or not; comes back as its `TrainingEnded`.
     StopTraining { run: u64 },
     /// Delete a version that nothing refers to any more.
     Remove { version: Digest },
@@ -76,7 +83,15 @@ pub enum Note {
     /// A window closed with findings of this level or above `Stable`.
     Found(Finding),
     /// A run began.
-    RunStarted { run: u64, model: ModelName },
+    RunStarted { run: u64, model: ModelName, trigger: Trigger },
+    /// A run is wanted, and waits.
+    RunWaits { model: ModelName, trigger: Trigger, hold: Hold },
+    /// A run rests.
+    RunPaused { run: u64, model: ModelName, hold: Hold },
+    /// It goes on.
+    RunResumed { run: u64, model: ModelName },
+    /// It rested for so long that its child was stopped; it goes on from its last checkpoint.
+    RunParked { run: u64, model: ModelName },
     /// A run ended.
     RunEnded(RunRecord),
     /// A candidate is being fetched and admitted.

@@ -1,7 +1,8 @@
 //! What can happen to a device.
 
+use super::budget::Conditions;
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::{Evidence, Rejection};
+use shoal_proto::decision::{Evidence, MadeBy, Rejection};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
@@ -41,6 +42,8 @@ pub enum Event {
     Fetched { model: ModelName, generation: u64, outcome: Result<VersionInfo, Rejection> },
     /// A package that the operator gave is on disk, or why not.
     Installed { command: u64, outcome: Result<VersionInfo, String> },
+    /// What the sensors say; the answer to [`super::Effect::Sense`].
+    Conditions(Conditions),
     /// The training child ended.
     TrainingEnded { run: u64, outcome: Result<Trained, String> },
     /// The admission child ended: the version may be parsed by the server, or why not.
@@ -141,6 +144,8 @@ pub struct VersionInfo {
     pub baseline: Arc<Baseline>,
     /// What its own drift is held against.
     pub reference: Arc<Baseline>,
+    /// Bytes of its files.
+    pub size_bytes: u64,
 }
 
 impl VersionInfo {
@@ -164,6 +169,8 @@ pub struct Trained {
     pub candidate: VersionInfo,
     /// What was measured.
     pub evidence: Evidence,
+    /// The process that made it.
+    pub by: Option<MadeBy>,
 }
 
 /// What an operator of the device can ask.
@@ -177,4 +184,6 @@ pub enum Command {
     Rollback { model: ModelName },
     /// Serve a version that is on disk, by digest or by its prefix.
     Promote { model: ModelName, version: Digest },
+    /// Keep a version on disk whatever comes, or no longer.
+    Pin { version: Digest, pinned: bool },
 }

@@ -7,6 +7,7 @@ use shoal_proto::decision::{SlotEnd, SlotState, Source};
 use shoal_proto::fact::{CandidateReport, EndReport, SlotReport, TrialPolicy};
 use shoal_proto::id::Digest;
 use shoal_proto::time::WallMs;
+use std::time::Duration;
 
 /// A slot as it survives restarts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ pub struct Slot {
     pub labels_since_run: u64,
     /// Runs in a row that the gate refused: each doubles the labels that the next one waits for.
     pub refused_in_a_row: u32,
+    /// Training runs that ended.
+    #[serde(default)]
+    pub runs: u64,
+    /// Running time of the agent since the last one ended, or since the model is here, up to the last note.
+    #[serde(default)]
+    pub since_run: Duration,
 }
 
 /// What wants to serve.
@@ -59,6 +66,8 @@ impl Slot {
             born: 0,
             labels_since_run: 0,
             refused_in_a_row: 0,
+            runs: 0,
+            since_run: Duration::ZERO,
         }
     }
 

@@ -137,6 +137,7 @@ fn manifest(args: &PackArgs, parts: &Parts<'_>, model: &Model, baseline: &Baseli
         },
         recipe: parts.recipe.clone(),
         gate: GatePolicy::default(),
+        goal: None,
         lineage: None,
         features: features
             .map(|(column, profile)| Feature {

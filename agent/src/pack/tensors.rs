@@ -149,6 +149,7 @@ fn manifest(args: &PackArgs, predictor: &Predictor, output: OutputInfo) -> Resul
         output,
         recipe: Recipe::default(),
         gate: GatePolicy::default(),
+        goal: None,
         lineage: None,
         features: Vec::new(),
         groups: Vec::new(),

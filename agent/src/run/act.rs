@@ -2,11 +2,13 @@
 
 use super::note;
 use crate::clock::Clock;
+use crate::control::Replay;
 use crate::core::agent::Status;
-use crate::core::{Agent, Effect, Event, TrainJob};
+use crate::core::{Agent, Conditions, Effect, Event, TrainJob};
 use crate::fetch::Fetcher;
 use crate::mqtt::{Message, Publisher};
 use crate::report::chain;
+use crate::sensors::Sensors;
 use crate::serve::local::Local;
 use crate::serve::{Loader, Models, ServeState, ServedModel};
 use crate::store::StateDb;
@@ -14,12 +16,13 @@ use crate::vault::Vault;
 use crate::worker::Workers;
 use shoal_infer::Predictor;
 use shoal_onnx::Limits;
+use shoal_proto::decision::Made;
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::package::{MODEL, Package};
 use shoal_proto::topic::Topic;
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// What the loop acts with.
@@ -34,6 +37,7 @@ pub(super) struct Act {
     pub(super) local: Option<Local>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tracker: TaskTracker,
+    pub(super) sensors: Arc<Mutex<Sensors>>,
     pub(super) swaps: mpsc::Sender<(ModelName, Digest)>,
 }
 
@@ -67,6 +71,9 @@ impl Act {
             Effect::Admit { version } => self.admit(version),
             Effect::Serve { model, version } => self.serve(model, version),
             Effect::Train(job) => self.train(job),
+            Effect::Sense => self.sense(),
+            Effect::PauseTraining { run } => self.workers.pause(run),
+            Effect::ResumeTraining { run } => self.workers.resume(run),
             Effect::StopTraining { run } => self.workers.stop(run),
             Effect::Remove { version } => self.remove(version),
             Effect::Note(said) => note::log(&said),
@@ -113,10 +120,49 @@ impl Act {
     }
 
     fn train(&self, job: TrainJob) {
+        let run = job.run;
+        let trained = self.workers.train(job);
+        self.spawn(async move { Some(Event::TrainingEnded { run, outcome: trained.await }) });
+    }
+
+    /// Makes a version again, for the operator.
+    pub(super) fn replay(
+        &self,
+        job: TrainJob,
+        made: Made,
+        version: Digest,
+        answer: oneshot::Sender<Result<Replay, String>>,
+    ) {
         let workers = self.workers.clone();
         self.spawn(async move {
-            let run = job.run;
-            Some(Event::TrainingEnded { run, outcome: workers.train(job).await })
+            let memory_bytes = made.by.as_ref().map(|by| by.memory_bytes);
+            let again = workers.replay(job, version, memory_bytes).await;
+            // The operator may have gone.
+            drop(answer.send(again.map(|again| Replay { version, made_by: made.by, again })));
+            None
+        });
+    }
+
+    /// Looks at the device; drivers of sensors may take their time.
+    fn sense(&self) {
+        let (sensors, serving) = (Arc::clone(&self.sensors), Arc::clone(&self.serving));
+        let written_bytes = self.workers.written_bytes();
+        self.spawn(async move {
+            let looked = tokio::task::spawn_blocking(move || {
+                let mut sensors = sensors.lock().unwrap_or_else(PoisonError::into_inner);
+                Conditions {
+                    latency_us: sensors.latency_us(serving.models()),
+                    written_bytes,
+                    ..sensors.look()
+                }
+            });
+            match looked.await {
+                Ok(seen) => Some(Event::Conditions(seen)),
+                Err(cause) => {
+                    tracing::warn!(error = %cause, "the sensors were not looked at");
+                    None
+                }
+            }
         });
     }
 

@@ -17,7 +17,19 @@ pub(super) fn log(note: &Note) {
                 tracing::debug!(%model, %monitor, feature, statistic, threshold, "warning found");
             }
         }
-        Note::RunStarted { run, model } => tracing::info!(%model, run, "training run started"),
+        Note::RunStarted { run, model, trigger } => {
+            tracing::info!(%model, run, %trigger, "training run started");
+        }
+        Note::RunWaits { model, trigger, hold } => {
+            tracing::info!(%model, %trigger, waiting_for = %hold, "training run waits");
+        }
+        Note::RunPaused { run, model, hold } => {
+            tracing::info!(%model, run, waiting_for = %hold, "training run paused");
+        }
+        Note::RunResumed { run, model } => tracing::info!(%model, run, "training run goes on"),
+        Note::RunParked { run, model } => {
+            tracing::info!(%model, run, "training run gives its memory back until it may go on");
+        }
         Note::RunEnded(record) => match &record.verdict {
             Verdict::Accept => tracing::info!(model = %record.model, run = record.run, "gate passed"),
             Verdict::Reject(reason) => {

@@ -162,6 +162,11 @@ impl Turns {
             }
             Ask::Manifest(model, answer) => drop(answer.send(self.agent.manifest(&model))),
             Ask::Drift(model, answer) => drop(answer.send(self.agent.drift(&model).map(Box::new))),
+            Ask::Lineage(answer) => drop(answer.send(self.agent.lineage())),
+            Ask::Replay(version, answer) => match self.agent.replay_job(version) {
+                Ok((job, made)) => self.act.replay(job, made, version, answer),
+                Err(reason) => drop(answer.send(Err(reason))),
+            },
             Ask::Command(command, answer) => {
                 let number = self.await_answer(answer);
                 self.agent.handle(now, Event::Command { number, command }, effects);

@@ -102,6 +102,7 @@ pub(super) fn counted(
         manifest: Arc::new(manifest),
         baseline: Arc::clone(&baseline),
         reference: baseline,
+        size_bytes: 0,
     };
     let limits = shoal_onnx::Limits::default();
     let predictor = Predictor::load_exposing(onnx, inside.as_deref(), &limits).unwrap();

@@ -32,12 +32,38 @@ impl Latencies {
 
     /// The latency that this share of the requests stay below, in microseconds; `None` before the first.
     pub(super) fn quantile_us(&self, share: f64) -> Option<f64> {
-        let counts: Vec<u64> = self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).collect();
-        let all: u64 = counts.iter().sum();
+        self.counts().quantile_us(share)
+    }
+
+    pub(super) fn counts(&self) -> LatencyCounts {
+        LatencyCounts(self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).collect())
+    }
+}
+
+/// How many requests had taken how long at one moment.
+#[derive(Debug, Clone)]
+pub struct LatencyCounts(Vec<u64>);
+
+impl LatencyCounts {
+    /// Those that came after an earlier moment of the same version.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(self.0.iter().zip(&earlier.0).map(|(now, then)| now.saturating_sub(*then)).collect())
+    }
+
+    /// How many requests.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The latency that this share of them stay below, in microseconds; `None` where there is none.
+    #[must_use]
+    pub fn quantile_us(&self, share: f64) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a rank among requests")]
-        let rank = share * all as f64;
+        let rank = share * self.requests() as f64;
         let mut below = 0;
-        let place = counts.iter().position(|count| {
+        let place = self.0.iter().position(|count| {
             below += count;
             #[expect(clippy::cast_precision_loss, reason = "a rank among requests")]
             let reached = below as f64 >= rank;
@@ -65,6 +91,19 @@ mod tests {
             let got = latencies.quantile_us(share).unwrap();
             assert!((got - expected).abs() < 0.2 * expected, "{share}: {got}");
         }
+    }
+
+    #[test]
+    fn a_part_of_the_time_is_told_apart() {
+        let latencies = Latencies::default();
+        (0..1_000).for_each(|_| latencies.add(Duration::from_micros(50)));
+        let before = latencies.counts();
+        (0..30).for_each(|_| latencies.add(Duration::from_micros(8_000)));
+        let recent = latencies.counts().since(&before);
+        assert_eq!(recent.requests(), 30);
+        assert!(recent.quantile_us(0.99).unwrap() > 6_000.0);
+        assert!(latencies.quantile_us(0.5).unwrap() < 60.0);
+        assert_eq!(latencies.counts().since(&latencies.counts()).quantile_us(0.99), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The models that are served.
 
+use super::latency::LatencyCounts;
 use super::metrics::{Metrics, ModelMetrics};
 use super::refused::{Refused, shortened};
 use crate::clock::Clock;
@@ -329,6 +330,18 @@ pub struct Doing {
 }
 
 impl ServedModel {
+    /// How many requests took how long, since it serves.
+    #[must_use]
+    pub fn latency_counts(&self) -> LatencyCounts {
+        self.metrics.latencies.counts()
+    }
+
+    /// Which version.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.info.version
+    }
+
     /// How it serves.
     #[must_use]
     pub fn doing(&self) -> Doing {

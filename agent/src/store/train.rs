@@ -16,7 +16,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 const SIDE_FILES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Every step from an empty file; append only.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE run (
         model      TEXT PRIMARY KEY CHECK (length(model) BETWEEN 1 AND 40),
         job        TEXT NOT NULL CHECK (length(job) = 64),
@@ -29,7 +30,14 @@ const MIGRATIONS: &[&str] = &["
         bytes  BLOB NOT NULL,
         PRIMARY KEY (model, number)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE version (
+        version TEXT PRIMARY KEY CHECK (length(version) = 64),
+        rows    BLOB NOT NULL
+    ) STRICT;
+",
+];
 
 /// The runs' own memory.
 #[derive(Debug)]
@@ -122,6 +130,41 @@ impl TrainDb {
         write().map_err(StoreError::sqlite("write a checkpoint"))
     }
 
+    /// Keeps which rows a version came of, the model's run being over, and drops those of versions that are no
+    /// longer `there`.
+    pub fn pin(
+        &mut self,
+        model: &ModelName,
+        job: Digest,
+        version: Digest,
+        there: &[Digest],
+    ) -> Result<(), StoreError> {
+        let mut write = || -> rusqlite::Result<()> {
+            let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            tx.execute(
+                "INSERT OR REPLACE INTO version (version, rows) SELECT ?1, rows FROM run WHERE model = ?2 AND job = ?3",
+                (version.to_string(), model.as_str(), job.to_string()),
+            )?;
+            let kept: Vec<String> = tx
+                .prepare("SELECT version FROM version")?
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for gone in kept.iter().filter(|text| !there.iter().any(|version| version.to_string() == **text))
+            {
+                tx.execute("DELETE FROM version WHERE version = ?1", [gone])?;
+            }
+            tx.commit()
+        };
+        write().map_err(StoreError::sqlite("pin the rows of a version"))
+    }
+
+    /// Which rows a version came of; `None` where it was not made here, or is gone.
+    pub fn pinned(&self, version: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT rows FROM version WHERE version = ?1";
+        let row = self.connection.query_row(sql, [version.to_string()], |row| row.get(0));
+        row.optional().map_err(StoreError::sqlite("read the rows of a version"))
+    }
+
     /// Drops the checkpoint of a run that is over, or that cannot be resumed; which rows it was given stays
     /// until the next run, so that it would start over with the same.
     pub fn forget(&mut self, model: &ModelName) -> Result<(), StoreError> {
@@ -179,6 +222,21 @@ mod tests {
         runs.forget(&gas()).unwrap();
         assert_eq!(runs.checkpoint(&gas()).unwrap(), None);
         assert_eq!(runs.rows(&gas(), second).unwrap().unwrap(), b"others");
+    }
+
+    #[test]
+    fn rows_of_a_version_stay_as_long_as_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = TrainDb::open(dir.path()).unwrap();
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        runs.begin(&gas(), Digest::of(b"1"), b"rows").unwrap();
+        runs.pin(&gas(), Digest::of(b"1"), one, &[one]).unwrap();
+        runs.begin(&gas(), Digest::of(b"2"), b"others").unwrap();
+        runs.pin(&gas(), Digest::of(b"2"), two, &[one, two]).unwrap();
+        assert_eq!(runs.pinned(one).unwrap().unwrap(), b"rows");
+        assert_eq!(runs.pinned(two).unwrap().unwrap(), b"others");
+        runs.pin(&gas(), Digest::of(b"2"), two, &[two]).unwrap();
+        assert_eq!(runs.pinned(one).unwrap(), None);
     }
 
     #[test]

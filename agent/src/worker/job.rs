@@ -5,7 +5,7 @@ use super::limits::Limits;
 use super::resume::Pace;
 use crate::core::effect::TrainJob;
 use serde::{Deserialize, Serialize};
-use shoal_proto::decision::Evidence;
+use shoal_proto::decision::{Evidence, MadeBy};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::Recipe;
 use std::path::PathBuf;
@@ -49,6 +49,9 @@ pub struct TrainingJob {
     /// When it writes checkpoints.
     #[serde(default)]
     pub pace: Pace,
+    /// The version that the job made before, where it is to be made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Digest>,
 }
 
 impl TrainingJob {
@@ -56,8 +59,8 @@ impl TrainingJob {
     #[must_use]
     pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
         let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
-        let pace = Pace::USUAL;
-        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace }
+        let (pace, replay) = (Pace::USUAL, None);
+        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace, replay }
     }
 }
 
@@ -71,6 +74,34 @@ pub struct Born {
     /// What the run took.
     #[serde(default)]
     pub memory: Memory,
+    /// What its last child took.
+    #[serde(default)]
+    pub spent: Spent,
+    /// Who that was.
+    #[serde(default)]
+    pub by: Option<MadeBy>,
+}
+
+/// What became of a version that was made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// What came out.
+    pub version: Digest,
+    /// Whether all bytes are the same.
+    pub is_equal: bool,
+    /// Files of the package that are not.
+    pub differ: Vec<String>,
+    /// Who made it this time.
+    pub by: MadeBy,
+}
+
+/// What a training child has taken so far; zero where the kernel does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Processor time in milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes that went to the disk: checkpoints, rows that were pinned, the candidate.
+    pub written_bytes: u64,
 }
 
 /// Memory of a training run, in bytes; zero where `/proc` is not to be had.
@@ -95,6 +126,16 @@ pub struct Said {
     /// Loss of the step's rows before it; none where nothing is done by gradients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// What it took.
+    #[serde(default)]
+    pub spent: Spent,
+}
+
+impl Said {
+    /// So far; what it took is added where it is said.
+    pub(super) fn at(step: u64, steps: u64, loss: Option<f64>) -> Self {
+        Self { step, steps, loss, spent: Spent::default() }
+    }
 }
 
 /// A child's answer.

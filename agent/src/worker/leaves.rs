@@ -47,7 +47,7 @@ pub(super) fn refit(
     let mut targets = vec![0.0; count];
     let places: Vec<usize> = (0..count).collect();
     let each = features.chunks_mut((READ_AT_ONCE * width).max(1)).zip(targets.chunks_mut(READ_AT_ONCE));
-    outside.on_step(Said { step: 0, steps: 1, loss: None });
+    outside.on_step(Said::at(0, 1, None));
     for (places, (features, targets)) in places.chunks(READ_AT_ONCE).zip(each) {
         if outside.is_stopped() {
             return Err(TrainError::Paused { step: 0, steps: 1 });
@@ -69,7 +69,7 @@ pub(super) fn refit(
     let labels = classes.as_deref().map_or(Labels::Values(&targets), Labels::Classes);
     let samples = Samples { features: &features, width, labels, weights: Some(&weights) };
     let made = refit_trees(onnx, &samples, &how.settings, &Limits::default()).map_err(explain)?;
-    outside.on_step(Said { step: 1, steps: 1, loss: None });
+    outside.on_step(Said::at(1, 1, None));
     Ok(Refitted { onnx: made.onnx, planned_bytes: needed })
 }
 

@@ -1,7 +1,8 @@
 //! The parent's side: starts children, waits with patience, and says what became of them.
 
 use super::chain;
-use super::job::{AdmitJob, Answer, Born, Said, TrainingJob, Why};
+use super::conduct::{Handle, Wish, conduct};
+use super::job::{AdmitJob, Answer, Born, Replayed, Said, TrainingJob, Why};
 use super::limits::Limits;
 use crate::admission::AdmissionReport;
 use crate::core::effect::TrainJob;
@@ -16,10 +17,11 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Begins the name of a job file in the state folder; a crash leaves it behind.
 const JOB: &str = ".job-";
@@ -91,31 +93,68 @@ pub struct Workers {
     state: PathBuf,
     admit: Limits,
     train: Limits,
+    cpu_share: f64,
     admissions: Arc<Semaphore>,
     runs: Runs,
 }
 
-/// Training runs under way, by number.
-type Runs = Arc<Mutex<BTreeMap<u64, Running>>>;
+/// Training runs under way.
+#[derive(Debug, Clone, Default)]
+struct Runs(Arc<Mutex<Listing>>);
+
+#[derive(Debug, Default)]
+struct Listing {
+    /// By number.
+    runs: BTreeMap<u64, Running>,
+    /// What the children that ended have written.
+    written_bytes: u64,
+}
 
 #[derive(Debug)]
 struct Running {
-    /// While it is there, the run goes on.
-    job: PathBuf,
+    wish: watch::Sender<Wish>,
     said: Option<Said>,
 }
 
-fn locked(runs: &Runs) -> MutexGuard<'_, BTreeMap<u64, Running>> {
-    runs.lock().unwrap_or_else(PoisonError::into_inner) // whatever is there is whole
+impl Runs {
+    fn locked(&self) -> MutexGuard<'_, Listing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // whatever is there is whole
+    }
+
+    fn list(&self, run: u64) -> Listed {
+        let (wish, wishes) = watch::channel(Wish::Go);
+        self.locked().runs.insert(run, Running { wish, said: None });
+        Listed { runs: self.clone(), run, wishes }
+    }
+
+    fn wish(&self, run: u64, wish: Wish) {
+        if let Some(running) = self.locked().runs.get(&run) {
+            running.wish.send_replace(wish);
+        }
+    }
 }
 
-/// Takes a run off the list, also when its future is dropped.
+/// A run on the list; off it also when its future is dropped.
 #[derive(Debug)]
-struct Listed(Runs, u64);
+struct Listed {
+    runs: Runs,
+    run: u64,
+    wishes: watch::Receiver<Wish>,
+}
+
+impl Listed {
+    fn said(&self, said: Said) {
+        if let Some(running) = self.runs.locked().runs.get_mut(&self.run) {
+            running.said = Some(said);
+        }
+    }
+}
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        locked(&self.0).remove(&self.1);
+        let mut list = self.runs.locked();
+        let said = list.runs.remove(&self.run).and_then(|running| running.said);
+        list.written_bytes += said.map_or(0, |said| said.spent.written_bytes);
     }
 }
 
@@ -139,7 +178,14 @@ impl Workers {
         };
         clean().map_err(|source| WorkersError { path: state.clone(), source })?;
         let admissions = Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE));
-        Ok(Self { program, prefix, state, admit, train, admissions, runs: Runs::default() })
+        let (cpu_share, runs) = (1.0, Runs::default());
+        Ok(Self { program, prefix, state, admit, train, cpu_share, admissions, runs })
+    }
+
+    /// Training children get this share of one core, and no more.
+    #[must_use]
+    pub fn with_cpu_share(self, cpu_share: f64) -> Self {
+        Self { cpu_share, ..self }
     }
 
     /// Whether the server may parse a version that is in the vault. The error is why not, for people; what
@@ -184,61 +230,97 @@ impl Workers {
         Attempt { outcome, said, limits }
     }
 
-    /// Trains a candidate into the vault. The error is why there is none, for people.
+    /// Trains a candidate into the vault. The error is why there is none, for people. The run can be paused and
+    /// stopped from now on.
     ///
     /// Dropping the future ends the child.
-    pub async fn train(&self, job: TrainJob) -> Result<Trained, String> {
-        let job = TrainingJob::new(job, self.state.clone(), self.train);
-        let (born, _) = self.child::<Born>("train", &job, self.train, Some(job.run)).await;
-        let born = born.map_err(|cause| cause.to_string())?;
-        let vault = Vault::join(&self.state);
-        let read = tokio::task::spawn_blocking(move || vault.info(born.version));
-        let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
-        Ok(Trained { candidate, evidence: born.evidence })
+    pub fn train(&self, job: TrainJob) -> impl Future<Output = Result<Trained, String>> + Send + use<> {
+        let (workers, listed) = (self.clone(), self.runs.list(job.run));
+        async move {
+            let job = TrainingJob::new(job, workers.state.clone(), workers.train);
+            let (born, _) = workers.child::<Born>("train", &job, workers.train, Some(&listed)).await;
+            let born = born.map_err(|cause| cause.to_string())?;
+            if let Some(said) = workers.progress(job.run) {
+                listed.said(Said { spent: born.spent, ..said });
+            }
+            let vault = Vault::join(&workers.state);
+            let read = tokio::task::spawn_blocking(move || vault.info(born.version));
+            let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
+            Ok(Trained { candidate, evidence: born.evidence, by: born.by })
+        }
+    }
+
+    /// Makes a version again by the job that made it, with the memory that it had then, and compares.
+    ///
+    /// # Errors
+    /// Why it could not be made, for people.
+    pub async fn replay(
+        &self,
+        job: TrainJob,
+        version: Digest,
+        memory_bytes: Option<u64>,
+    ) -> Result<Replayed, String> {
+        let limits = Limits { memory_bytes: memory_bytes.unwrap_or(self.train.memory_bytes), ..self.train };
+        let job = TrainingJob { replay: Some(version), ..TrainingJob::new(job, self.state.clone(), limits) };
+        let (outcome, _) = self.child::<Replayed>("train", &job, limits, None).await;
+        outcome.map_err(|cause| cause.to_string())
     }
 
     /// How far a training run is, as its child last said.
     #[must_use]
     pub fn progress(&self, run: u64) -> Option<Said> {
-        locked(&self.runs).get(&run)?.said
+        self.runs.locked().runs.get(&run)?.said
+    }
+
+    /// What all training children of this process have written to the disk, as far as they said.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        let list = self.runs.locked();
+        let said = list.runs.values().filter_map(|running| running.said);
+        said.fold(list.written_bytes, |sum, said| sum.saturating_add(said.spent.written_bytes))
+    }
+
+    /// Lets a training run rest where it is.
+    pub fn pause(&self, run: u64) {
+        self.runs.wish(run, Wish::Rest);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, run: u64) {
+        self.runs.wish(run, Wish::Go);
     }
 
     /// Asks a training run to stop: it does so within a step, with a checkpoint written, and says where.
     pub fn stop(&self, run: u64) {
-        let Some(job) = locked(&self.runs).get(&run).map(|running| running.job.clone()) else { return };
-        if let Err(cause) = fs::remove_file(&job) {
-            tracing::debug!(run, %cause, "the run was told to stop before");
-        }
+        self.runs.wish(run, Wish::Stop);
     }
 
-    /// Runs a child to its end, listed where it is a training `run`; the text is the last of what it said on its error output.
+    /// Runs a child to its end; the text is the last of what it said on its error output. One that is listed
+    /// is conducted, and has the time that its limits of processor time leave; others have that of the wall.
     async fn child<T: DeserializeOwned>(
         &self,
         what: &'static str,
         job: &impl Serialize,
         limits: Limits,
-        run: Option<u64>,
+        listed: Option<&Listed>,
     ) -> (Result<T, ChildError>, String) {
-        let ended = match self.start(what, job) {
-            Ok((child, job)) => {
-                let listed = run.map(|run| {
-                    let running = Running { job: job.path().to_owned(), said: None };
-                    locked(&self.runs).insert(run, running);
-                    Listed(Arc::clone(&self.runs), run)
-                });
-                let on_said = |said| {
-                    let mut runs = locked(&self.runs);
-                    if let Some(running) = run.and_then(|run| runs.get_mut(&run)) {
-                        running.said = Some(said);
-                    }
-                };
-                let ended = tokio::time::timeout(limits.wall(), end(child, on_said)).await;
-                drop(listed);
-                drop(job);
-                ended
-            }
+        let (child, job) = match self.start(what, job) {
+            Ok(started) => started,
             Err(cause) => return (Err(cause), String::new()),
         };
+        let handle = Handle::new(child.id());
+        let ended = match listed {
+            None => tokio::time::timeout(limits.wall(), end(child, &handle, |_| {})).await,
+            Some(listed) => {
+                let wishes = listed.wishes.clone();
+                tokio::select! {
+                    biased;
+                    ended = end(child, &handle, |said| listed.said(said)) => Ok(ended),
+                    never = conduct(&handle, job.path(), wishes, self.cpu_share) => match never {},
+                }
+            }
+        };
+        drop(job);
         let (status, stdout, stderr) = match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(cause)) => {
@@ -290,7 +372,11 @@ impl Workers {
 }
 
 /// Waits for a child's end and both of its outputs.
-async fn end(mut child: Child, on_said: impl FnMut(Said)) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+async fn end(
+    mut child: Child,
+    handle: &Handle,
+    on_said: impl FnMut(Said),
+) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let answer = async {
         match stdout {
@@ -304,7 +390,12 @@ async fn end(mut child: Child, on_said: impl FnMut(Said)) -> io::Result<(ExitSta
             None => Ok(Vec::new()),
         }
     };
-    let (status, answer, errors) = tokio::join!(child.wait(), answer, errors);
+    let status = async {
+        let status = child.wait().await;
+        handle.is_over.store(true, Ordering::Relaxed);
+        status
+    };
+    let (status, answer, errors) = tokio::join!(status, answer, errors);
     Ok((status?, answer?, errors?))
 }
 
@@ -363,89 +454,5 @@ fn last_lines(stderr: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOON: Limits = Limits { wall_s: 20, ..Limits::ADMIT };
-
-    /// A shell in the place of the agent: its arguments are those of a child, after the prefix.
-    async fn shell(script: &str, admit: Limits) -> Result<AdmissionReport, String> {
-        let state = tempfile::tempdir().unwrap();
-        let program = (PathBuf::from("/bin/sh"), vec!["-c".into(), script.into(), "agent".into()]);
-        let workers = Workers::new(program, state.path().to_owned(), admit, SOON).unwrap();
-        let outcome = workers.attempt(Digest([1; 32])).await.outcome.map_err(|cause| cause.to_string());
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the job is gone");
-        outcome
-    }
-
-    #[tokio::test]
-    async fn a_childs_fate_is_named() {
-        for (script, words) in [
-            ("echo one >&2; echo two >&2; exit 3", vec!["exit code 3", "one | two"]),
-            ("kill -9 $$", vec!["killed by signal 9 (out of memory?)"]),
-            ("kill -XCPU $$", vec!["processor time"]),
-            ("echo hello", vec!["gave no answer"]),
-            (r#"echo '{"no":{"kind":"x","reason":"not today"}}'"#, vec!["not today"]),
-            (
-                r#"i=0; while [ $i -lt 3000 ]; do echo "line $i" >&2; i=$((i+1)); done; exit 1"#,
-                vec!["line 2999"],
-            ),
-        ] {
-            let error = shell(script, SOON).await.unwrap_err();
-            assert!(words.iter().all(|word| error.contains(word)) && error.len() < 300, "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_run_is_heard_of_and_told_to_stop() {
-        let state = tempfile::tempdir().unwrap();
-        // Says one step, and waits until its job is gone.
-        let script = r#"echo '{"step":3,"steps":9,"loss":0.5}'; while [ -e "$3" ]; do sleep 0.01; done; echo '{"no":{"kind":"","reason":"paused at step 4 of 9"}}'"#;
-        let program = (PathBuf::from("/bin/sh"), vec!["-c".into(), script.into(), "agent".into()]);
-        let workers = Workers::new(program, state.path().to_owned(), SOON, SOON).unwrap();
-        let job = TrainJob {
-            run: 7,
-            model: shoal_proto::id::ModelName::new("gas").unwrap(),
-            parent: Digest([1; 32]),
-            device: shoal_proto::id::DeviceId::new("press-07").unwrap(),
-            number: 1,
-            seed: 1,
-            recipe: shoal_proto::manifest::Recipe::default(),
-            holdout_share: 0.3,
-        };
-        let asked = async {
-            while workers.progress(7).is_none() {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(workers.progress(7).unwrap(), Said { step: 3, steps: 9, loss: Some(0.5) });
-            workers.stop(6); // nobody
-            workers.stop(7);
-        };
-        let (ended, ()) = tokio::join!(workers.train(job), asked);
-        assert_eq!(ended.unwrap_err(), "paused at step 4 of 9");
-        assert_eq!(workers.progress(7), None, "over");
-    }
-
-    #[tokio::test]
-    async fn a_child_gets_prefix_command_and_job() {
-        let script = r#"[ "$1 $2" = "worker admit" ] && grep -q '"version":"0101' "$3" && [ "$RAYON_NUM_THREADS" = 1 ] && [ "$RUST_BACKTRACE" = 0 ] && echo '{"no":{"kind":"x","reason":"as expected"}}'"#;
-        assert_eq!(shell(script, SOON).await.unwrap_err(), "as expected");
-    }
-
-    #[tokio::test]
-    async fn a_child_that_hangs_is_ended() {
-        let error = shell("exec sleep 600", Limits { wall_s: 1, ..SOON }).await.unwrap_err();
-        assert!(error.contains("longer than 1 s"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_named_and_old_jobs_are_cleaned() {
-        let state = tempfile::tempdir().unwrap();
-        fs::File::create(state.path().join(".job-old.json")).unwrap();
-        let program = (PathBuf::from("/no/such/agent"), Vec::new());
-        let workers = Workers::new(program, state.path().to_owned(), SOON, SOON).unwrap();
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-        let error = workers.admit(Digest([1; 32])).await.unwrap_err();
-        assert!(error.contains("/no/such/agent"), "{error}");
-    }
-}
+#[path = "parent_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ use crate::store::TrainDb;
 use crate::vault::Vault;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use shoal_proto::id::Digest;
+use shoal_proto::manifest::Recipe;
 use shoal_proto::package::{MODEL, Package};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
@@ -168,6 +169,139 @@ fn a_run_that_is_told_to_stop_pauses_within_a_step_and_goes_on() {
     let version = born(again).version;
     assert_ne!(version, whole.version, "another number");
     assert_eq!(model(folder.path(), version), model(folder.path(), whole.version), "the same weights");
+}
+
+/// Children of this very test program; the job is given as an argument, and handed on by the environment. What
+/// the test program itself says is left out.
+fn workers(state: &Path) -> Workers {
+    let script = format!(
+        r#"mkfifo "$3.out"; grep --line-buffered -o '{{.*' < "$3.out" &
+        exec env {JOB}="$3" "$0" --exact {NAME} --nocapture --test-threads=1 > "$3.out""#
+    );
+    let program = std::env::current_exe().unwrap().display().to_string();
+    let prefix = vec!["-c".into(), script, program];
+    Workers::new((PathBuf::from("/bin/sh"), prefix), state.to_owned(), Limits::ADMIT, Limits::TRAIN).unwrap()
+}
+
+/// The state of a process of ours whose job lies in this folder: `T` is stopped.
+fn is_stopped(state: &Path) -> bool {
+    let children = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let ours = children.filter(|process| {
+        let environ = fs::read(process.join("environ")).unwrap_or_default();
+        let wanted = format!("{JOB}={}", state.display());
+        environ.windows(wanted.len()).any(|window| window == wanted.as_bytes())
+    });
+    let stats: Vec<String> =
+        ours.filter_map(|process| fs::read_to_string(process.join("stat")).ok()).collect();
+    stats.iter().any(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim().starts_with('T')))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
+    let (untouched, _) = tokio::task::spawn_blocking(state).await.unwrap();
+    let (paused, job) = tokio::task::spawn_blocking(state).await.unwrap();
+    let of_core = || crate::core::TrainJob {
+        run: job.run,
+        model: job.model.clone(),
+        parent: job.parent,
+        device: job.device.clone(),
+        number: job.number,
+        seed: job.seed,
+        recipe: Recipe { epochs: 400, patience: 0, ..job.recipe.clone() },
+        holdout_share: job.holdout_share,
+    };
+    let whole = workers(untouched.path()).train(of_core()).await.unwrap();
+
+    // Half a core, paused at the first step that is heard of, for as long as it takes to see that it is.
+    let workers = workers(paused.path()).with_cpu_share(0.5);
+    let run = tokio::spawn(workers.train(of_core()));
+    while workers.progress(job.run).is_none() {
+        tokio::task::yield_now().await;
+    }
+    workers.pause(job.run);
+    while !is_stopped(paused.path()) {
+        tokio::task::yield_now().await;
+    }
+    let said = workers.progress(job.run).unwrap();
+    for _ in 0..20 {
+        assert!(is_stopped(paused.path()), "it stays where it is");
+        assert_eq!(workers.progress(job.run).unwrap().step, said.step);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(said.step < said.steps, "{said:?}");
+    workers.resume(job.run);
+    let trained = run.await.unwrap().unwrap();
+    assert_eq!(trained.candidate.version, whole.candidate.version);
+    assert_eq!(trained.evidence, whole.evidence);
+    let (one, other) = (untouched.path(), paused.path());
+    assert_eq!(model(one, trained.candidate.version), model(other, trained.candidate.version));
+    assert!(workers.written_bytes() > 0 || !Path::new("/proc/self/io").exists(), "what it wrote is known");
+
+    // One that rests is stopped all the same, and goes on where it was.
+    let mut again = of_core();
+    again.number += 1;
+    let run = tokio::spawn(workers.train(again.clone()));
+    while workers.progress(job.run).is_none() {
+        tokio::task::yield_now().await;
+    }
+    workers.pause(job.run);
+    workers.stop(job.run);
+    let reason = run.await.unwrap().unwrap_err();
+    assert!(reason.starts_with("paused at step "), "{reason}");
+    let trained = workers.train(again).await.unwrap();
+    assert_eq!(
+        model(other, trained.candidate.version),
+        model(one, whole.candidate.version),
+        "the same weights"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_is_made_again_and_compared() {
+    let (folder, job) = tokio::task::spawn_blocking(state).await.unwrap();
+    let of_core = crate::core::TrainJob {
+        run: job.run,
+        model: job.model.clone(),
+        parent: job.parent,
+        device: job.device.clone(),
+        number: job.number,
+        seed: job.seed,
+        recipe: job.recipe.clone(),
+        holdout_share: job.holdout_share,
+    };
+    let workers = workers(folder.path());
+    let trained = workers.train(of_core.clone()).await.unwrap();
+    let (version, by) = (trained.candidate.version, trained.by.unwrap());
+    assert!(by.cpu_ms > 0 && by.memory_bytes == Limits::TRAIN.memory_bytes, "{by:?}");
+    // Another run of the model has come since, of other rows.
+    tokio::task::spawn_blocking({
+        let state = folder.path().to_owned();
+        move || store(&state, &samples(260, true))
+    })
+    .await
+    .unwrap();
+    let mut next = of_core.clone();
+    (next.run, next.number) = (next.run + 1, next.number + 1);
+    assert_ne!(workers.train(next).await.unwrap().candidate.version, version);
+    let again = workers.replay(of_core.clone(), version, Some(by.memory_bytes)).await.unwrap();
+    assert!(again.is_equal && again.differ.is_empty() && again.version == version, "{again:?}");
+    // Another seed is another version, and it is said in which files.
+    let mut other = of_core.clone();
+    other.seed += 1;
+    let reason = workers.replay(other, version, None).await.unwrap_err();
+    assert!(reason.contains("evicted"), "the digest of the rows is taken with the seed: {reason}");
+    let mut other = of_core.clone();
+    other.recipe.learning_rate *= 2.0;
+    let again = workers.replay(other, version, None).await.unwrap();
+    assert!(!again.is_equal && again.differ.contains(&MODEL.to_owned()), "{again:?}");
+    // Rows that are gone are named.
+    let database = rusqlite::Connection::open(folder.path().join("samples.db")).unwrap();
+    database.execute("DELETE FROM sample WHERE rowid IN (SELECT min(rowid) FROM sample)", []).unwrap();
+    drop(database);
+    let reason = workers.replay(of_core.clone(), version, None).await.unwrap_err();
+    assert!(reason.starts_with("1 of the rows that it came of are gone: sample "), "{reason}");
+    let reason = workers.replay(of_core, job.parent, None).await.unwrap_err();
+    assert!(reason.contains("is not known here"), "{reason}");
 }
 
 #[test]

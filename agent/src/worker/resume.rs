@@ -3,10 +3,11 @@
 //! Whatever goes wrong with a checkpoint costs steps that are made again, and never the run.
 
 use super::chain;
-use super::job::{Said, TrainingJob};
+use super::job::{Said, Spent, TrainingJob};
 use super::samples::Pinned;
 use super::train::TrainError;
 use crate::store::{StoreError, TrainDb};
+use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
 use shoal_learn::{Checkpoint, Progress, Session};
 use shoal_proto::id::{Digest, ModelName};
@@ -53,6 +54,10 @@ pub(super) trait Outside {
     fn is_stopped(&self) -> bool;
     /// A step was made.
     fn on_step(&mut self, said: Said);
+    /// What this process has taken.
+    fn spent(&self) -> Spent {
+        Spent::default()
+    }
 }
 
 /// The run's place in `train.db`; without one (no room, no database) it cannot be resumed, and goes on.
@@ -62,6 +67,8 @@ pub(super) struct Shelf {
     model: ModelName,
     job: Digest,
     pace: Pace,
+    /// Rows that are the only ones: a version is made again of them.
+    only: Option<Pinned>,
 }
 
 /// Why a checkpoint was not written, said once for all that follow.
@@ -81,12 +88,19 @@ impl Shelf {
                 (&job.recipe, job.holdout_share, job.limits.memory_bytes),
             ))),
             pace: job.pace,
+            only: None,
         };
         match TrainDb::open(&job.state) {
             Ok(runs) => shelf.runs = Some(runs),
             Err(cause) => give_up(&mut shelf.runs, "open", &cause),
         }
         shelf
+    }
+
+    /// For a job that made a version before: of the same rows, and nothing of it is written.
+    pub(super) fn of_version(job: &TrainingJob, rows: Pinned) -> Self {
+        let (model, pace) = (job.model.clone(), job.pace);
+        Self { runs: None, model, job: Digest([0; 32]), pace, only: Some(rows) }
     }
 
     /// The rows that this job was given when it first began, where `is_good`; else those that are chosen now,
@@ -96,6 +110,9 @@ impl Shelf {
         is_good: impl FnOnce(&Pinned) -> Result<bool, TrainError>,
         choose: impl FnOnce() -> Result<Pinned, TrainError>,
     ) -> Result<Pinned, TrainError> {
+        if let Some(only) = self.only.take() {
+            return if is_good(&only)? { Ok(only) } else { Err(TrainError::Moved) };
+        }
         let found = self.runs.as_ref().map(|runs| runs.rows(&self.model, self.job)).transpose();
         let found = match found {
             Ok(found) => found.flatten().and_then(|bytes| from_cbor::<Pinned>(&bytes).ok()),
@@ -147,8 +164,13 @@ impl Shelf {
         }
     }
 
-    /// The run is over: its candidate is on disk.
-    pub(super) fn close(mut self) {
+    /// The run is over: its candidate is on disk, and which rows it came of is known as long as it is.
+    pub(super) fn close(mut self, version: Digest, vault: &Vault) {
+        if let (Some(runs), Ok(there)) = (&mut self.runs, vault.list())
+            && let Err(cause) = runs.pin(&self.model, self.job, version, &there)
+        {
+            tracing::warn!(error = %chain(&cause), "the version cannot be made again");
+        }
         if let Some(runs) = &mut self.runs
             && let Err(cause) = runs.forget(&self.model)
         {
@@ -169,7 +191,7 @@ pub(super) fn drive(
     let mut kept = (shelf.resume(session), outside.elapsed());
     while let Some(progress) = session.step()? {
         let Progress { step, steps, loss, .. } = progress;
-        outside.on_step(Said { step, steps, loss: Some(loss) });
+        outside.on_step(Said::at(step, steps, Some(loss)));
         let is_stopped = outside.is_stopped();
         let passed = outside.elapsed().saturating_sub(kept.1);
         if is_stopped || shelf.pace.is_due(progress.step - kept.0, passed) {

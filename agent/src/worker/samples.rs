@@ -152,6 +152,17 @@ impl Pinned {
         Ok(true)
     }
 
+    /// Rows that are no longer there.
+    pub(super) fn gone(&self, reader: &SamplesReader, width: usize) -> Result<Vec<u64>, StoreError> {
+        let (mut gone, mut features) = (Vec::new(), vec![0.0; width]);
+        for id in &self.ids {
+            if !reader.features_into(*id, &mut features)? {
+                gone.push(*id);
+            }
+        }
+        Ok(gone)
+    }
+
     /// `None` when a row is gone. One pass, a row in memory at a time.
     fn digest_of(&self, reader: &SamplesReader, of_run: &OfRun<'_>) -> Result<Option<Digest>, TrainError> {
         let mut digester = Digester::default();

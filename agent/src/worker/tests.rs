@@ -157,6 +157,7 @@ pub(super) fn job(state: &Path, parent: &Package) -> TrainingJob {
         holdout_share: 0.3,
         limits: Limits::TRAIN,
         pace: Pace::USUAL,
+        replay: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A training run: in the child.
 
 use super::answer::{AnswerError, Judge};
+use super::build;
 use super::confine::resident_bytes;
 use super::job::{Born, Memory, Said, TrainingJob};
 use super::leaves;
@@ -16,6 +17,7 @@ use shoal_learn::{LearnError, RecipeError, Session, Source as _};
 use shoal_onnx::{FoldError, Limits, TreeRefitError};
 use shoal_proto::baseline::Baseline;
 use shoal_proto::decision::Evidence;
+use shoal_proto::id::Digest;
 use shoal_proto::manifest::{Lineage, Manifest};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, PackageError, REFERENCE, REPLAY};
 use std::collections::BTreeMap;
@@ -43,6 +45,12 @@ pub enum TrainError {
     /// The device's rows cannot be read.
     #[error("the labelled rows cannot be read")]
     Samples(#[source] StoreError),
+    /// A version that is to be made again, and whose rows are not known.
+    #[error("which rows version {version} came of is not known here")]
+    NotPinned { version: Digest },
+    /// Some of its rows are gone.
+    #[error("{count} of the rows that it came of are gone: {}", list(.first))]
+    RowsGone { count: usize, first: Vec<u64> },
     /// They were evicted while they were read.
     #[error("labelled rows were evicted while they were chosen")]
     Moved,
@@ -102,6 +110,10 @@ pub enum TrainError {
     Key(#[from] KeyError),
 }
 
+fn list(ids: &[u64]) -> String {
+    ids.iter().map(|id| format!("sample {id}")).collect::<Vec<_>>().join(", ")
+}
+
 /// Reads the parent, trains on the device's rows, and puts the signed candidate into the vault. Killed at any
 /// instant, the same job goes on where it was, and ends in the same bytes.
 pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, TrainError> {
@@ -112,8 +124,10 @@ pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, 
     let (mut candidate, evidence, memory) = train(job, &parent, &reader, &mut shelf, outside)?;
     candidate.sign(&device_key(&job.state)?)?;
     let version = vault.put(&candidate)?.version;
-    shelf.close();
-    Ok(Born { version, evidence, memory })
+    shelf.close(version, &vault);
+    let spent = outside.spent();
+    let by = Some(build::made_by(job.limits.memory_bytes, spent.cpu_ms));
+    Ok(Born { version, evidence, memory, spent, by })
 }
 
 /// Trains a candidate from its parent and the device's rows, and measures both on rows that were not trained
@@ -202,13 +216,13 @@ fn renormalise(
     outside: &mut dyn Outside,
 ) -> Result<Learned, TrainError> {
     let base_bytes = resident_bytes("VmRSS:");
-    outside.on_step(Said { step: 0, steps: 1, loss: None });
+    outside.on_step(Said::at(0, 1, None));
     if outside.is_stopped() {
         return Err(TrainError::Paused { step: 0, steps: 1 });
     }
     let inputs = data.pinned.inputs().ok_or(TrainError::SameInputs { rows: 0 })?;
     let onnx = inputs.fold_into(onnx, reference, cap)?;
-    outside.on_step(Said { step: 1, steps: 1, loss: None });
+    outside.on_step(Said::at(1, 1, None));
     let memory = Memory { base_bytes, planned_bytes: 0, peak_bytes: resident_bytes("VmHWM:") };
     Ok(Learned { onnx, rows: inputs.rows, memory })
 }

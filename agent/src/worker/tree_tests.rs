@@ -220,7 +220,7 @@ fn a_refit_stops_when_told_and_keeps_to_its_memory() {
     let mut stop = Stop(Vec::new());
     let error = train_on(&job, &parent, &reader, &mut Shelf::open(&job), &mut stop).unwrap_err();
     assert!(matches!(error, TrainError::Paused { step: 0, steps: 1 }), "{error}");
-    assert_eq!(stop.0, [Said { step: 0, steps: 1, loss: None }]);
+    assert_eq!(stop.0, [Said::at(0, 1, None)]);
 
     job.recipe = Written { max_rows: 100, ..job.recipe };
     job.limits.memory_bytes = 0;

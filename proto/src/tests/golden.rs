@@ -197,6 +197,7 @@ fn facts() -> Vec<Fact> {
                     allowed: 0.01,
                 }),
                 at: WALL,
+                made: None,
             },
         ),
         Fact::Window(window()),

@@ -380,7 +380,13 @@ impl World {
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
             Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
-            Effect::Announce(_)
+            Effect::Sense => {
+                let seen = Box::new(Event::Conditions(device::Conditions::default()));
+                self.later(20, Happening::Device(at, life, seen));
+            }
+            Effect::PauseTraining { .. }
+            | Effect::ResumeTraining { .. }
+            | Effect::Announce(_)
             | Effect::TellFinding(_)
             | Effect::TellHealth(_)
             | Effect::Reply { .. }
@@ -415,7 +421,7 @@ impl World {
             classes: vec![(50, 30, 45), (50, 30, 45)],
             training_set: job.parent,
         };
-        Ok(Trained { candidate, evidence })
+        Ok(Trained { candidate, evidence, by: None })
     }
 
     /// Ten rows and their labels; after a while the world drifts.

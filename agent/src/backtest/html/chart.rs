@@ -366,7 +366,7 @@ fn runs(out: &mut String, report: &BacktestReport, place: &Place) {
                 place.x(run.row),
                 run.run,
                 grouped(run.row),
-                super::tables::trigger(run.trigger),
+                run.trigger,
                 escaped(&why)
             ),
         );

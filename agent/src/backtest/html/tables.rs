@@ -2,7 +2,6 @@
 
 use super::{escaped, grouped, is_share, push, show};
 use crate::backtest::{BacktestReport, Beside, Figures, RunReport};
-use shoal_proto::decision::Trigger;
 
 /// Findings that are listed: the JSON has all.
 const MAX_FINDINGS: usize = 400;
@@ -119,7 +118,7 @@ pub(super) fn runs(out: &mut String, report: &BacktestReport) {
                  <td>{}</td><td class=\"left\">{}</td></tr>",
                 run.run,
                 grouped(run.row),
-                trigger(run.trigger),
+                run.trigger,
                 count(evidence.map(|evidence| evidence.trained_rows)),
                 count(evidence.map(|evidence| evidence.holdout_rows)),
                 right(evidence.map(|evidence| evidence.champion_correct)),
@@ -134,13 +133,6 @@ pub(super) fn runs(out: &mut String, report: &BacktestReport) {
     }
     if let Some(waits_for) = &report.waits_for {
         push(out, format_args!("<p>At the end: {}.</p>", escaped(waits_for)));
-    }
-}
-
-pub(super) fn trigger(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Drift => "drift",
-        Trigger::Command => "command",
     }
 }
 

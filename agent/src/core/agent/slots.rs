@@ -4,7 +4,7 @@ use super::super::effect::{Effect, Note};
 use super::super::event::VersionInfo;
 use super::super::slot::{Candidate, Slot};
 use super::super::trial::{Trial, TrialVerdict};
-use super::training::{Run, run_key};
+use super::run::{Run, Wanted, run_key, wanted_key};
 use super::{Agent, Model, Turn};
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
 use shoal_proto::fact::{Condemnation, Fact, TrialPolicy};
@@ -13,7 +13,7 @@ use shoal_proto::infer::ModelOut;
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
 use shoal_watch::Watch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Model {
@@ -49,6 +49,11 @@ impl Agent {
             forget_interrupted(&mut slot, &self.versions);
             let watch = memory.get(&format!("watch/{name}")).and_then(|bytes| from_cbor::<Watch>(bytes).ok());
             self.open_model(now, name.clone(), slot, watch, turn);
+            let wanted =
+                memory.get(&wanted_key(&name)).and_then(|bytes| from_cbor::<Option<Wanted>>(bytes).ok());
+            if let Some(model) = self.models.get_mut(&name) {
+                model.wanted = wanted.flatten();
+            }
             let run = memory.get(&run_key(&name)).and_then(|bytes| from_cbor::<Option<Run>>(bytes).ok());
             if let Some(run) = run.flatten() {
                 self.resume_run(now, &name, run, turn);
@@ -92,7 +97,9 @@ impl Agent {
             slot,
             watch,
             run: None,
-            last_run_ended: None,
+            run_since: now.mono,
+            wanted: None,
+            noted: now.mono,
             window_opened: now.mono,
             failures: 0,
             trial_since: now.mono,
@@ -292,10 +299,12 @@ impl Agent {
 
     fn confirm(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get_mut(name) else { return };
+        let before = model.slot.champion;
         let Some(candidate) = model.slot.end(SlotEnd::Confirmed, now.wall) else { return };
         let version = candidate.version;
         turn.effects.push(Effect::Note(Note::Confirmed { model: name.clone(), version }));
         self.remember_slot(now, name, turn);
+        self.on_confirmed(name, &candidate, before, turn);
         self.forget_versions(turn);
         self.on_assignments(now, turn);
     }
@@ -356,18 +365,6 @@ impl Agent {
             } else {
                 self.roll_back(now, &name, RollbackReason::Hub, false, turn);
             }
-        }
-    }
-
-    /// Deletes versions that no slot refers to.
-    fn forget_versions(&mut self, turn: &mut Turn) {
-        let kept: BTreeSet<Digest> = self.models.values().flat_map(|model| model.slot.versions()).collect();
-        let gone: Vec<Digest> =
-            self.versions.keys().filter(|version| !kept.contains(version)).copied().collect();
-        for version in gone {
-            self.versions.remove(&version);
-            self.admitted.remove(&version);
-            turn.effects.push(Effect::Remove { version });
         }
     }
 

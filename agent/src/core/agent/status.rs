@@ -1,7 +1,8 @@
 //! What an operator of the device is shown.
 
 use super::super::trial::TrialVerdict;
-use super::{Agent, Turn};
+use super::run::Phase;
+use super::{Agent, Turn, Waiting};
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{SlotState, Trigger};
 use shoal_proto::fact::{Fact, Health};
@@ -52,6 +53,9 @@ pub struct ModelStatus {
     pub labels_since_run: u64,
     /// What a training run waits for; `None`: nothing.
     pub training_waits_for: Option<String>,
+    /// What wants a run that waits.
+    #[serde(default)]
+    pub training_wanted: Option<Trigger>,
     /// The run that is under way.
     #[serde(default)]
     pub training: Option<TrainingStatus>,
@@ -62,10 +66,16 @@ pub struct ModelStatus {
 }
 
 /// A training run at a glance.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingStatus {
     /// Its number.
     pub run: u64,
+    /// What started it.
+    #[serde(default)]
+    pub trigger: Option<Trigger>,
+    /// What it waits for while it rests; `None`: it goes.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// Steps made, as the child last said; the core does not know.
     pub step: u64,
     /// Steps to make, unless it stops early.
@@ -109,14 +119,28 @@ impl Agent {
             window_rows: model.watch.rows(),
             recent_labels: model.watch.recent_accuracy(),
             labels_since_run: model.slot.labels_since_run,
-            training_waits_for: self
-                .decide_training(now, name, Trigger::Drift)
-                .err()
-                .map(|waiting| waiting.to_string()),
-            training: model.run.map(|run| TrainingStatus { run: run.number, step: 0, steps: 0, loss: None }),
+            training_waits_for: self.decide_training(now, name).err().map(|waiting| waiting.to_string()),
+            training_wanted: model.wanted.map(|wanted| wanted.trigger),
+            training: model.run.map(|run| TrainingStatus {
+                run: run.number,
+                trigger: Some(run.trigger),
+                paused: self.paused(now, name),
+                step: 0,
+                steps: 0,
+                loss: None,
+            }),
             trial_waits_for,
             last_end: model.slot.last_end.clone(),
         })
+    }
+
+    /// What a run waits for that is under way and does not go.
+    fn paused(&self, now: Now, name: &ModelName) -> Option<String> {
+        let run = self.models.get(name)?.run.filter(|run| run.phase != Phase::Going || run.stop.is_some())?;
+        if run.stop.is_some() {
+            return Some("stopping".into());
+        }
+        Some(self.held(now).map_or_else(|| "going on soon".into(), |hold| Waiting::Budget(hold).to_string()))
     }
 
     /// Whether every model answers.
@@ -154,9 +178,10 @@ impl Agent {
         let training = self
             .models
             .keys()
-            .map(|name| match self.decide_training(now, name, Trigger::Drift) {
-                Ok(()) => format!("{name}: starting"),
-                Err(waiting) => format!("{name}: {waiting}"),
+            .map(|name| match (self.paused(now, name), self.decide_training(now, name)) {
+                (Some(paused), _) => format!("{name}: paused, {paused}"),
+                (None, Ok(_)) => format!("{name}: starting"),
+                (None, Err(waiting)) => format!("{name}: {waiting}"),
             })
             .collect::<Vec<_>>()
             .join("; ");

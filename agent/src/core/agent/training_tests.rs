@@ -1,7 +1,9 @@
+use super::super::effect::Note;
 use super::super::event::VersionInfo;
 use super::super::{Agent, Boot, Command, Effect, Event, Policy, Record, TrainJob};
 use shoal_proto::baseline::{Baseline, FeatureBaseline};
-use shoal_proto::id::{DeviceId, Incarnation, ModelName};
+use shoal_proto::decision::{Rejection, Trigger, Verdict};
+use shoal_proto::id::{DeviceId, Digest, Incarnation, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
 use shoal_proto::time::{Mono, Now, WallMs};
@@ -12,7 +14,7 @@ fn now() -> Now {
     Now { mono: Mono::default(), wall: WallMs(1_000) }
 }
 
-fn version(number: u32) -> VersionInfo {
+pub(super) fn version(number: u32) -> VersionInfo {
     let text = include_str!("../../../../proto/testdata/v1/model.toml");
     let text = text.replacen("version = 3", &format!("version = {number}"), 1);
     let manifest = Manifest::parse(&text).unwrap();
@@ -28,16 +30,16 @@ fn version(number: u32) -> VersionInfo {
     let (version, record) = Package::new(files).unwrap().record().unwrap();
     let baseline = Arc::new(baseline);
     let reference = Arc::clone(&baseline);
-    VersionInfo { version, record, manifest: Arc::new(manifest), baseline, reference }
+    VersionInfo { version, record, manifest: Arc::new(manifest), baseline, reference, size_bytes: 1 << 20 }
 }
 
 /// A disk: the core's own memory, through crashes.
 #[derive(Default)]
-struct Disk(BTreeMap<String, Vec<u8>>);
+pub(super) struct Disk(pub(super) BTreeMap<String, Vec<u8>>);
 
 impl Disk {
     /// Writes what is to be written, and tells what else shall happen.
-    fn take(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+    pub(super) fn take(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         let mut others = Vec::new();
         for effect in effects {
             match effect {
@@ -55,7 +57,11 @@ impl Disk {
     }
 
     /// A start; the configuration names the version at the first only, since the document is not kept here.
-    fn boot(&mut self, info: &VersionInfo) -> (Agent, Vec<Effect>) {
+    pub(super) fn boot(&mut self, info: &VersionInfo) -> (Agent, Vec<Effect>) {
+        self.boot_with(Policy::new(DeviceId::new("press-07").unwrap()), info, now())
+    }
+
+    pub(super) fn boot_with(&mut self, policy: Policy, info: &VersionInfo, now: Now) -> (Agent, Vec<Effect>) {
         let configured = if self.0.is_empty() { vec![info.clone()] } else { Vec::new() };
         let boot = Boot {
             incarnation: Some(Incarnation(1)),
@@ -65,13 +71,13 @@ impl Disk {
             ..Boot::default()
         };
         let mut effects = Vec::new();
-        let agent = Agent::new(Policy::new(DeviceId::new("press-07").unwrap()), boot, now(), &mut effects);
+        let agent = Agent::new(policy, boot, now, &mut effects);
         let others = self.take(effects);
         (agent, others)
     }
 }
 
-fn jobs(effects: &[Effect]) -> Vec<TrainJob> {
+pub(super) fn jobs(effects: &[Effect]) -> Vec<TrainJob> {
     let job = |effect: &Effect| match effect {
         Effect::Train(job) => Some(job.clone()),
         _ => None,
@@ -79,7 +85,7 @@ fn jobs(effects: &[Effect]) -> Vec<TrainJob> {
     effects.iter().filter_map(job).collect()
 }
 
-fn gas() -> ModelName {
+pub(super) fn gas() -> ModelName {
     ModelName::new("gas").unwrap()
 }
 
@@ -101,7 +107,7 @@ fn an_interrupted_run_goes_on_as_the_same_job_and_not_for_ever() {
     for _ in 0..5 {
         let (agent, effects) = disk.boot(&info);
         assert_eq!(jobs(&effects), std::slice::from_ref(&job));
-        assert_eq!(agent.status(now()).models[0].training.unwrap().run, job.run);
+        assert_eq!(agent.status(now()).models[0].training.as_ref().unwrap().run, job.run);
     }
     for _ in 0..2 {
         let (agent, effects) = disk.boot(&info);
@@ -134,6 +140,57 @@ fn a_run_of_another_champion_is_not_resumed() {
     assert_ne!(other.0["run/gas"], run, "and it is forgotten");
 }
 
+/// What became of runs.
+pub(super) fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
+    let verdict = |effect: &Effect| match effect {
+        Effect::Note(Note::RunEnded(record)) => Some(record.verdict.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(verdict).collect()
+}
+
+#[test]
+fn a_cancelled_run_is_no_refused_one_and_is_not_resumed() {
+    let (mut disk, info) = (Disk::default(), version(3));
+    let (mut agent, job) = training(&mut disk, &info);
+    let cancel = |number| Event::Command { number, command: Command::CancelTraining { model: gas() } };
+    let mut effects = Vec::new();
+    agent.handle(now(), cancel(2), &mut effects);
+    disk.take(effects);
+    // The process ends before the child's answer came.
+    let (agent, effects) = disk.boot(&info);
+    assert!(jobs(&effects).is_empty(), "it does not go on");
+    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::Cancelled)]);
+    assert_eq!(agent.models[&gas()].slot.refused_in_a_row, 0);
+    assert_eq!(agent.status(now()).models[0].training, None);
+    // One that fails by itself is refused, as ever.
+    let (mut disk, info) = (Disk::default(), version(3));
+    let (mut agent, other) = training(&mut disk, &info);
+    assert_eq!(other, job);
+    let mut effects = Vec::new();
+    let outcome = Err("too few labelled rows".to_owned());
+    agent.handle(now(), Event::TrainingEnded { run: other.run, outcome }, &mut effects);
+    let reason = "too few labelled rows".into();
+    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::TrainingFailed { reason })]);
+    assert_eq!(agent.models[&gas()].slot.refused_in_a_row, 1);
+}
+
+#[test]
+fn a_run_kept_by_an_older_build_is_read() {
+    #[derive(serde::Serialize)]
+    struct Older {
+        number: u64,
+        trigger: Trigger,
+        parent: Digest,
+        resumes: u32,
+    }
+    let (mut disk, info) = (Disk::default(), version(3));
+    let (_agent, job) = training(&mut disk, &info);
+    let older = Older { number: job.run, trigger: Trigger::Command, parent: job.parent, resumes: 0 };
+    disk.0.insert("run/gas".into(), shoal_proto::wire::to_cbor(&Some(older)));
+    assert_eq!(jobs(&disk.boot(&info).1), [job]);
+}
+
 #[test]
 fn a_run_can_be_cancelled() {
     let (mut disk, info) = (Disk::default(), version(3));
@@ -149,6 +206,7 @@ fn a_run_can_be_cancelled() {
     let mut effects = Vec::new();
     let outcome = Err("paused at step 3 of 9".to_owned());
     agent.handle(now(), Event::TrainingEnded { run: job.run, outcome }, &mut effects);
+    assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::Cancelled)]);
     let mut effects = Vec::new();
     agent.handle(
         now(),
