@@ -156,7 +156,8 @@ impl Config {
             })
             .collect();
         let samples_bytes = read.whole("samples", "quota_mib", 1, 1 << 20).unwrap_or(256) * MIB;
-        let (sensors, cpu_share) = (training::read_sensors(&mut read, base), training::read_cpu_share(&mut read));
+        let (sensors, cpu_share) =
+            (training::read_sensors(&mut read, base), training::read_cpu_share(&mut read));
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,

@@ -54,7 +54,11 @@ impl Sensors {
             let (key, counts) = ((model.name().to_string(), model.digest()), model.latency_counts());
             let recent = self.seen.get(&key).map_or_else(|| counts.clone(), |before| counts.since(before));
             let p99 = recent.quantile_us(0.99).filter(|_| recent.requests() >= MIN_REQUESTS);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below two to the 36th")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "below two to the 36th"
+            )]
             let p99 = p99.map(|micros| micros as u64);
             slowest = slowest.max(p99);
             seen.insert(key, counts);
@@ -170,11 +174,21 @@ mod tests {
             (vec![battery, level("41\n")], Some(Power::Battery { percent: 41 })),
             (vec![battery, level("41"), ("power_supply/BAT0/status", "Charging")], Some(Power::Mains)),
             (
-                vec![battery, level("41"), ("power_supply/AC/type", "Mains"), ("power_supply/AC/online", "1")],
+                vec![
+                    battery,
+                    level("41"),
+                    ("power_supply/AC/type", "Mains"),
+                    ("power_supply/AC/online", "1"),
+                ],
                 Some(Power::Mains),
             ),
             (
-                vec![battery, level("41"), ("power_supply/AC/type", "Mains"), ("power_supply/AC/online", "0")],
+                vec![
+                    battery,
+                    level("41"),
+                    ("power_supply/AC/type", "Mains"),
+                    ("power_supply/AC/online", "0"),
+                ],
                 Some(Power::Battery { percent: 41 }),
             ),
             (

@@ -2,7 +2,7 @@
 
 use super::args::PredictArgs;
 use super::offline;
-use crate::control::{Done, Promote, Version, Replay};
+use crate::control::{Done, Promote, Replay, Version};
 use crate::core::agent::{Lineage, Status};
 use crate::serve::Doing;
 use serde::de::DeserializeOwned;

@@ -27,7 +27,8 @@ enum Leaf<'a> {
 /// In the order of the runs; versions that no run of this device made come first.
 fn below(parent: &Node, lineage: &Lineage, indent: &str, text: &mut String) {
     let made_by = |version| lineage.runs.iter().find(|run| run.candidate == Some(version)).map(|run| run.run);
-    let is_child = |node: &&Node| node.record.parent == Some(parent.version) && node.version != parent.version;
+    let is_child =
+        |node: &&Node| node.record.parent == Some(parent.version) && node.version != parent.version;
     let versions = lineage.versions.iter().filter(is_child);
     let mut leaves: Vec<(Option<u64>, Leaf<'_>)> =
         versions.map(|node| (made_by(node.version), Leaf::Version(node))).collect();
@@ -198,8 +199,13 @@ mod tests {
             },
         };
         let text = replay(&again(Vec::new()));
-        assert!(text.contains("all bytes are equal") && text.contains("made by   an unknown build"), "{text}");
-        assert!(text.contains("again by  0.1.0 on x86_64-linux-release, build ab12, avx2 fma; 1024 MiB allowed"));
+        assert!(
+            text.contains("all bytes are equal") && text.contains("made by   an unknown build"),
+            "{text}"
+        );
+        assert!(
+            text.contains("again by  0.1.0 on x86_64-linux-release, build ab12, avx2 fma; 1024 MiB allowed")
+        );
         assert!(replay(&again(vec!["model.onnx".into()])).contains("differs in model.onnx"));
     }
 }

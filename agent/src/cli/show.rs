@@ -87,7 +87,8 @@ fn one_model(model: &ModelStatus) -> String {
         line(&mut text, "  training wanted", &format!("by {wanted}"));
     }
     if model.training.is_none()
-        && let Some(waiting) = &model.training_waits_for {
+        && let Some(waiting) = &model.training_waits_for
+    {
         line(&mut text, "  training waits", waiting);
     }
     if let Some(waiting) = &model.trial_waits_for {

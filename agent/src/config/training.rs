@@ -60,7 +60,8 @@ pub(super) fn read_budget(read: &mut Reader<'_>, policy: &mut Policy) {
             }
         }
     }
-    let offset = read.parsed::<Offset>("budget", "utc_offset", "what local time is ahead of UTC, such as \"+02:00\"");
+    let offset =
+        read.parsed::<Offset>("budget", "utc_offset", "what local time is ahead of UTC, such as \"+02:00\"");
     policy.budget = Budget {
         max_run,
         temperature_mc,
@@ -160,7 +161,10 @@ mod tests {
             ("[retrain]\ngoal = 90", "line 4: `retrain.goal`"),
             ("[retrain]\nrebase = \"keep\"", "\"retrain\" or \"drop\""),
             ("[retrain]\nevery_h = -1", "whole number from 0 to"),
-            ("[budget]\nhours = [\"22:00-06:00\", \"late\"]", "line 4: `budget.hours`: `late` is no part of a day"),
+            (
+                "[budget]\nhours = [\"22:00-06:00\", \"late\"]",
+                "line 4: `budget.hours`: `late` is no part of a day",
+            ),
             ("[budget]\nhours = \"22:00-06:00\"", "a list of texts"),
             ("[budget]\nutc_offset = 2", "such as \"+02:00\""),
             ("[budget]\nutc_offset = \"+15:00\"", "such as \"+02:00\""),

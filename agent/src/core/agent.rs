@@ -29,8 +29,10 @@ use super::effect::{Effect, Record};
 use super::event::{Command, Event, VersionInfo};
 use super::policy::Policy;
 use super::slot::Slot;
+use pacing::Pacing;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
+use run::{Run, Wanted};
 use shoal_proto::document::{Document, Entry};
 use shoal_proto::fact::{Count, Fact, Facts, Inventory};
 use shoal_proto::finding::ModelHealth;
@@ -42,8 +44,6 @@ use shoal_proto::time::{Hlc, Mono, Now};
 use shoal_proto::wire::{from_cbor, to_cbor};
 use shoal_watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
-use pacing::Pacing;
-use run::{Run, Wanted};
 
 /// Heartbeats from one writing of the monitors to the next, beside those at closes and findings: their state is
 /// up to some hundred kilobytes, and flash wears. What a crash takes are half an hour's counts, and no label.

@@ -283,7 +283,9 @@ impl fmt::Display for Hold {
                 write!(f, "bytes written: {} of {} MiB a day", bytes / MIB, limit_bytes / MIB)
             }
             Self::Latency { p99_us, limit_us } => write!(f, "latency p99 {p99_us} µs > {limit_us} µs"),
-            Self::Hours { minute, opens } => write!(f, "quiet hours: {} now, from {}", time(minute), time(opens)),
+            Self::Hours { minute, opens } => {
+                write!(f, "quiet hours: {} now, from {}", time(minute), time(opens))
+            }
             Self::Clock { left_s } => {
                 write!(f, "quiet hours: the clock is not set, waited for {left_s} s more")
             }
@@ -352,9 +354,18 @@ mod tests {
                 ],
                 "battery 29 % < 30 %",
             ),
-            (vec![(free(100), false), (free(99), true), (free(109), true), (free(110), false)], "free disk 99 MiB < 100 MiB"),
-            (vec![(wrote(199), false), (wrote(200), true), (wrote(181), true), (wrote(179), false)], "bytes written: 200 of 200 MiB a day"),
-            (vec![(took(1_000), false), (took(1_001), true), (took(801), true), (took(800), false)], "latency p99 1001 µs > 1000 µs"),
+            (
+                vec![(free(100), false), (free(99), true), (free(109), true), (free(110), false)],
+                "free disk 99 MiB < 100 MiB",
+            ),
+            (
+                vec![(wrote(199), false), (wrote(200), true), (wrote(181), true), (wrote(179), false)],
+                "bytes written: 200 of 200 MiB a day",
+            ),
+            (
+                vec![(took(1_000), false), (took(1_001), true), (took(801), true), (took(800), false)],
+                "latency p99 1001 µs > 1000 µs",
+            ),
         ] {
             let (mut before, mut first) = (None, None);
             for ((seen, written), holds) in steps {
@@ -370,7 +381,12 @@ mod tests {
         assert_eq!(budget.hold(at(NOON, 0), &mains, 0, empty), None, "plugged in");
         assert_eq!(budget.hold(at(NOON, 0), &none, 0, empty), None, "no such sensor");
         assert!(budget.looks() && Budget::USUAL.looks() && !Budget::NONE.looks());
-        let warm = budget.hold(at(NOON, 0), &hot(72_500).0, 0, Some(Hold::Temperature { is_mc: 0, limit_mc: 0, above_mc: 0 }));
+        let warm = budget.hold(
+            at(NOON, 0),
+            &hot(72_500).0,
+            0,
+            Some(Hold::Temperature { is_mc: 0, limit_mc: 0, above_mc: 0 }),
+        );
         assert_eq!(warm.unwrap().to_string(), "temperature 72.5 °C > 70 °C (was above 75 °C)");
     }
 
@@ -378,7 +394,11 @@ mod tests {
     fn hours_hold_by_local_time_and_an_unset_clock_not_for_ever() {
         let night: Hours = "22:00-06:00".parse().unwrap();
         let lunch: Hours = "12:00-13:30".parse().unwrap();
-        let budget = |hours: &[Hours], utc_offset_min| Budget { hours: hours.to_vec(), utc_offset_min, ..Budget::NONE };
+        let budget = |hours: &[Hours], utc_offset_min| Budget {
+            hours: hours.to_vec(),
+            utc_offset_min,
+            ..Budget::NONE
+        };
         let none = Conditions::default();
         for (hours, offset, wall, words) in [
             (vec![lunch], 0, NOON, None),
@@ -388,12 +408,21 @@ mod tests {
             (vec![night], -360, NOON, Some("quiet hours: 06:00 now, from 22:00")),
             (vec![night, lunch], -30, NOON, Some("quiet hours: 11:30 now, from 12:00")),
             (vec![lunch], 90, NOON, Some("quiet hours: 13:30 now, from 12:00")),
-            (vec![night], 0, WallMs(5_000), Some("quiet hours: the clock is not set, waited for 3540 s more")),
+            (
+                vec![night],
+                0,
+                WallMs(5_000),
+                Some("quiet hours: the clock is not set, waited for 3540 s more"),
+            ),
         ] {
             let hold = budget(&hours, offset).hold(at(wall, 60), &none, 0, None);
             assert_eq!(hold.map(|hold| hold.to_string()).as_deref(), words, "{hours:?} {offset}");
         }
-        assert_eq!(budget(&[night], 0).hold(at(WallMs(5_000), 3_600), &none, 0, None), None, "it has no clock");
+        assert_eq!(
+            budget(&[night], 0).hold(at(WallMs(5_000), 3_600), &none, 0, None),
+            None,
+            "it has no clock"
+        );
         for text in ["", "22:00", "25:00-03:00", "10:60-11:00", "10:00-10:00", "24:00-01:00", "a:b-c:d"] {
             assert!(text.parse::<Hours>().is_err(), "{text}");
         }

@@ -150,7 +150,11 @@ impl Act {
         self.spawn(async move {
             let looked = tokio::task::spawn_blocking(move || {
                 let mut sensors = sensors.lock().unwrap_or_else(PoisonError::into_inner);
-                Conditions { latency_us: sensors.latency_us(serving.models()), written_bytes, ..sensors.look() }
+                Conditions {
+                    latency_us: sensors.latency_us(serving.models()),
+                    written_bytes,
+                    ..sensors.look()
+                }
             });
             match looked.await {
                 Ok(seen) => Some(Event::Conditions(seen)),

@@ -16,7 +16,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 const SIDE_FILES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Every step from an empty file; append only.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE run (
         model      TEXT PRIMARY KEY CHECK (length(model) BETWEEN 1 AND 40),
         job        TEXT NOT NULL CHECK (length(job) = 64),
@@ -29,12 +30,14 @@ const MIGRATIONS: &[&str] = &["
         bytes  BLOB NOT NULL,
         PRIMARY KEY (model, number)
     ) STRICT;
-", "
+",
+    "
     CREATE TABLE version (
         version TEXT PRIMARY KEY CHECK (length(version) = 64),
         rows    BLOB NOT NULL
     ) STRICT;
-"];
+",
+];
 
 /// The runs' own memory.
 #[derive(Debug)]
@@ -129,7 +132,13 @@ impl TrainDb {
 
     /// Keeps which rows a version came of, the model's run being over, and drops those of versions that are no
     /// longer `there`.
-    pub fn pin(&mut self, model: &ModelName, job: Digest, version: Digest, there: &[Digest]) -> Result<(), StoreError> {
+    pub fn pin(
+        &mut self,
+        model: &ModelName,
+        job: Digest,
+        version: Digest,
+        there: &[Digest],
+    ) -> Result<(), StoreError> {
         let mut write = || -> rusqlite::Result<()> {
             let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             tx.execute(
@@ -140,7 +149,8 @@ impl TrainDb {
                 .prepare("SELECT version FROM version")?
                 .query_map([], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
-            for gone in kept.iter().filter(|text| !there.iter().any(|version| version.to_string() == **text)) {
+            for gone in kept.iter().filter(|text| !there.iter().any(|version| version.to_string() == **text))
+            {
                 tx.execute("DELETE FROM version WHERE version = ?1", [gone])?;
             }
             tx.commit()

@@ -254,7 +254,12 @@ impl Workers {
     ///
     /// # Errors
     /// Why it could not be made, for people.
-    pub async fn replay(&self, job: TrainJob, version: Digest, memory_bytes: Option<u64>) -> Result<Replayed, String> {
+    pub async fn replay(
+        &self,
+        job: TrainJob,
+        version: Digest,
+        memory_bytes: Option<u64>,
+    ) -> Result<Replayed, String> {
         let limits = Limits { memory_bytes: memory_bytes.unwrap_or(self.train.memory_bytes), ..self.train };
         let job = TrainingJob { replay: Some(version), ..TrainingJob::new(job, self.state.clone(), limits) };
         let (outcome, _) = self.child::<Replayed>("train", &job, limits, None).await;

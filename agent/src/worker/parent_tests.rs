@@ -20,10 +20,7 @@ async fn a_childs_fate_is_named() {
         ("kill -XCPU $$", vec!["processor time"]),
         ("echo hello", vec!["gave no answer"]),
         (r#"echo '{"no":{"kind":"x","reason":"not today"}}'"#, vec!["not today"]),
-        (
-            r#"i=0; while [ $i -lt 3000 ]; do echo "line $i" >&2; i=$((i+1)); done; exit 1"#,
-            vec!["line 2999"],
-        ),
+        (r#"i=0; while [ $i -lt 3000 ]; do echo "line $i" >&2; i=$((i+1)); done; exit 1"#, vec!["line 2999"]),
     ] {
         let error = shell(script, SOON).await.unwrap_err();
         assert!(words.iter().all(|word| error.contains(word)) && error.len() < 300, "{error}");

@@ -249,7 +249,11 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
     let reason = run.await.unwrap().unwrap_err();
     assert!(reason.starts_with("paused at step "), "{reason}");
     let trained = workers.train(again).await.unwrap();
-    assert_eq!(model(other, trained.candidate.version), model(one, whole.candidate.version), "the same weights");
+    assert_eq!(
+        model(other, trained.candidate.version),
+        model(one, whole.candidate.version),
+        "the same weights"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,9 +295,7 @@ async fn a_version_is_made_again_and_compared() {
     let again = workers.replay(other, version, None).await.unwrap();
     assert!(!again.is_equal && again.differ.contains(&MODEL.to_owned()), "{again:?}");
     // Rows that are gone are named.
-    let database = rusqlite::Connection::open(folder.path().join("samples.db")).unwrap();
-    database.execute("DELETE FROM sample WHERE rowid IN (SELECT min(rowid) FROM sample)", []).unwrap();
-    drop(database);
+    crate::store::evict_oldest(folder.path());
     let reason = workers.replay(of_core.clone(), version, None).await.unwrap_err();
     assert!(reason.starts_with("1 of the rows that it came of are gone: sample "), "{reason}");
     let reason = workers.replay(of_core, job.parent, None).await.unwrap_err();

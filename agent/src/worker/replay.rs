@@ -15,11 +15,16 @@ use shoal_proto::wire::from_cbor;
 const MAX_NAMED: usize = 8;
 
 /// Trains by the job that made a version; nothing is kept of it.
-pub(super) fn run(job: &TrainingJob, version: Digest, outside: &mut dyn Outside) -> Result<Replayed, TrainError> {
+pub(super) fn run(
+    job: &TrainingJob,
+    version: Digest,
+    outside: &mut dyn Outside,
+) -> Result<Replayed, TrainError> {
     let vault = Vault::join(&job.state);
     let (there, parent) = (vault.get(version)?, vault.get(job.parent)?);
     let reader = SamplesReader::open_read_only(&job.state).map_err(TrainError::Samples)?;
-    let rows = TrainDb::open(&job.state).and_then(|runs| runs.pinned(version)).map_err(TrainError::Samples)?;
+    let rows =
+        TrainDb::open(&job.state).and_then(|runs| runs.pinned(version)).map_err(TrainError::Samples)?;
     let rows = rows.and_then(|bytes| from_cbor::<Pinned>(&bytes).ok());
     let rows = rows.ok_or(TrainError::NotPinned { version })?;
     let width = parent.manifest()?.features.len();

@@ -27,7 +27,9 @@ mod tests {
     fn a_goal_is_a_share() {
         let text = include_str!("../../testdata/v1/model.toml");
         assert_eq!(Manifest::parse(text).unwrap().goal, None);
-        for (accuracy, is_taken) in [("0.9", true), ("0.0", false), ("1.0", false), ("90.0", false), ("nan", false)] {
+        for (accuracy, is_taken) in
+            [("0.9", true), ("0.0", false), ("1.0", false), ("90.0", false), ("nan", false)]
+        {
             let parsed = Manifest::parse(&format!("{text}\n[goal]\naccuracy = {accuracy}\n"));
             assert_eq!(parsed.is_ok(), is_taken, "{accuracy}");
             if let Ok(manifest) = parsed {

@@ -53,7 +53,7 @@ impl Version {
             },
             recipe: Recipe::default(),
             gate: GatePolicy::default(),
-        goal: None,
+            goal: None,
             lineage: born.map(|(device, number, parent)| Lineage {
                 parent,
                 device: Some(device.clone()),
@@ -90,7 +90,14 @@ impl Version {
             None => Arc::clone(&baseline),
             Some(_) => Arc::new(Baseline { features: vec![profile(changed)], ..(*baseline).clone() }),
         };
-        let info = VersionInfo { version, record, manifest: Arc::new(manifest), reference, baseline, size_bytes: 1_000 };
+        let info = VersionInfo {
+            version,
+            record,
+            manifest: Arc::new(manifest),
+            reference,
+            baseline,
+            size_bytes: 1_000,
+        };
         let artifact =
             Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
         Self { info, quality, admissible, artifact }

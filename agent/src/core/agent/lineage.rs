@@ -109,7 +109,8 @@ impl Agent {
         let runs = self.facts().runs();
         let run = runs.into_iter().find(|run| run.candidate == Some(version));
         let run = run.ok_or_else(|| format!("no run of this device made version {short}"))?;
-        let made = run.made.ok_or_else(|| format!("the record of {short} is of a build that kept no recipe"))?;
+        let made =
+            run.made.ok_or_else(|| format!("the record of {short} is of a build that kept no recipe"))?;
         for (which, of) in [(version, "version"), (run.parent, "its parent")] {
             if !self.versions.contains_key(&which) {
                 return Err(format!("{of} {} is no longer on this device", which.short()));
@@ -194,7 +195,9 @@ fn base_of(version: Digest, known: &BTreeMap<Digest, VersionRecord>) -> Digest {
     let mut at = version;
     for _ in 0..MAX_ANCESTORS {
         match known.get(&at) {
-            Some(VersionRecord { parent: Some(parent), .. }) if known.get(&at).is_some_and(is_born) => at = *parent,
+            Some(VersionRecord { parent: Some(parent), .. }) if known.get(&at).is_some_and(is_born) => {
+                at = *parent
+            }
             _ => return at,
         }
     }

@@ -142,7 +142,12 @@ fn every_reason_holds_a_run_says_so_and_lets_it_go() {
     let hours: Hours = "22:00-06:00".parse().unwrap();
     let none = Conditions::default();
     for (budget, bad, good, words) in [
-        (Budget { temperature_mc: Some(75_000), ..Budget::NONE }, hot(81), cool(), "waiting for: temperature 81 °C > 75 °C"),
+        (
+            Budget { temperature_mc: Some(75_000), ..Budget::NONE },
+            hot(81),
+            cool(),
+            "waiting for: temperature 81 °C > 75 °C",
+        ),
         (
             Budget { battery: Some(30), ..Budget::NONE },
             Conditions { power: Some(Power::Battery { percent: 12 }), ..none },
@@ -161,7 +166,12 @@ fn every_reason_holds_a_run_says_so_and_lets_it_go() {
             none,
             "waiting for: latency p99 9000 µs > 5000 µs",
         ),
-        (Budget { hours: vec![hours], ..Budget::NONE }, none, none, "waiting for: quiet hours: 12:00 now, from 22:00"),
+        (
+            Budget { hours: vec![hours], ..Budget::NONE },
+            none,
+            none,
+            "waiting for: quiet hours: 12:00 now, from 22:00",
+        ),
     ] {
         let is_hours = !budget.hours.is_empty();
         let mut board = Board::new(held_by(budget), version(3));
@@ -256,11 +266,7 @@ fn a_crash_at_any_phase_goes_on_when_the_sensors_allow_it() {
 
 #[test]
 fn a_run_over_its_time_stops_and_pauses_do_not_count() {
-    let budget = Budget {
-        max_run: Duration::from_secs(100),
-        temperature_mc: Some(75_000),
-        ..Budget::NONE
-    };
+    let budget = Budget { max_run: Duration::from_secs(100), temperature_mc: Some(75_000), ..Budget::NONE };
     let mut board = Board::new(held_by(budget), version(3));
     board.train();
     let [job] = &jobs(&board.look(1, cool()))[..] else { panic!("one run") };
@@ -321,7 +327,8 @@ fn a_trigger_that_comes_too_early_is_remembered_once_and_the_strongest() {
 
 #[test]
 fn labels_and_time_start_runs_where_they_are_told_to() {
-    let triggers = Triggers { labels: Some(50), every: Some(Duration::from_secs(7_200)), ..Triggers::default() };
+    let triggers =
+        Triggers { labels: Some(50), every: Some(Duration::from_secs(7_200)), ..Triggers::default() };
     let mut board = Board::new(Policy { triggers, ..policy() }, version(3));
     for label in 1..50 {
         assert!(jobs(&board.label(true)).is_empty(), "{label}");
@@ -332,7 +339,11 @@ fn labels_and_time_start_runs_where_they_are_told_to() {
     board.label(true); // for the next
     board.end(job.run, "refused");
     assert_eq!(board.agent.models[&gas()].slot.labels_since_run, 1);
-    assert_eq!(board.waits(), "1 of 100 labels since the last run", "a refused run doubles what is waited for");
+    assert_eq!(
+        board.waits(),
+        "1 of 100 labels since the last run",
+        "a refused run doubles what is waited for"
+    );
     // The schedule counts time that the agent runs: what a crash takes is a heartbeat's worth.
     for _ in 0..2 {
         for _ in 0..11 {

@@ -49,7 +49,8 @@ impl Agent {
             forget_interrupted(&mut slot, &self.versions);
             let watch = memory.get(&format!("watch/{name}")).and_then(|bytes| from_cbor::<Watch>(bytes).ok());
             self.open_model(now, name.clone(), slot, watch, turn);
-            let wanted = memory.get(&wanted_key(&name)).and_then(|bytes| from_cbor::<Option<Wanted>>(bytes).ok());
+            let wanted =
+                memory.get(&wanted_key(&name)).and_then(|bytes| from_cbor::<Option<Wanted>>(bytes).ok());
             if let Some(model) = self.models.get_mut(&name) {
                 model.wanted = wanted.flatten();
             }

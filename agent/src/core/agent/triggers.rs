@@ -64,7 +64,8 @@ impl Agent {
         }
         let mut why = Waiting::Stable;
         for trigger in BY_ITSELF {
-            let holds = if remembered == Some(trigger) { Ok(()) } else { self.condition(now, model, trigger) };
+            let holds =
+                if remembered == Some(trigger) { Ok(()) } else { self.condition(now, model, trigger) };
             match holds.and_then(|()| self.is_ripe(now, model, trigger)) {
                 Ok(()) => return Ok(trigger),
                 Err(waiting) if why == Waiting::Stable => why = waiting,
