@@ -14,9 +14,9 @@ mod state;
 mod state_rows;
 mod train;
 
-pub use reader::{LabelledRow, RecentRow, SamplesReader};
 #[cfg(test)]
 pub(crate) use reader::evict_oldest;
+pub use reader::{LabelledRow, RecentRow, SamplesReader};
 pub use samples::{Captured, LateJoins, PendingLabel, SampleStats, SamplesDb};
 pub use samples_rows::{Joined, Label, LabelOutcome, LabelRow, MAX_ID_BYTES, SampleRow};
 pub use state::StateDb;
