@@ -14,6 +14,8 @@ mod state;
 mod state_rows;
 mod train;
 
+#[cfg(test)]
+pub(crate) use reader::evict_oldest;
 pub use reader::{LabelledRow, RecentRow, SamplesReader};
 pub use samples::{Captured, LateJoins, PendingLabel, SampleStats, SamplesDb};
 pub use samples_rows::{Joined, Label, LabelOutcome, LabelRow, MAX_ID_BYTES, SampleRow};

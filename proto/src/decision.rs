@@ -178,7 +178,7 @@ pub struct RunRecord {
     pub at: WallMs,
     /// What it was made with; absent in records of older builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub made: Option<Made>,
+    pub made: Option<Box<Made>>,
 }
 
 /// What a run was made with: enough to make its version again.

@@ -170,7 +170,7 @@ pub struct Trained {
     /// What was measured.
     pub evidence: Evidence,
     /// The process that made it.
-    pub by: Option<MadeBy>,
+    pub by: Option<Box<MadeBy>>,
 }
 
 /// What an operator of the device can ask.

@@ -203,3 +203,11 @@ fn read_labelled(row: &Row<'_>) -> rusqlite::Result<LabelledRow> {
         at: WallMs(row.get::<_, i64>(5)?.cast_unsigned()),
     })
 }
+
+/// For tests: what the quota does when room is needed.
+#[cfg(test)]
+pub(crate) fn evict_oldest(dir: &Path) {
+    let database = Connection::open(dir.join("samples.db")).expect("it is there");
+    let sql = "DELETE FROM sample WHERE id = (SELECT min(id) FROM sample)";
+    assert_eq!(database.execute(sql, []).expect("it can be written"), 1);
+}

@@ -69,7 +69,7 @@ mod tests {
     fn this_program_is_named() {
         let by = made_by(7, 9);
         assert_eq!((by.memory_bytes, by.cpu_ms, by.agent.as_str()), (7, 9, env!("CARGO_PKG_VERSION")));
-        assert!(by.target.starts_with(std::env::consts::ARCH) && by.build.len() % 2 == 0, "{by:?}");
+        assert!(by.target.starts_with(std::env::consts::ARCH) && by.build.len().is_multiple_of(2), "{by:?}");
         assert_eq!(by, made_by(7, 9));
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn conduct(
             is_stopped = false;
         }
         match wish {
-            Wish::Go if rests.is_zero() => drop(wishes.changed().await),
+            Wish::Go if rests.is_zero() => change(&mut wishes).await,
             Wish::Go => {
                 let pause = tokio::time::sleep(goes);
                 if changed_within(&mut wishes, pause).await {
@@ -83,7 +83,7 @@ pub(super) async fn conduct(
             Wish::Rest => {
                 child.send(Signal::STOP);
                 is_stopped = true;
-                drop(wishes.changed().await);
+                change(&mut wishes).await;
             }
             Wish::Stop => {
                 if let Err(cause) = fs::remove_file(job) {
@@ -95,6 +95,13 @@ pub(super) async fn conduct(
                 std::future::pending::<()>().await;
             }
         }
+    }
+}
+
+/// Waits until something else is wished; for ever where nobody is left to wish.
+async fn change(wishes: &mut watch::Receiver<Wish>) {
+    if wishes.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -246,7 +246,7 @@ impl Workers {
             let vault = Vault::join(&workers.state);
             let read = tokio::task::spawn_blocking(move || vault.info(born.version));
             let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
-            Ok(Trained { candidate, evidence: born.evidence, by: born.by })
+            Ok(Trained { candidate, evidence: born.evidence, by: born.by.map(Box::new) })
         }
     }
 

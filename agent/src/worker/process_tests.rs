@@ -12,6 +12,7 @@ use shoal_proto::package::{MODEL, Package};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
+use tokio_util::task::TaskTracker;
 
 /// Set in the child: this very test program, started again for one job.
 const JOB: &str = "SHOAL_TEST_TRAINING_JOB";
@@ -214,7 +215,7 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
 
     // Half a core, paused at the first step that is heard of, for as long as it takes to see that it is.
     let workers = workers(paused.path()).with_cpu_share(0.5);
-    let run = tokio::spawn(workers.train(of_core()));
+    let run = TaskTracker::new().spawn(workers.train(of_core()));
     while workers.progress(job.run).is_none() {
         tokio::task::yield_now().await;
     }
@@ -240,7 +241,7 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
     // One that rests is stopped all the same, and goes on where it was.
     let mut again = of_core();
     again.number += 1;
-    let run = tokio::spawn(workers.train(again.clone()));
+    let run = TaskTracker::new().spawn(workers.train(again.clone()));
     while workers.progress(job.run).is_none() {
         tokio::task::yield_now().await;
     }
@@ -295,9 +296,7 @@ async fn a_version_is_made_again_and_compared() {
     let again = workers.replay(other, version, None).await.unwrap();
     assert!(!again.is_equal && again.differ.contains(&MODEL.to_owned()), "{again:?}");
     // Rows that are gone are named.
-    let database = rusqlite::Connection::open(folder.path().join("samples.db")).unwrap();
-    database.execute("DELETE FROM sample WHERE rowid IN (SELECT min(rowid) FROM sample)", []).unwrap();
-    drop(database);
+    crate::store::evict_oldest(folder.path());
     let reason = workers.replay(of_core.clone(), version, None).await.unwrap_err();
     assert!(reason.starts_with("1 of the rows that it came of are gone: sample "), "{reason}");
     let reason = workers.replay(of_core, job.parent, None).await.unwrap_err();

@@ -339,14 +339,8 @@ impl World {
                 let delay = self.random.random_range(100..20_000);
                 let info = self.versions[&version].info.clone();
                 self.boards[at].disk.versions.insert(version, info.clone());
-                self.later(
-                    delay,
-                    Happening::Device(
-                        at,
-                        life,
-                        Box::new(Event::Fetched { model, generation, outcome: Ok(info) }),
-                    ),
-                );
+                let fetched = Event::Fetched { model, generation, outcome: Ok(info) };
+                self.later(delay, Happening::Device(at, life, Box::new(fetched)));
             }
             Effect::Admit { version } => {
                 let ok = self.versions[&version].admissible || self.sabotage == Sabotage::AdmitAll;

@@ -126,7 +126,7 @@ impl Agent {
             recipe: made.recipe.clone(),
             holdout_share: made.holdout_share,
         };
-        Ok((job, made))
+        Ok((job, *made))
     }
 
     pub(super) fn on_pin_command(
@@ -196,7 +196,7 @@ fn base_of(version: Digest, known: &BTreeMap<Digest, VersionRecord>) -> Digest {
     for _ in 0..MAX_ANCESTORS {
         match known.get(&at) {
             Some(VersionRecord { parent: Some(parent), .. }) if known.get(&at).is_some_and(is_born) => {
-                at = *parent
+                at = *parent;
             }
             _ => return at,
         }

@@ -228,7 +228,7 @@ impl Agent {
                 } else {
                     gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes)
                 };
-                by = trained.by;
+                by = trained.by.map(|by| *by);
                 evidence = Some(trained.evidence);
                 candidate = Some(trained.candidate);
                 verdict
@@ -243,7 +243,7 @@ impl Agent {
             evidence,
             verdict: verdict.clone(),
             at: now.wall,
-            made: self.made(&name, &run, by),
+            made: self.made(&name, &run, by).map(Box::new),
         };
         let incarnation = self.peer.log.replica.incarnation;
         self.fact(now, Fact::Run(incarnation, record.clone()), turn);
