@@ -11,6 +11,8 @@ use std::str::FromStr;
 /// Rows for each label that a part is taken to have, before it has shown to have more: a label that comes early
 /// teaches for all that follows, and one of four leaves room to choose.
 const ROWS_A_LABEL: f64 = 4.0;
+/// The least that it is taken to have, however short parts before it were.
+const LEAST_ROWS_A_LABEL: f64 = 2.0;
 /// A part that is longer than it was taken for is taken to be so much longer than it is by now.
 const LONGER: f64 = 1.5;
 
@@ -104,8 +106,10 @@ impl Choose for Asker {
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
 fn share(seen: &Seen) -> f64 {
     let rows = seen.rows as f64;
+    let budget = seen.budget as f64;
     let least = seen.least_rows.map_or(f64::INFINITY, |rows| rows as f64);
-    let expected = least.min(ROWS_A_LABEL * seen.budget as f64).max(LONGER * rows);
+    let usual = least.clamp(LEAST_ROWS_A_LABEL * budget, ROWS_A_LABEL * budget);
+    let expected = usual.max(LONGER * rows);
     seen.left as f64 / (expected - rows).max(1.0)
 }
 

@@ -92,6 +92,9 @@ impl Feed {
     }
 }
 
+/// A row's features, and the truth about it.
+type Known<'a> = (&'a [f32], Option<Truth>);
+
 /// The same stream again, a row at a time, some way behind: what is predicted anew need not be kept.
 #[derive(Debug)]
 pub(super) struct Behind {
@@ -108,7 +111,7 @@ impl Behind {
     }
 
     /// The next row's features and truth.
-    pub(super) fn next(&mut self) -> Result<Option<(&[f32], Option<Truth>)>, BacktestError> {
+    pub(super) fn next(&mut self) -> Result<Option<Known<'_>>, BacktestError> {
         if self.block.as_ref().is_none_or(|block| self.at >= block.rows) {
             (self.block, self.at) = (self.feed.next()?, 0);
         }
