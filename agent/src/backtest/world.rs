@@ -356,7 +356,7 @@ impl World {
         let born = train_here(&job).map_err(|cause| chain(&cause))?;
         let candidate = self.vault.info(born.version).map_err(|cause| chain(&cause))?;
         self.journal.know(&candidate);
-        Ok(Trained { candidate, evidence: born.evidence, by: born.by })
+        Ok(Trained { candidate, evidence: born.evidence, by: born.by.map(Box::new) })
     }
 
     fn admit(&self, version: Digest) -> Result<(), String> {
