@@ -1,14 +1,18 @@
 //! Adaptation of the version that serves: what shoal-adapt needs of a package and of its model.
 
 use crate::core::{Truth, VersionInfo};
+use crate::file::{FileError, write_atomic};
 use crate::rows::{self, Rows};
-use serde::Serialize;
-use shoal_adapt::{Adapt, Frame, Model, Settings, Targets};
+use serde::{Deserialize, Serialize};
+use shoal_adapt::{Adapt, AdaptState, Frame, Model, Settings, Targets};
 use shoal_infer::{InferError, Predictor};
+use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::{Manifest, OutputKind};
 use shoal_proto::package::{Package, REPLAY};
+use shoal_proto::wire::{from_cbor, to_cbor};
 use shoal_watch::answer::probabilities;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The model of a version, as adaptation asks it.
@@ -46,7 +50,11 @@ pub fn begin(package: &Package, info: &VersionInfo, settings: Settings) -> Optio
     if !settings.inputs && !settings.head {
         return None;
     }
-    let frame = Arc::new(Frame::new(&info.reference)?);
+    // A version that was born here inherits the moments of its package: it was trained on inputs that had moved
+    // since, so that these are not brought back for it, and the head goes on.
+    let own = Frame::new(&info.reference);
+    let settings = Settings { inputs: settings.inputs && own.is_some(), ..settings };
+    let frame = Arc::new(own.or_else(|| Frame::new(&info.baseline))?);
     let output = &info.manifest.output;
     let width = info.manifest.features.len();
     let replay = package.file(REPLAY).and_then(|bytes| Rows::from_npz(REPLAY, bytes, width).ok());
@@ -62,7 +70,7 @@ pub fn begin(package: &Package, info: &VersionInfo, settings: Settings) -> Optio
     };
     let features = replay.as_ref().map(Rows::features).unwrap_or_default();
     let mut seed = [0; 8];
-    seed.copy_from_slice(&info.version.0[..8]);
+    seed.copy_from_slice(&info.record.baseline.0[..8]); // the same for all that inherit it, as the head is
     Some(Adapt::new(frame, output.kind, targets, settings, u64::from_be_bytes(seed), (features, &prior)))
 }
 
@@ -71,6 +79,57 @@ fn value(values: &[f64]) -> Targets {
     let mean = values.iter().sum::<f64>() / n;
     let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
     Targets::Value { mean, std: if std > 0.0 { std } else { 1.0 } }
+}
+
+/// Where what versions adapted to is kept.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    dir: PathBuf,
+    settings: Settings,
+}
+
+/// What is kept of a version.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: Digest,
+    state: AdaptState,
+}
+
+impl Desk {
+    /// Below a state folder.
+    #[must_use]
+    pub fn new(state_dir: &Path, settings: Settings) -> Self {
+        Self { dir: state_dir.join("adapt"), settings }
+    }
+
+    fn file(&self, model: &ModelName) -> PathBuf {
+        self.dir.join(format!("{model}.cbor"))
+    }
+
+    /// Begins for a version, and goes on from what was kept of it. What cannot be read is learned again.
+    #[must_use]
+    pub fn begin(&self, package: &Package, info: &VersionInfo) -> Option<Adapt> {
+        let mut adapt = begin(package, info, self.settings)?;
+        let bytes = std::fs::read(self.file(&info.record.model)).ok();
+        let kept = bytes.and_then(|bytes| from_cbor::<Kept>(&bytes).ok());
+        if let Some(kept) = kept.filter(|kept| kept.version == info.version)
+            && !adapt.restore(kept.state)
+        {
+            tracing::info!(version = %info.version, "what was kept of its adaptation does not fit, and is dropped");
+        }
+        Some(adapt)
+    }
+
+    /// Keeps what a version has adapted to.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn keep(&self, model: &ModelName, version: Digest, state: &AdaptState) -> Result<(), FileError> {
+        let path = self.file(model);
+        let fail = |source| FileError { path: path.clone(), source };
+        std::fs::create_dir_all(&self.dir).map_err(fail)?;
+        write_atomic(&path, &to_cbor(&Kept { version, state: state.clone() }))
+    }
 }
 
 /// A truth as the head learns it.
@@ -83,7 +142,7 @@ pub fn target(truth: Truth) -> f64 {
 }
 
 /// What adaptation has come to, for people.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adapted {
     /// How much of the inputs' movement is taken back, 0 to 1.
     pub inputs: f64,

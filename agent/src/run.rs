@@ -4,6 +4,7 @@ mod act;
 mod note;
 mod turn;
 
+use crate::adapting::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
@@ -150,7 +151,9 @@ pub async fn run(
     let (asks, from_operator) = mpsc::channel(control::ASK_QUEUE);
     let models = Arc::new(Models::default());
     let outlet = Outlet::spawn(&tracker, &cancel, events.clone(), late);
-    let loader = act::loader(vault.clone(), Arc::clone(&models), clock);
+    let desk = Desk::new(&dir, config.policy.adapt);
+    outlet.teach(&tracker, cancel.child_token(), Arc::clone(&models), desk.clone());
+    let loader = act::loader(vault.clone(), Arc::clone(&models), desk.clone(), clock);
     let serving =
         ServeState::new(Arc::clone(&models), Arc::clone(&samples), outlet, clock, config.serve, loader)
             .map_err(RunError::Pool)?;
@@ -159,7 +162,7 @@ pub async fn run(
     let local = local_link(&config, &serving, &tracker, &cancel)?;
     tracker.spawn(count_captured(Arc::clone(&samples), events.clone(), cancel.child_token()));
     let (swaps, wanted) = mpsc::channel(SWAP_QUEUE);
-    tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), clock, events.clone(), wanted));
+    tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), desk, clock, events.clone(), wanted));
 
     let token = config.token_file.as_deref().map(Token::read).transpose()?;
     let door = |places, lanes| {

@@ -4,7 +4,9 @@
 //! Every predicted row goes to the core, and to the samples where they keep up; neither is ever waited
 //! for. A label is acknowledged when it is on disk.
 
+mod adapted;
 mod binary;
+mod doing;
 mod flat;
 mod grpc;
 mod label;
@@ -19,15 +21,17 @@ mod predict;
 mod refused;
 mod repository;
 mod rest;
+mod said;
 mod tensors;
 mod token;
 
+pub use doing::Doing;
 pub use grpc::Grpc;
 pub use label::LabelStatus;
 pub use latency::LatencyCounts;
 pub use listen::{Doors, ListenError};
 pub use metrics::Metrics;
-pub use models::{Doing, Listed, Models, NotServable, ServedModel};
+pub use models::{Listed, Models, NotServable, ServedModel};
 pub use outlet::Outlet;
 pub use predict::{Answer, AnswerRow};
 pub use refused::Refused;

@@ -329,6 +329,21 @@ impl Adapt {
         contest
     }
 
+    /// Goes on with the head of the version before, which knows the labels that this one was not asked about; it
+    /// answers on if it did, until this model is right more often. Nothing is taken over where the two are not of the
+    /// same inputs and classes.
+    pub fn inherit(&mut self, before: &Self) {
+        if self.frame == before.frame
+            && self.targets == before.targets
+            && self.head.is_some()
+            && before.head.is_some()
+        {
+            self.head.clone_from(&before.head);
+            self.notes.clone_from(&before.notes);
+            (self.rows, self.coverage, self.is_headed) = (before.rows, before.coverage, before.is_headed);
+        }
+    }
+
     /// What survives a restart.
     #[must_use]
     pub fn state(&self) -> AdaptState {

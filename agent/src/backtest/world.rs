@@ -372,7 +372,10 @@ impl World {
         let inside = manifest.output.embedding.as_deref();
         let predictor = Predictor::load_exposing(onnx, inside, &shoal_onnx::Limits::default());
         let predictor = predictor.map_err(|cause| chain(&cause))?;
-        self.adapt = adapting::begin(&package, &info, self.adapting);
+        let before = std::mem::replace(&mut self.adapt, adapting::begin(&package, &info, self.adapting));
+        if let (Some(adapt), Some(before)) = (&mut self.adapt, &before) {
+            adapt.inherit(before);
+        }
         self.serving = Some(Arc::new(Served { version, predictor, manifest }));
         self.journal.serves(version, self.row);
         Ok(())

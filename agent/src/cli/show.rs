@@ -51,6 +51,9 @@ fn one_doing(doing: &Doing) -> String {
         (true, rows) => format!("up to {rows} rows share one when requests wait"),
     };
     line(&mut text, "  calls", &calls);
+    if let Some(adapted) = &doing.adapted {
+        line(&mut text, "  adaptation", &adapted.to_string());
+    }
     text
 }
 

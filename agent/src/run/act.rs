@@ -1,6 +1,7 @@
 //! Carries out the effects that reach into the world; each comes back as an event.
 
 use super::note;
+use crate::adapting::Desk;
 use crate::clock::Clock;
 use crate::control::Replay;
 use crate::core::agent::Status;
@@ -216,6 +217,7 @@ impl Act {
 pub(super) async fn swap(
     vault: Vault,
     models: Arc<Models>,
+    desk: Desk,
     clock: Clock,
     events: mpsc::Sender<Event>,
     mut wanted: mpsc::Receiver<(ModelName, Digest)>,
@@ -223,7 +225,7 @@ pub(super) async fn swap(
     // Requests that hold the version before end on it.
     let swap = |models: &Models, served| drop(models.swap(served));
     while let Some((model, version)) = wanted.recv().await {
-        let outcome = load(vault.clone(), Arc::clone(&models), clock, version, swap).await;
+        let outcome = load(vault.clone(), Arc::clone(&models), desk.clone(), clock, version, swap).await;
         if events.send(Event::Serving { model, version, outcome }).await.is_err() {
             return;
         }
@@ -231,26 +233,35 @@ pub(super) async fn swap(
 }
 
 /// What loads a model again that an operator had unloaded.
-pub(super) fn loader(vault: Vault, models: Arc<Models>, clock: Clock) -> Loader {
-    Loader::new(move |version| load(vault.clone(), Arc::clone(&models), clock, version, Models::load))
+pub(super) fn loader(vault: Vault, models: Arc<Models>, desk: Desk, clock: Clock) -> Loader {
+    Loader::new(move |version| {
+        load(vault.clone(), Arc::clone(&models), desk.clone(), clock, version, Models::load)
+    })
 }
 
 /// Makes an admitted version ready and gives it its place.
 async fn load(
     vault: Vault,
     models: Arc<Models>,
+    desk: Desk,
     clock: Clock,
     version: Digest,
     place: fn(&Models, ServedModel),
 ) -> Result<(), String> {
     let loading = tokio::task::spawn_blocking(move || {
-        place(&models, made_ready(&vault, &models, &clock, version)?);
+        place(&models, made_ready(&vault, &models, &desk, &clock, version)?);
         Ok(())
     });
     loading.await.map_err(|cause| cause.to_string()).and_then(|outcome| outcome)
 }
 
-fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) -> Result<ServedModel, String> {
+fn made_ready(
+    vault: &Vault,
+    models: &Models,
+    desk: &Desk,
+    clock: &Clock,
+    version: Digest,
+) -> Result<ServedModel, String> {
     let package = vault.get(version).map_err(|cause| chain(&cause))?;
     let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
     let onnx = package.file(MODEL).unwrap_or_default();
@@ -260,5 +271,8 @@ fn made_ready(vault: &Vault, models: &Models, clock: &Clock, version: Digest) ->
     if let Some(op) = predictor.unsteady_op() {
         tracing::info!(%version, op, "the model's work depends on its data: it runs in a worker");
     }
-    ServedModel::new(info, predictor, clock, models.metrics()).map_err(|cause| chain(&cause))
+    let adapt = desk.begin(&package, &info);
+    let before = models.get(info.record.model.as_str(), None).ok();
+    let served = ServedModel::new(info, predictor, clock, models.metrics()).map_err(|cause| chain(&cause))?;
+    Ok(served.with_adapt(adapt, before.as_deref()))
 }

@@ -1,18 +1,15 @@
 //! The models that are served.
 
-use super::latency::LatencyCounts;
+use super::adapted::Adapting;
 use super::metrics::{Metrics, ModelMetrics};
 use super::refused::{Refused, shortened};
 use crate::clock::Clock;
 use crate::core::VersionInfo;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use shoal_infer::{Batching, InferError, Predictor, Tensor, TensorData};
 use shoal_onnx::{Datatype, TensorSpec};
 use shoal_proto::id::{Digest, ModelName};
-use shoal_proto::infer::Parameters;
 use shoal_proto::manifest::Task;
-use shoal_watch::answer::{GroupCodes, Groups};
+use shoal_watch::answer::Groups;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,10 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-/// The parameter of a request that names the schema its sender was made for.
-const SCHEMA: &str = "schema";
 /// Digits of a version or a schema below which a prefix could mean two.
-const MIN_PREFIX: usize = 8;
+pub(super) const MIN_PREFIX: usize = 8;
 /// Runs of one row whose quickest is taken as the model's speed.
 const TIMED_RUNS: u32 = 3;
 /// Rows of the call that tells whether batches pay.
@@ -67,8 +62,9 @@ pub struct ServedModel {
     batch_rows: usize,
     is_stalled: AtomicBool,
     version: String,
-    groups: Groups,
+    pub(super) groups: Groups,
     metrics: ModelMetrics,
+    pub(super) adapting: Adapting,
 }
 
 impl ServedModel {
@@ -97,6 +93,7 @@ impl ServedModel {
             info,
             version,
             metrics,
+            adapting: Adapting::default(),
         };
         if model.has_features() {
             model.check_features()?;
@@ -247,42 +244,6 @@ impl ServedModel {
         self.info.manifest.output.classes.get(usize::try_from(index).ok()?).map(String::as_str)
     }
 
-    /// What a request says beside its tensors: the groups it is of, and the schema that its sender was made for.
-    /// A value that the package does not list is of no part of its group.
-    pub(super) fn check_said(&self, said: &Parameters) -> Result<GroupCodes, Refused> {
-        let mut codes = GroupCodes::default();
-        if said.is_empty() {
-            return Ok(codes);
-        }
-        let manifest = &self.info.manifest;
-        if let Some(schema) = said.get(SCHEMA) {
-            let expected = self.info.record.schema.to_string();
-            let fits = |text: &str| text.len() >= MIN_PREFIX && expected.starts_with(text);
-            if !schema.as_str().is_some_and(fits) {
-                let got = schema.as_str().map_or_else(|| schema.to_string(), str::to_owned);
-                return Err(Refused::Schema {
-                    model: self.name().to_string(),
-                    got: shortened(&got),
-                    expected,
-                });
-            }
-        }
-        for group in manifest.groups.iter().filter(|group| group.feature.is_none()) {
-            match said.get(&group.name) {
-                None | Some(Value::Null) => {}
-                Some(Value::String(text)) => drop(self.groups.name(&mut codes, &group.name, text)),
-                Some(Value::Number(number)) => {
-                    self.groups.name(&mut codes, &group.name, &number.to_string());
-                }
-                Some(other) => {
-                    let (group, known) = (group.name.clone(), group.values.join(", "));
-                    return Err(Refused::Group { group, known, got: shortened(&other.to_string()) });
-                }
-            }
-        }
-        Ok(codes)
-    }
-
     /// Where the features go in.
     pub(super) fn input_spec(&self) -> &TensorSpec {
         &self.predictor.inputs()[self.input]
@@ -301,63 +262,6 @@ impl ServedModel {
         let shape = if spec.dims.is_empty() { Vec::new() } else { shape };
         let data = super::tensors::from_features(spec.datatype, features)?;
         Some(Tensor { name: spec.name.clone(), shape, data })
-    }
-}
-
-/// How a version serves, at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Doing {
-    /// Which model.
-    pub model: ModelName,
-    /// Which version.
-    pub version: Digest,
-    /// Requests answered since it serves.
-    pub requests: u64,
-    /// Requests that it does not take.
-    pub refused: u64,
-    /// Requests that failed inside it.
-    pub failed: u64,
-    /// Time in the server that half of the requests stay below.
-    pub p50_us: Option<f64>,
-    /// Time in the server that 99 of 100 requests stay below.
-    pub p99_us: Option<f64>,
-    /// One row in the engine, at best.
-    pub one_row_us: f64,
-    /// Rows that may share a call.
-    pub batch_rows: usize,
-    /// Whether how long a call takes depends on the shapes alone.
-    pub steady: bool,
-}
-
-impl ServedModel {
-    /// How many requests took how long, since it serves.
-    #[must_use]
-    pub fn latency_counts(&self) -> LatencyCounts {
-        self.metrics.latencies.counts()
-    }
-
-    /// Which version.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.info.version
-    }
-
-    /// How it serves.
-    #[must_use]
-    pub fn doing(&self) -> Doing {
-        let metrics = &self.metrics;
-        Doing {
-            model: self.name().clone(),
-            version: self.info.version,
-            requests: metrics.requests.get(),
-            refused: metrics.refused.get(),
-            failed: metrics.failed.get(),
-            p50_us: metrics.latencies.quantile_us(0.5),
-            p99_us: metrics.latencies.quantile_us(0.99),
-            one_row_us: self.one_row.as_secs_f64() * 1e6,
-            batch_rows: self.batch_rows,
-            steady: self.is_steady(),
-        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The way from serving to the core: bounded, in batches, never waited for by a prediction.
 
+use super::adapted::{self, Lesson};
 use super::asked;
+use super::models::Models;
+use crate::adapting::Desk;
 use crate::core::{Event, Labelled, Observation, Truth};
 use crate::store::{Joined, Label, LateJoins};
 use shoal_proto::id::{Digest, ModelName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,8 @@ struct Shared {
     pending: Mutex<Pending>,
     more: Notify,
     lost: AtomicU64,
+    /// Where adaptation learns, once it does.
+    lessons: OnceLock<mpsc::Sender<Lesson>>,
 }
 
 /// Hands what happens to the core. Cheap to clone.
@@ -55,6 +60,23 @@ impl Outlet {
         tracker.spawn(outlet.clone().forward(cancel.clone()));
         tracker.spawn(outlet.clone().forward_late(cancel.clone(), late));
         outlet
+    }
+
+    /// Lets the versions that serve adapt to what comes from here on.
+    pub fn teach(&self, tracker: &TaskTracker, cancel: CancellationToken, models: Arc<Models>, desk: Desk) {
+        let (sender, lessons) = mpsc::channel(adapted::QUEUE);
+        if self.shared.lessons.set(sender).is_ok() {
+            tracker.spawn(adapted::teach(models, desk, lessons, cancel));
+        }
+    }
+
+    /// What adaptation cannot take in time it does not learn: nobody waits for it.
+    fn learn(&self, lesson: impl FnOnce() -> Lesson) {
+        if let Some(lessons) = self.shared.lessons.get()
+            && let Err(cause) = lessons.try_send(lesson())
+        {
+            tracing::debug!(%cause, "adaptation is behind");
+        }
     }
 
     /// Rows that the core never saw, since too many waited.
@@ -98,7 +120,7 @@ impl Outlet {
         if joined.repeated || joined.relabelled {
             return;
         }
-        let event = Event::Labelled(Labelled {
+        let label = Labelled {
             asked: asked(&joined.prediction_id).unwrap_or_default(),
             model: joined.model,
             version: joined.version,
@@ -111,8 +133,9 @@ impl Outlet {
                 Label::Class(class) => Truth::Class(class),
                 Label::Value(value) => Truth::Value(value),
             },
-        });
-        if self.events.send(event).await.is_err() {
+        };
+        self.learn(|| Lesson::Label(Box::new(label.clone())));
+        if self.events.send(Event::Labelled(label)).await.is_err() {
             tracing::debug!("a label came after the core had ended; it is on disk");
         }
     }
@@ -138,6 +161,9 @@ impl Outlet {
             };
             let pending = self.with_quietly(std::mem::take);
             let mut events = Vec::new();
+            for rows in pending.rows.chunk_by(|a, b| a.version == b.version) {
+                self.learn(|| Lesson::Rows(rows.to_vec()));
+            }
             if !pending.rows.is_empty() {
                 events.push(Event::Predicted(pending.rows));
             }

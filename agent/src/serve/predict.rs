@@ -1,5 +1,6 @@
 //! One prediction, whichever way it was asked for.
 
+use super::adapted;
 use super::models::{ServedModel, floats};
 use super::pool::Done;
 use super::refused::Refused;
@@ -69,8 +70,19 @@ impl ServeState {
     ) -> Result<Answer, Refused> {
         let groups = self.counted(&served, served.check_said(said))?;
         let start = self.clock.mono();
+        let lens = served.lens();
+        let moved = lens.as_ref().and_then(|lens| adapted::moved(&served, lens, &inputs));
+        let (inputs, came) = match moved {
+            Some(moved) => (moved, Some(inputs)),
+            None => (inputs, None),
+        };
         match self.run(&served, inputs).await {
             Ok((inputs, mut outputs)) => {
+                // Monitors, samples and labels are of rows as they came.
+                let inputs = came.unwrap_or(inputs);
+                if let Some(lens) = &lens {
+                    adapted::headed(&served, lens, &inputs, &mut outputs);
+                }
                 let embedding = if served.predictor().is_exposing() { outputs.pop() } else { None };
                 let answer = self.observe(served, &inputs, outputs, embedding.as_ref(), groups);
                 answer.served.metrics().answered(self.clock.mono().since(start));

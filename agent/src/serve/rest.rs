@@ -3,7 +3,8 @@
 pub(super) mod answer;
 pub(super) mod request;
 
-use super::models::{Doing, ServedModel};
+use super::doing::Doing;
+use super::models::ServedModel;
 use super::refused::{Refused, shortened};
 use super::token::Token;
 use super::{ServeState, tensors};
