@@ -266,6 +266,6 @@ fn a_recipe_is_written_by_people() {
 
 fn fit_small(data: &Dataset, classes: usize, recipe: &Recipe) -> Vec<u8> {
     let architecture = Architecture::Mlp { hidden: vec![8] };
-    let plan = FitPlan { architecture: &architecture, classes, clip: 5.0, recipe };
+    let plan = FitPlan { architecture: &architecture, classes, clip: 5.0, noise: 0.0, recipe };
     shoal_learn::fit(data, None, &plan, &mut |_| ControlFlow::Continue(())).unwrap().onnx
 }
