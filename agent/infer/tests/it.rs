@@ -101,7 +101,12 @@ fn one_predictor_serves_several_threads() {
 fn a_written_network_computes_what_it_says() {
     let spec = MlpSpec {
         width: 2,
-        normaliser: Some(Normaliser { bend: Vec::new(), mean: vec![1.0, 2.0], std: vec![0.5, 4.0], clip: 3.0 }),
+        normaliser: Some(Normaliser {
+            bend: Vec::new(),
+            mean: vec![1.0, 2.0],
+            std: vec![0.5, 4.0],
+            clip: 3.0,
+        }),
         layers: vec![DenseLayer { weight: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0], bias: vec![0.0, 0.0, 0.5] }],
         head: Head::Values,
     };

@@ -317,7 +317,12 @@ fn what_is_against_a_model_is_said() {
 fn spec(head: Head) -> MlpSpec {
     MlpSpec {
         width: 2,
-        normaliser: Some(Normaliser { bend: Vec::new(), mean: vec![1.0, 2.0], std: vec![0.5, 4.0], clip: 3.0 }),
+        normaliser: Some(Normaliser {
+            bend: Vec::new(),
+            mean: vec![1.0, 2.0],
+            std: vec![0.5, 4.0],
+            clip: 3.0,
+        }),
         layers: vec![
             DenseLayer { weight: vec![0.25; 6], bias: vec![0.5; 3] },
             DenseLayer { weight: vec![-1.0; 6], bias: vec![0.0, 1.0] },
