@@ -232,13 +232,17 @@ fn exported_models_take_the_map_in() {
         let worst = difference(&bytes, &[8, width], 1, &map(width, true));
         assert!(worst <= 1e-5, "{name}: {worst}");
     }
-    let spec = MlpSpec {
-        width: 3,
-        normaliser: Some(Normaliser { mean: vec![1.0, 2.0, 0.0], std: vec![0.5, 4.0, 0.1], clip: 3.0 }),
-        layers: vec![DenseLayer { weight: noise(12, 9), bias: noise(4, 10) }],
-        head: Head::Values,
-    };
-    assert!(difference(&build_mlp(&spec).unwrap(), &[20, 3], 1, &map(3, true)) <= TOLERANCE);
+    for bend in [[0.0; 3], [0.5, 0.1, 2.0], [0.0, 0.5, 0.0]] {
+        let (mean, std) = (vec![1.0, 2.0, 0.0], vec![0.5, 4.0, 0.1]);
+        let spec = MlpSpec {
+            width: 3,
+            normaliser: Some(Normaliser { bend: bend.into(), mean, std, clip: 3.0 }),
+            layers: vec![DenseLayer { weight: noise(12, 9), bias: noise(4, 10) }],
+            head: Head::Values,
+        };
+        let worst = difference(&build_mlp(&spec).unwrap(), &[20, 3], 1, &map(3, true));
+        assert!(worst <= TOLERANCE, "{bend:?}: {worst}");
+    }
 }
 
 #[test]

@@ -101,7 +101,12 @@ fn one_predictor_serves_several_threads() {
 fn a_written_network_computes_what_it_says() {
     let spec = MlpSpec {
         width: 2,
-        normaliser: Some(Normaliser { mean: vec![1.0, 2.0], std: vec![0.5, 4.0], clip: 3.0 }),
+        normaliser: Some(Normaliser {
+            bend: Vec::new(),
+            mean: vec![1.0, 2.0],
+            std: vec![0.5, 4.0],
+            clip: 3.0,
+        }),
         layers: vec![DenseLayer { weight: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0], bias: vec![0.0, 0.0, 0.5] }],
         head: Head::Values,
     };
@@ -109,6 +114,46 @@ fn a_written_network_computes_what_it_says() {
     // (9 - 1) / 0.5 is cut to 3; (4 - 2) / 4 = 0.5.
     let rows = predictor.rows(2, &[9.0, 4.0, 1.0, 2.0]).unwrap();
     assert_eq!((rows.width, rows.values), (3, vec![3.0, 0.5, 4.0, 0.0, 0.0, 0.5]));
+}
+
+#[test]
+fn a_written_bend_serves_what_rows_were_scaled_to() {
+    const WIDTH: usize = 3;
+    let unit = (0..9).map(|at| if at % 4 == 0 { 1.0 } else { 0.0 }).collect();
+    let spec = |bend: [f32; WIDTH], mean: [f32; WIDTH], std: [f32; WIDTH], clip| MlpSpec {
+        width: WIDTH,
+        normaliser: Some(Normaliser { bend: bend.into(), mean: mean.into(), std: std.into(), clip }),
+        layers: vec![DenseLayer { weight: Vec::clone(&unit), bias: vec![0.0; 3] }],
+        head: Head::Values,
+    };
+    let serve = |spec: &MlpSpec, rows: &[f32]| {
+        let predictor = Predictor::load(&build_mlp(spec).unwrap(), &Limits::default()).unwrap();
+        predictor.rows(rows.len() / WIDTH, rows).unwrap().values
+    };
+    let some = [0.0, 1.0, -1.5, 3.25, 1e-30, -1e30, f32::MAX, f32::MIN_POSITIVE, 0.1, 1234.567, -0.3, 7.0];
+    let bends = [[0.0; 3], [2.0, 2.0, 2.0], [0.0, 2.0, 0.0], [1e-3, 0.0, 1e4]];
+    for bend in bends {
+        for batch in [1, 4] {
+            let spec = spec(bend, [0.5, 1.0, -2.0], [0.5, 4.0, 1.0], 5.0);
+            for rows in some.chunks(WIDTH * batch) {
+                let mut expected = rows.to_vec();
+                spec.normaliser.as_ref().unwrap().apply(&mut expected);
+                let got = serve(&spec, rows);
+                let apart = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart <= 1e-6, "{bend:?}: {got:?}, expected {expected:?}");
+            }
+        }
+        // What does not bend is served exactly, however it looks.
+        let bare = spec(bend, [0.0; 3], [1.0; 3], f32::MAX);
+        let plain = |at: usize, value: f32| bend[at % WIDTH] == 0.0 && value.abs() <= 1e38;
+        for (at, value) in some.iter().enumerate().filter(|(at, value)| plain(*at, **value)) {
+            let mut row = [0.5; WIDTH];
+            row[at % WIDTH] = *value;
+            assert_eq!(serve(&bare, &row)[at % WIDTH].to_bits(), value.to_bits(), "{bend:?} {value}");
+        }
+        let wild = [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY];
+        assert_eq!(serve(&spec(bend, [0.5, 1.0, -2.0], [0.5, 4.0, 1.0], 5.0), &wild), [5.0, -5.0, 5.0]);
+    }
 }
 
 #[test]

@@ -1,19 +1,25 @@
 //! A network made from data alone.
 
+mod noise;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_onnx::{
-    CnnSpec, ConvLayer, DenseLayer, Head, MlpSpec, Normaliser, build_cnn, build_mlp, patch_initializers,
+    CnnSpec, ConstantData, ConvLayer, DenseLayer, Head, Limits, MlpSpec, Normaliser, OnnxModel, build_cnn,
+    build_mlp, patch_initializers,
 };
 
 use crate::architecture::Architecture;
+use crate::bend::bends;
 use crate::dataset::{Dataset, Source, Targets};
 use crate::failure::LearnError;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, RecipeError};
 use crate::session::{Progress, Session};
+
+use noise::Noisy;
 
 /// A column that varies less than this, relative to its size, is constant: dividing by its spread
 /// would make noise of rounding.
@@ -35,6 +41,8 @@ pub struct FitPlan<'a> {
     pub classes: usize,
     /// Standard deviations at which features are cut.
     pub clip: f32,
+    /// Standard deviation of the noise that is added to the scaled features of each step; nought for none.
+    pub noise: f64,
     /// How it is trained. With patience, rows that are not trained on decide when to stop.
     pub recipe: &'a Recipe,
 }
@@ -68,8 +76,9 @@ impl Fitted {
 /// Makes and trains a network on `train`; the rows of `validation` only decide when to stop.
 ///
 /// Features are standardised by the mean and spread of the training rows (of a whole channel, where there are
-/// channels) and cut at ± `clip`. Values are standardised for training, and the last layer is scaled back
-/// after it. The same rows and plan give the same bytes on the same build and kind of CPU.
+/// channels) and cut at ± `clip`; those of dense networks are bent before, where the training rows ask for it
+/// ([`Normaliser`]). Values are standardised for training, and the last layer is scaled back after it. The same
+/// rows and plan give the same bytes on the same build and kind of CPU.
 ///
 /// # Errors
 /// [`LearnError`] of the data, the recipe, or the run.
@@ -80,48 +89,73 @@ pub fn fit(
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Fitted, LearnError> {
     plan.recipe.check()?;
-    let (start, last) = first_network(train, plan)?;
+    if !(plan.noise.is_finite() && plan.noise >= 0.0) {
+        let (setting, value) = ("noise", plan.noise.to_string());
+        return Err(RecipeError { setting, value, expected: "0 or above" }.into());
+    }
+    let normaliser = normaliser(train, plan)?;
+    // Rows are scaled once, not at each step: only what comes behind the scaling is trained.
+    let (bare, last) = first_network(train, plan, None)?;
+    let (whole, _) = first_network(train, plan, Some(normaliser.clone()))?;
     let scale = match train.targets() {
         Targets::Classes(_) => None,
         Targets::Values { width, values } => Some(spread(values, *width)),
     };
-    let mut source = standardised(train, scale.as_ref())?;
-    let mut held_out = validation.map(|rows| standardised(rows, scale.as_ref())).transpose()?;
+    let standardised = |rows| standardised(rows, &normaliser, scale.as_ref());
+    let mut source = Noisy::new(standardised(train)?, plan.noise, plan.recipe.seed);
+    let mut held_out = validation.map(standardised).transpose()?;
     let held_out = held_out.as_mut().map(|rows| rows as &mut dyn Source);
-    let mut session = Session::new(&start, &mut source, held_out, plan.recipe)?;
+    let mut session = Session::new(&bare, &mut source, held_out, plan.recipe)?;
     while let Some(progress) = session.step()? {
         if on_progress(progress).is_break() {
             return Err(LearnError::Stopped { step: progress.step });
         }
     }
     let trained = session.finish()?;
+    let whole = patch_initializers(&whole, &stored(&trained.onnx, &trained.parameters)?)?;
     let onnx = match &scale {
-        None => trained.onnx,
-        Some((mean, std)) => rescale(&trained.onnx, last, mean, std)?,
+        None => whole,
+        Some((mean, std)) => rescale(&whole, last, mean, std)?,
     };
     Ok(Fitted { onnx, steps: trained.steps, best_step: trained.best_step, last })
 }
 
-/// The network before training, and the place of its last dense layer.
-fn first_network(data: &Dataset, plan: &FitPlan<'_>) -> Result<(Vec<u8>, usize), LearnError> {
+/// How features are scaled, by the training rows.
+fn normaliser(data: &Dataset, plan: &FitPlan<'_>) -> Result<Normaliser, LearnError> {
     let got = data.width();
     let expected = plan.architecture.width().unwrap_or(got);
     if expected != got {
         return Err(LearnError::Width { expected, got });
     }
+    let clip = plan.clip;
+    if let Architecture::Cnn1d { channels, length, .. } = plan.architecture {
+        let (mean, std) = spread_of_channels(data.features(), *channels, *length);
+        return Ok(Normaliser { bend: Vec::new(), mean, std, clip });
+    }
+    let bend = bends(data.features(), got);
+    let mut normaliser = Normaliser { bend, mean: Vec::new(), std: Vec::new(), clip };
+    let mut bent = data.features().to_vec();
+    normaliser.bend_rows(&mut bent);
+    (normaliser.mean, normaliser.std) = spread(&bent, got);
+    Ok(normaliser)
+}
+
+/// The network before training, and the place of its last dense layer.
+fn first_network(
+    data: &Dataset,
+    plan: &FitPlan<'_>,
+    normaliser: Option<Normaliser>,
+) -> Result<(Vec<u8>, usize), LearnError> {
     let (head, outputs) = match data.targets() {
         Targets::Classes(_) => (Head::Classes, plan.classes),
         Targets::Values { width, .. } => (Head::Values, *width),
     };
     let mut random = ChaCha8Rng::seed_from_u64(plan.recipe.seed);
     random.set_stream(WEIGHTS_STREAM);
-    let clip = plan.clip;
     let hidden: &[usize] = match plan.architecture {
         Architecture::Linear => &[],
         Architecture::Mlp { hidden } => hidden,
         Architecture::Cnn1d { channels, length, filters } => {
-            let (mean, std) = spread_of_channels(data.features(), *channels, *length);
-            let normaliser = Some(Normaliser { mean, std, clip });
             let (mut inputs, mut convolutions) = (*channels, Vec::new());
             for (place, filters) in filters.iter().enumerate() {
                 let DenseLayer { weight, bias } = layer(inputs * KERNEL, *filters, &mut random);
@@ -135,36 +169,50 @@ fn first_network(data: &Dataset, plan: &FitPlan<'_>) -> Result<(Vec<u8>, usize),
             return Ok((build_cnn(&spec)?, 0));
         }
     };
-    let (mean, std) = spread(data.features(), got);
-    let (mut inputs, mut layers) = (got, Vec::new());
+    let (mut inputs, mut layers) = (data.width(), Vec::new());
     for width in hidden.iter().chain([&outputs]) {
         layers.push(layer(inputs, *width, &mut random));
         inputs = *width;
     }
-    let spec = MlpSpec { width: got, normaliser: Some(Normaliser { mean, std, clip }), layers, head };
+    let spec = MlpSpec { width: data.width(), normaliser, layers, head };
     Ok((build_mlp(&spec)?, hidden.len()))
 }
 
-/// The rows with their values, where they have some, at mean zero and spread one.
-fn standardised(data: &Dataset, scale: Option<&(Vec<f32>, Vec<f32>)>) -> Result<Dataset, LearnError> {
-    let (Targets::Values { width, values }, Some((mean, std))) = (data.targets(), scale) else {
-        return Ok(data.clone());
+/// The rows with scaled features, and with their values, where they have some, at mean zero and spread one.
+fn standardised(
+    data: &Dataset,
+    normaliser: &Normaliser,
+    scale: Option<&(Vec<f32>, Vec<f32>)>,
+) -> Result<Dataset, LearnError> {
+    let mut features = data.features().to_vec();
+    normaliser.apply(&mut features);
+    let targets = match (data.targets(), scale) {
+        (Targets::Values { width, values }, Some((mean, std))) => {
+            let columns = mean.iter().zip(std).cycle();
+            let values = values.iter().zip(columns).map(|(value, (mean, std))| (value - mean) / std);
+            Targets::Values { width: *width, values: values.collect() }
+        }
+        (targets, _) => targets.clone(),
     };
-    let columns = mean.iter().zip(std).cycle();
-    let values = values.iter().zip(columns).map(|(value, (mean, std))| (value - mean) / std).collect();
-    let targets = Targets::Values { width: *width, values };
-    Ok(Dataset::new(data.width(), data.features().to_vec(), targets, data.weights().to_vec())?)
+    Ok(Dataset::new(data.width(), features, targets, data.weights().to_vec())?)
+}
+
+/// The numbers of stored tensors.
+fn stored(onnx: &[u8], names: &[String]) -> Result<BTreeMap<String, Vec<f32>>, LearnError> {
+    let mut graph = OnnxModel::parse(onnx, &Limits::default())?.graph();
+    let values = |name: &String| match graph.initializers.remove(name)?.data {
+        ConstantData::F32(values) => Some((name.clone(), values)),
+        _ => None,
+    };
+    Ok(names.iter().filter_map(values).collect())
 }
 
 /// Folds `y · std + mean` into the last layer; one number of each holds for all outputs.
 fn rescale(onnx: &[u8], last: usize, mean: &[f32], std: &[f32]) -> Result<Vec<u8>, LearnError> {
-    let graph = shoal_onnx::OnnxModel::parse(onnx, &shoal_onnx::Limits::default())?.graph();
-    let stored = |name: &str| match graph.initializers.get(name).map(|constant| &constant.data) {
-        Some(shoal_onnx::ConstantData::F32(values)) => values.clone(),
-        _ => Vec::new(),
-    };
     let (weight, bias) = (format!("layers.{last}.weight"), format!("layers.{last}.bias"));
-    let (mut weights, mut biases) = (stored(&weight), stored(&bias));
+    let mut tensors = stored(onnx, &[weight.clone(), bias.clone()])?;
+    let mut take = |name: &str| tensors.remove(name).unwrap_or_default();
+    let (mut weights, mut biases) = (take(&weight), take(&bias));
     let inputs = weights.len().checked_div(biases.len()).unwrap_or(0).max(1);
     let columns = || mean.iter().zip(std).cycle();
     for (row, (_, std)) in weights.chunks_mut(inputs).zip(columns()) {

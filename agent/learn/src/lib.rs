@@ -26,6 +26,7 @@ mod session;
 mod fine_tune;
 
 mod architecture;
+mod bend;
 mod fit;
 mod plan;
 

@@ -264,8 +264,49 @@ fn a_recipe_is_written_by_people() {
     );
 }
 
+#[test]
+fn a_bent_network_is_fitted_served_and_trained_on() {
+    // The class is the logarithm's sign: a few large values own the first column's spread.
+    let logs: Vec<f32> = (0..200u16).map(|at| 6.0 * f32::from(at * 73 % 200) / 200.0 - 3.0).collect();
+    let rows = |gain: f32| -> Vec<f32> {
+        logs.iter().zip(0u16..).flat_map(|(log, at)| [gain * log.exp(), f32::from(at % 7)]).collect()
+    };
+    let truth: Vec<u32> = logs.iter().map(|log| u32::from(*log > 0.0)).collect();
+    let data = Dataset::new(2, rows(1.0), Targets::Classes(truth.clone()), vec![]).unwrap();
+    let architecture = Architecture::Linear;
+    let fitted = |noise: f64, seed| {
+        let recipe = Recipe { learning_rate: 1e-2, epochs: 60, seed, ..Recipe::default() };
+        let plan = FitPlan { architecture: &architecture, classes: 2, clip: 5.0, noise, recipe: &recipe };
+        shoal_learn::fit(&data, None, &plan, &mut |_| ControlFlow::Continue(())).map(|fitted| fitted.onnx)
+    };
+    let onnx = fitted(0.1, 3).unwrap();
+    assert_eq!(fitted(0.1, 3).unwrap(), onnx, "noise is drawn from the seed");
+    assert!([fitted(0.1, 4), fitted(0.0, 3)].iter().all(|other| other.as_ref().unwrap() != &onnx));
+    assert!(matches!(fitted(f64::NAN, 3), Err(LearnError::Recipe(_))));
+
+    let graph = OnnxModel::parse(&onnx, &Limits::default()).unwrap().graph();
+    let ops: Vec<&str> = graph.nodes.iter().map(|node| node.op.as_str()).collect();
+    assert_eq!(ops.iter().filter(|op| **op == "Asinh").count(), 1, "{ops:?}");
+    assert_eq!(trainable_parameters(&onnx).unwrap(), ["layers.0.weight", "layers.0.bias"]);
+    let right = |onnx: &[u8], rows: &[f32]| {
+        let scores = Predictor::load(onnx, &Limits::default()).unwrap().rows(truth.len(), rows).unwrap();
+        scores.values.chunks(2).zip(&truth).filter(|(p, class)| u32::from(p[1] > p[0]) == **class).count()
+    };
+    assert!(right(&onnx, &rows(1.0)) >= 196, "{}", right(&onnx, &rows(1.0)));
+
+    // A sensor of twice the gain: training goes on from there, and only behind the scaling.
+    let moved = Dataset::new(2, rows(2.0), Targets::Classes(truth.clone()), vec![]).unwrap();
+    let recipe = Recipe { learning_rate: 1e-2, epochs: 60, ..Recipe::default() };
+    let trained = run(&onnx, &moved, &recipe);
+    assert!(trained.last_loss < trained.first_loss / 2.0, "{} {}", trained.first_loss, trained.last_loss);
+    assert!(right(&trained.onnx, &rows(2.0)) >= 196 && right(&onnx, &rows(2.0)) < 190);
+    let again = OnnxModel::parse(&trained.onnx, &Limits::default()).unwrap().graph();
+    let scaling = graph.initializers.iter().filter(|(name, _)| name.starts_with("norm."));
+    assert!(scaling.clone().count() > 4 && { scaling }.all(|(name, old)| again.initializers[name] == *old));
+}
+
 fn fit_small(data: &Dataset, classes: usize, recipe: &Recipe) -> Vec<u8> {
     let architecture = Architecture::Mlp { hidden: vec![8] };
-    let plan = FitPlan { architecture: &architecture, classes, clip: 5.0, recipe };
+    let plan = FitPlan { architecture: &architecture, classes, clip: 5.0, noise: 0.0, recipe };
     shoal_learn::fit(data, None, &plan, &mut |_| ControlFlow::Continue(())).unwrap().onnx
 }

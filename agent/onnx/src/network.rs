@@ -1,5 +1,9 @@
 //! Writes small networks as ONNX files: dense ones, and convolutions over windows with a dense head.
 
+mod normaliser;
+
+pub use normaliser::Normaliser;
+
 use prost::Message;
 use thiserror::Error;
 use tract_onnx::pb::{
@@ -27,17 +31,6 @@ pub struct MlpSpec {
     pub layers: Vec<DenseLayer>,
     /// What the last layer's sums become.
     pub head: Head,
-}
-
-/// `clip((x - mean) / std, -clip, clip)`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Normaliser {
-    /// One for each feature.
-    pub mean: Vec<f32>,
-    /// One for each feature, above zero.
-    pub std: Vec<f32>,
-    /// Above zero; bounds how far a broken sensor can push the network.
-    pub clip: f32,
 }
 
 /// `x · weightᵀ + bias`.
@@ -235,22 +228,7 @@ fn normalise(
     normaliser: Option<&Normaliser>,
     width: usize,
 ) -> Result<String, NetworkError> {
-    let value = "features".to_owned();
-    let Some(normaliser) = normaliser else { return Ok(value) };
-    let name = |part: &str| format!("{NORMALISER_PREFIX}{part}");
-    let not_above_zero = normaliser.std.iter().chain([&normaliser.clip]).find(|v| **v <= 0.0);
-    if let Some(value) = not_above_zero {
-        return Err(NetworkError::Value { name: name("std"), value: value.to_string() });
-    }
-    store(graph, &name("mean"), &[width], &normaliser.mean)?;
-    store(graph, &name("std"), &[width], &normaliser.std)?;
-    store(graph, &name("low"), &[], &[-normaliser.clip])?;
-    store(graph, &name("high"), &[], &[normaliser.clip])?;
-    graph.node.push(node("Sub", &[&value, &name("mean")], &name("centred"), Vec::new()));
-    graph.node.push(node("Div", &[&name("centred"), &name("std")], &name("scaled"), Vec::new()));
-    let operands = [&*name("scaled"), &name("low"), &name("high")];
-    graph.node.push(node("Clip", &operands, &name("features"), Vec::new()));
-    Ok(name("features"))
+    normaliser.map_or_else(|| Ok("features".to_owned()), |normaliser| normaliser.write(graph, width))
 }
 
 fn store(graph: &mut GraphProto, name: &str, dims: &[usize], values: &[f32]) -> Result<(), NetworkError> {

@@ -317,7 +317,12 @@ fn what_is_against_a_model_is_said() {
 fn spec(head: Head) -> MlpSpec {
     MlpSpec {
         width: 2,
-        normaliser: Some(Normaliser { mean: vec![1.0, 2.0], std: vec![0.5, 4.0], clip: 3.0 }),
+        normaliser: Some(Normaliser {
+            bend: Vec::new(),
+            mean: vec![1.0, 2.0],
+            std: vec![0.5, 4.0],
+            clip: 3.0,
+        }),
         layers: vec![
             DenseLayer { weight: vec![0.25; 6], bias: vec![0.5; 3] },
             DenseLayer { weight: vec![-1.0; 6], bias: vec![0.0, 1.0] },
@@ -341,6 +346,25 @@ fn a_written_network_is_a_good_file() {
     assert_eq!(values.outputs[0].to_string(), "values f32[?, 2]");
 }
 
+#[test]
+fn a_written_bend_is_scaling_and_not_trained() {
+    let with = |bend: Vec<f32>| {
+        let normaliser = spec(Head::Classes).normaliser.map(|plain| Normaliser { bend, ..plain });
+        build_mlp(&MlpSpec { normaliser, ..spec(Head::Classes) })
+    };
+    let plain = build_mlp(&spec(Head::Classes)).unwrap();
+    assert_eq!(with(vec![0.0, 0.0]).unwrap(), plain, "nothing is written where nothing bends");
+    for (bend, nodes) in [(vec![2.0, 3.0], 10), (vec![0.0, 3.0], 14)] {
+        let found = inspect(&with(bend).unwrap(), &Limits::default()).unwrap();
+        assert_eq!((&found.servable, found.output_kind), (&Servable::Yes, OutputKind::Probabilities));
+        assert_eq!(found.trainable, inspect(&plain, &Limits::default()).unwrap().trainable);
+        assert_eq!(found.input_affine, InputAffine::Yes { features: 2 });
+        assert_eq!((found.ops["Asinh"], found.ops.values().sum::<usize>()), (1, nodes));
+    }
+    assert!(matches!(with(vec![1.0]), Err(NetworkError::Length { .. })));
+    assert!(matches!(with(vec![1.0, 1e-42]), Err(NetworkError::Value { .. })), "1 / s is infinite");
+}
+
 fn cnn() -> CnnSpec {
     let conv = |inputs: usize, filters: usize, stride| ConvLayer {
         weight: vec![0.25; filters * inputs * 5],
@@ -351,7 +375,7 @@ fn cnn() -> CnnSpec {
     CnnSpec {
         channels: 2,
         length: 8,
-        normaliser: Some(Normaliser { mean: vec![1.0; 16], std: vec![0.5; 16], clip: 3.0 }),
+        normaliser: Some(Normaliser { bend: Vec::new(), mean: vec![1.0; 16], std: vec![0.5; 16], clip: 3.0 }),
         convolutions: vec![conv(2, 3, 1), conv(3, 4, 2)],
         dense: DenseLayer { weight: vec![-1.0; 8], bias: vec![0.0, 1.0] },
         head: Head::Classes,
