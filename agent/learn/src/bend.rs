@@ -13,7 +13,8 @@ const BENDS: [f64; 4] = [1.0, 3.0, 10.0, 30.0];
 const LEAST_SPREAD: f64 = 1e-3;
 
 /// For each feature the `s` it is divided by before `asinh`, zero where it stays as it is; empty when all do.
-pub(crate) fn bends(features: &[f32], width: usize) -> Vec<f32> {
+#[must_use]
+pub fn bends(features: &[f32], width: usize) -> Vec<f32> {
     let column = |at: usize| features.iter().skip(at).step_by(width).map(|x| f64::from(*x)).collect();
     let bends: Vec<f32> = (0..width).map(|at| bend(column(at))).collect();
     if bends.iter().any(|s| *s > 0.0) { bends } else { Vec::new() }

@@ -31,6 +31,7 @@ mod fit;
 mod plan;
 
 pub use architecture::{Architecture, ArchitectureError};
+pub use bend::bends;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{Dataset, DatasetError, Source, SourceError, TargetKind, Targets};
 pub use failure::LearnError;

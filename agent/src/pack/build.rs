@@ -90,7 +90,9 @@ pub(super) fn package(
 
 /// The moments of the training rows by class, for the adapter of inputs.
 fn input_profile(parts: &Parts<'_>, baseline: &Baseline) -> Option<InputProfile> {
-    let bend = vec![0.0; parts.train.width()];
+    let width = parts.train.width();
+    let mut bend = shoal_learn::bends(parts.train.features(), width);
+    bend.resize(width, 0.0);
     let fixed: Vec<bool> =
         baseline.features.iter().map(|feature| feature.kind == FeatureKind::Category).collect();
     profile_inputs(parts.train.features(), parts.train.classes(), parts.classes.len(), &bend, &fixed)
