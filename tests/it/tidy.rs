@@ -26,8 +26,14 @@ const IMPURE: [(&str, &str); 11] = [
 ];
 
 /// Where decisions are made.
-const CORES: [&str; 5] =
-    ["proto/src/", "agent/src/core/", "agent/src/core.rs", "agent/watch/src/", "hub/src/core"];
+const CORES: [&str; 6] = [
+    "proto/src/",
+    "agent/src/core/",
+    "agent/src/core.rs",
+    "agent/watch/src/",
+    "agent/adapt/src/",
+    "hub/src/core",
+];
 
 /// A heavy library, the words that name it in code, and the only places that may.
 const PLACES: [(&str, &[&str], &[&str]); 5] = [

@@ -24,8 +24,10 @@ const MIN_BOTH: usize = 64;
 /// The statistic of it from which on older rows are forgotten; about 1 with no change, twice and thrice that where
 /// rows of a class come in clumps.
 const CHANGED: f64 = 8.0;
-/// Rounds in which the mix of classes is found.
-const ROUNDS: usize = 10;
+/// Rounds in which the mix of classes is found: from training's, and from the one that was found last.
+const ROUNDS: (usize, usize) = (10, 4);
+/// Rows between two looks once there are many to look at.
+const LATER_STEP: usize = 32;
 /// Rows that the model answers in each round: the mix of four classes is known to five points by so many.
 const ASKED: usize = 64;
 /// What rows of training count among those of the ring: as so many rows.
@@ -116,7 +118,8 @@ impl Adapter {
         frame.standardise(row, &mut z);
         self.ring.push_back(Floats(z));
         self.since += 1;
-        self.since >= STEP && self.ring.len() >= MIN_ROWS
+        let step = if self.ring.len() < RING / 2 { STEP } else { LATER_STEP };
+        self.since >= step && self.ring.len() >= MIN_ROWS
     }
 
     /// Looks at the rows anew. `answer` gives the classes' probabilities of standardised rows, row-major; it is not
@@ -136,9 +139,14 @@ impl Adapter {
         let weight = n / (n + PRIOR_ROWS);
         let step = self.ring.len().div_ceil(ASKED);
         let some: Vec<&Floats> = self.ring.iter().step_by(step).collect();
-        let mut mix = frame.shares.clone();
+        let is_known = !changed && self.strength > 0.0;
+        let mut mix = if is_known { self.mix.clone() } else { frame.shares.clone() };
         let mut bridge = Bridge::new(frame, &mix, &moments, weight);
-        let rounds = if mix.len() > 1 { ROUNDS } else { 0 };
+        let rounds = match mix.len() {
+            1 => 0,
+            _ if is_known => ROUNDS.1,
+            _ => ROUNDS.0,
+        };
         for _ in 0..rounds {
             let rows: Vec<Vec<f32>> = some.iter().map(|row| bridge.full(row)).collect();
             let answers = answer(&rows)?;
