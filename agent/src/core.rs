@@ -11,6 +11,7 @@ pub mod gate;
 pub mod policy;
 pub mod slot;
 pub mod trial;
+mod worse;
 
 pub use agent::{Agent, Boot};
 pub use budget::{Budget, Conditions, Power};

@@ -141,9 +141,20 @@ pub enum Verdict {
 pub enum RollbackReason {
     /// Its answers were wrong too often.
     #[error(
-        "labelled accuracy {trial:.3} over {labels} labels, {before:.3} before (z = {z:.2}, limit {limit})"
+        "labelled accuracy {trial:.3} over {labels} labels, {before:.3} before (z = {z:.2}, limit {limit}{})",
+        .e.map_or_else(String::new, |e| format!(", e-value {e:.0}"))
     )]
-    WorseOnLabels { before: f64, trial: f64, labels: u64, z: f64, limit: f64 },
+    WorseOnLabels {
+        before: f64,
+        trial: f64,
+        labels: u64,
+        /// One-sided normal quantile of the evidence: of `1 / e` where an e-value is told.
+        z: f64,
+        limit: f64,
+        /// The e-value of the sequential test; absent in records of older builds, which took `z` of two shares.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        e: Option<f64>,
+    },
     /// It failed to answer.
     #[error("{failures} of {requests} requests failed")]
     Failures { failures: u64, requests: u64 },

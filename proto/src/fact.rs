@@ -177,7 +177,9 @@ pub struct TrialPolicy {
     pub max_s: u64,
     /// Failed requests, as a share, that end it.
     pub max_failure_share: f64,
-    /// Two-proportion z beyond which its labelled accuracy is worse than before.
+    /// How sure it must be that its labelled accuracy is worse than before, as a one-sided normal quantile: the
+    /// chance that a trial of a version as good as the one before ever ends by it is the tail beyond, 1 % at 2.33,
+    /// however often one looks.
     pub max_z: f64,
 }
 

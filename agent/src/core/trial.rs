@@ -1,6 +1,7 @@
 //! A version on trial: it serves, and is judged on what comes.
 
 use super::gate::share;
+use super::worse;
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::RollbackReason;
 use shoal_proto::fact::TrialPolicy;
@@ -43,6 +44,8 @@ pub enum TrialWaiting {
     Requests { have: u64, need: u64 },
     /// More labels, or the end of the time.
     Labels { have: u64, need: u64 },
+    /// More labels: those there are speak against it, and not yet clearly.
+    Doubt { labels: u64 },
 }
 
 impl fmt::Display for TrialWaiting {
@@ -50,6 +53,9 @@ impl fmt::Display for TrialWaiting {
         match self {
             Self::Requests { have, need } => write!(f, "{have} of {need} requests on trial"),
             Self::Labels { have, need } => write!(f, "{have} of {need} labels on trial"),
+            Self::Doubt { labels } => {
+                write!(f, "more labels on trial: {labels} speak against it, not yet beyond chance")
+            }
         }
     }
 }
@@ -64,14 +70,15 @@ impl Trial {
             let (failures, requests) = (self.failures, self.requests + self.failures);
             return TrialVerdict::RollBack(RollbackReason::Failures { failures, requests });
         }
-        let z = worse_z(self.before, self.labels);
-        if self.labels.0 >= policy.min_labels.max(1) && z > policy.max_z {
+        let log_e = worse::log_e(self.before, self.labels);
+        if log_e >= -worse::alpha(policy.max_z).ln() {
             return TrialVerdict::RollBack(RollbackReason::WorseOnLabels {
                 before: share(self.before.1, self.before.0),
                 trial: share(self.labels.1, self.labels.0),
                 labels: self.labels.0,
-                z,
+                z: worse::as_z(log_e),
                 limit: policy.max_z,
+                e: Some(log_e.exp()),
             });
         }
         let over = served >= Duration::from_secs(policy.max_s);
@@ -83,21 +90,12 @@ impl Trial {
             let (have, need) = (self.labels.0, policy.min_labels);
             return TrialVerdict::Waiting(TrialWaiting::Labels { have, need });
         }
+        if log_e > 0.0 && !over {
+            let labels = self.labels.0;
+            return TrialVerdict::Waiting(TrialWaiting::Doubt { labels });
+        }
         TrialVerdict::Confirm
     }
-}
-
-/// Two-proportion z of "worse than before" with the pooled variance; zero without both sides.
-fn worse_z(before: (u64, u64), trial: (u64, u64)) -> f64 {
-    if before.0 == 0 || trial.0 == 0 {
-        return 0.0;
-    }
-    let pooled = share(before.1 + trial.1, before.0 + trial.0);
-    let variance = pooled * (1.0 - pooled) * (share(1, before.0) + share(1, trial.0));
-    if variance <= 0.0 {
-        return 0.0;
-    }
-    (share(before.1, before.0) - share(trial.1, trial.0)) / variance.sqrt()
 }
 
 #[cfg(test)]
@@ -133,6 +131,17 @@ mod tests {
         ));
         let once = Trial { failures: 2, ..good };
         assert_eq!(once.judge(&policy, soon), TrialVerdict::Confirm);
+        let doubtful = Trial { labels: (20, 14), ..good };
+        assert!(matches!(
+            doubtful.judge(&policy, soon),
+            TrialVerdict::Waiting(TrialWaiting::Doubt { labels: 20 })
+        ));
+        assert_eq!(doubtful.judge(&policy, late), TrialVerdict::Confirm);
+        let soon_clear = Trial { labels: (10, 1), requests: 10, ..good };
+        assert!(matches!(
+            soon_clear.judge(&policy, soon),
+            TrialVerdict::RollBack(RollbackReason::WorseOnLabels { labels: 10, .. })
+        ));
         let first = Trial { before: (0, 0), labels: (20, 3), ..good };
         assert_eq!(first.judge(&policy, soon), TrialVerdict::Confirm, "nothing to compare with");
     }
