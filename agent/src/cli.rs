@@ -12,7 +12,7 @@ mod show;
 use crate::config::{Config, ConfigError};
 use crate::report::chain;
 use crate::run::{RunError, run};
-use args::{Args, Command, ConfigArgs};
+use args::{Args, Command, ConfigArgs, LabelArgs};
 use clap::Parser as _;
 use client::{Client, ClientError};
 use serde::Serialize;
@@ -209,8 +209,12 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
             let answer = client.predict(&args).await?;
             print(json, &answer, || show::predictions(&answer))
         }
-        Command::Label { prediction_id, label, source } => {
-            let answer = client.label(&prediction_id, &label, &source).await?;
+        Command::Label(LabelArgs { next: Some(count), model, .. }) => {
+            let asked = client.next_asks(model.as_ref(), count).await?;
+            print(json, &asked, || show::asked(&asked))
+        }
+        Command::Label(args) => {
+            let answer = client.label(&args).await?;
             print(json, &answer, || format!("{}\n", answer["status"].as_str().unwrap_or("taken")))
         }
         Command::Train { model, cancel } => {

@@ -9,6 +9,7 @@ pub use reader::Problem;
 pub use settings::{LoopSettings, Sizes};
 pub use training::SensorsAt;
 
+use crate::asking;
 use crate::core::Policy;
 use crate::serve::Limits;
 use reader::Reader;
@@ -51,6 +52,8 @@ pub struct Config {
     pub release_keys: Vec<ed25519_dalek::VerifyingKey>,
     /// Quota of the samples database.
     pub samples_bytes: u64,
+    /// What people are asked about.
+    pub ask: asking::Settings,
     /// Where the sensors are that runs are held by.
     pub sensors: SensorsAt,
     /// Share of one core that a training child gets.
@@ -160,6 +163,12 @@ impl Config {
         let sizes = settings::read_sizes(&mut read);
         let (sensors, cpu_share) =
             (training::read_sensors(&mut read, base), training::read_cpu_share(&mut read));
+        let ask = settings::read_ask(&mut read);
+        if ask.per_day > 0 && local.is_none() {
+            let line = read.line_of("ask", "per_day");
+            let what = "asks over MQTT, and there is no broker".to_owned();
+            read.problem(line, "ask.per_day", what, "set `broker` and `app` under `[local]`, or 0");
+        }
         let packages = read.tables("model", "package", base);
         let config = Self {
             policy,
@@ -176,6 +185,7 @@ impl Config {
             packages,
             release_keys,
             samples_bytes: sizes.samples_bytes,
+            ask,
             sensors,
             cpu_share,
             child_bytes: sizes.child_bytes,
@@ -249,6 +259,7 @@ mod tests {
         assert_eq!(config.http, HTTP.parse().unwrap());
         assert_eq!(config.grpc, Some("127.0.0.1:8701".parse().unwrap()));
         assert_eq!((config.serve, config.max_connections), (Limits::default(), 256));
+        assert_eq!(config.ask, asking::Settings::default());
         assert_eq!(config.state_dir, Path::new(STATE_DIR));
     }
 

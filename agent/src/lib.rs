@@ -2,6 +2,7 @@
 
 pub mod adapting;
 pub mod admission;
+pub mod asking;
 pub mod backtest;
 pub mod cli;
 pub mod clock;

@@ -16,7 +16,9 @@ use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher, UrlError};
 use crate::report::chain;
 use crate::sensors::Sensors;
 use crate::serve::local::Local;
-use crate::serve::{self, Doors, Grpc, ListenError, Models, Outlet, ServeState, Token, TokenError};
+use crate::serve::{
+    self, Asks, Doors, Grpc, ListenError, Models, Outlet, Questions, ServeState, Token, TokenError,
+};
 use crate::store::{Loaded, SamplesDb, StateDb, StoreError};
 use crate::vault::{Vault, VaultError};
 use crate::worker::{Limits, Workers, WorkersError};
@@ -148,11 +150,13 @@ pub async fn run(
 
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let (events, from_world) = mpsc::channel(EVENT_QUEUE);
-    let (asks, from_operator) = mpsc::channel(control::ASK_QUEUE);
+    let (operators, from_operator) = mpsc::channel(control::ASK_QUEUE);
     let models = Arc::new(Models::default());
     let outlet = Outlet::spawn(&tracker, &cancel, events.clone(), late);
     let desk = Desk::new(&dir, config.policy.adapt);
-    outlet.teach(&tracker, cancel.child_token(), Arc::clone(&models), desk.clone());
+    let asks = Arc::new(Asks::new(config.ask, clock));
+    let teach = cancel.child_token();
+    outlet.teach(&tracker, teach, Arc::clone(&models), desk.clone(), Arc::clone(&asks));
     let loader = act::loader(vault.clone(), Arc::clone(&models), desk.clone(), clock);
     let serving =
         ServeState::new(Arc::clone(&models), Arc::clone(&samples), outlet, clock, config.serve, loader)
@@ -160,6 +164,10 @@ pub async fn run(
     let mut watch = tracker.spawn(Arc::clone(&serving).watch_stalls(cancel.child_token()));
     let (hub, from_hub) = hub_link(&config, &agent, &tracker, &cancel)?;
     let local = local_link(&config, &serving, &tracker, &cancel)?;
+    if let Some(local) = local.clone().filter(|_| config.ask.per_day > 0) {
+        let questions = Questions::new(asks, Arc::clone(&models), clock, &dir);
+        tracker.spawn(questions.run(local, cancel.child_token()));
+    }
     tracker.spawn(count_captured(Arc::clone(&samples), events.clone(), cancel.child_token()));
     let (swaps, wanted) = mpsc::channel(SWAP_QUEUE);
     tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), desk, clock, events.clone(), wanted));
@@ -180,7 +188,7 @@ pub async fn run(
         doors.unix(path, routes.clone())?;
     }
     refuse_second_agent(&config.control)?;
-    door(OPERATORS, 1)?.unix(&config.control, routes.merge(control::router(asks)))?;
+    door(OPERATORS, 1)?.unix(&config.control, routes.merge(control::router(operators)))?;
     let ready = Ready { http, grpc, control: config.control.clone() };
 
     let tasks = tracker.clone();

@@ -5,6 +5,7 @@
 //! for. A label is acknowledged when it is on disk.
 
 mod adapted;
+mod asks;
 mod binary;
 mod doing;
 mod flat;
@@ -18,6 +19,7 @@ mod models;
 mod outlet;
 mod pool;
 mod predict;
+mod questions;
 mod refused;
 mod repository;
 mod rest;
@@ -25,6 +27,7 @@ mod said;
 mod tensors;
 mod token;
 
+pub use asks::Asks;
 pub use doing::Doing;
 pub use grpc::Grpc;
 pub use label::LabelStatus;
@@ -34,6 +37,7 @@ pub use metrics::Metrics;
 pub use models::{Listed, Models, NotServable, ServedModel};
 pub use outlet::Outlet;
 pub use predict::{Answer, AnswerRow};
+pub use questions::Questions;
 pub use refused::Refused;
 pub use repository::Loader;
 pub use rest::router;
@@ -224,6 +228,8 @@ fn model_of(prediction_id: &str) -> Option<ModelName> {
     ModelName::new(prediction_id.split_once('.')?.0).ok()
 }
 
+#[cfg(test)]
+mod asks_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

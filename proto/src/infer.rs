@@ -158,6 +158,58 @@ pub struct ErrorOut {
     pub error: String,
 }
 
+/// Local topic `out/ask`, and `GET /v2/shoal/label/next`: a row whose label would teach much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskOut {
+    /// Which model.
+    pub model: ModelName,
+    /// What the label refers to.
+    pub prediction_id: String,
+    /// When it was predicted.
+    pub at: WallMs,
+    /// The features by name; a missing value is `null`.
+    pub features: BTreeMap<String, Option<f32>>,
+    /// The class that was answered, by a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Its probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+    /// Why it is asked about.
+    pub why: Why,
+}
+
+/// Why a row is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// Its answer is among the least sure.
+    Uncertain,
+    /// It is like none of training.
+    Outlying,
+    /// No label was of the class that was answered yet.
+    New,
+}
+
+/// The answer to `GET /v2/shoal/label/next`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedOut {
+    /// Which model.
+    pub model: ModelName,
+    /// Rows that wait for a label.
+    pub waiting: u64,
+    /// Those to label first.
+    pub rows: Vec<AskOut>,
+}
+
+/// `POST /v2/shoal/label/skip`: nobody can tell about this row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipIn {
+    /// `prediction_id` of the row.
+    pub prediction_id: String,
+}
+
 /// Local topic `out/model`, retained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelOut {

@@ -67,6 +67,8 @@ pub enum Local {
     Finding,
     /// Out, retained: how well the model does, [`crate::infer::HealthOut`].
     Health,
+    /// Out: a row that a person should label, [`crate::infer::AskOut`].
+    Ask,
 }
 
 const UP: [(Up, &str); 5] = [
@@ -77,7 +79,7 @@ const UP: [(Up, &str); 5] = [
     (Up::Need, "need"),
 ];
 const DOWN: [(Down, &str); 3] = [(Down::Sync, "sync"), (Down::Command, "cmd"), (Down::Artifact, "art")];
-const LOCAL: [(Local, &str); 7] = [
+const LOCAL: [(Local, &str); 8] = [
     (Local::Features, "in/features"),
     (Local::Label, "in/label"),
     (Local::Prediction, "out/prediction"),
@@ -85,6 +87,7 @@ const LOCAL: [(Local, &str); 7] = [
     (Local::Model, "out/model"),
     (Local::Finding, "out/finding"),
     (Local::Health, "out/health"),
+    (Local::Ask, "out/ask"),
 ];
 
 fn word<T: PartialEq>(table: &'static [(T, &'static str)], item: &T) -> &'static str {

@@ -222,6 +222,7 @@ impl World {
             self.write()?;
         }
         self.handle(Event::Predicted(vec![Observation {
+            place: None,
             model: self.model.clone(),
             version: row.version,
             asked: row.asked,

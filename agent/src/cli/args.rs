@@ -84,16 +84,8 @@ pub(super) enum Command {
     },
     /// Predict rows, by the agent or (with --package) without one.
     Predict(PredictArgs),
-    /// Tell the truth about an earlier prediction.
-    Label {
-        /// `prediction_id` of the answer; a row of a batch is `id#row`.
-        prediction_id: String,
-        /// The class, or the number.
-        label: String,
-        /// Who says so.
-        #[arg(long, default_value = "operator")]
-        source: String,
-    },
+    /// Tell the truth about an earlier prediction, or see which rows it would help most to know it of.
+    Label(LabelArgs),
     /// What the monitors say: health, findings, features that moved, performance.
     Drift {
         /// Only of this model.
@@ -130,6 +122,29 @@ pub(super) enum Command {
         #[command(subcommand)]
         worker: WorkerArgs,
     },
+}
+
+/// A label, or the rows that wait for one.
+#[derive(Debug, ClapArgs)]
+pub(super) struct LabelArgs {
+    /// `prediction_id` of the answer; a row of a batch is `id#row`.
+    #[arg(required_unless_present_any = ["next", "skip"])]
+    pub(super) prediction_id: Option<String>,
+    /// The class, or the number.
+    #[arg(required_unless_present_any = ["next", "skip"])]
+    pub(super) label: Option<String>,
+    /// Who says so.
+    #[arg(long, default_value = "operator")]
+    pub(super) source: String,
+    /// Show the rows whose labels would teach most, and leave them where they are.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", conflicts_with_all = ["prediction_id", "skip"])]
+    pub(super) next: Option<usize>,
+    /// Of this model; may be left out where the agent serves only one.
+    #[arg(long, requires = "next")]
+    pub(super) model: Option<ModelName>,
+    /// Nobody can tell about this row: ask no more.
+    #[arg(long, value_name = "ID", conflicts_with = "prediction_id")]
+    pub(super) skip: Option<String>,
 }
 
 /// Rows to predict.

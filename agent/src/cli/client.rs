@@ -1,6 +1,6 @@
 //! A client of the running agent, over its control socket.
 
-use super::args::PredictArgs;
+use super::args::{LabelArgs, PredictArgs};
 use super::offline;
 use crate::control::{Done, Promote, Replay, Version};
 use crate::core::agent::{Lineage, Status};
@@ -8,7 +8,7 @@ use crate::serve::Doing;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shoal_proto::id::ModelName;
-use shoal_proto::infer::InferResponse;
+use shoal_proto::infer::{AskedOut, InferResponse};
 use shoal_proto::manifest::Manifest;
 use shoal_watch::Drift;
 use std::path::{Path, PathBuf};
@@ -128,13 +128,28 @@ impl Client {
         self.send(self.http.post("http://agent/control/install").body(bytes)).await
     }
 
-    pub(super) async fn label(&self, id: &str, label: &str, source: &str) -> Result<Value, ClientError> {
+    pub(super) async fn next_asks(
+        &self,
+        model: Option<&ModelName>,
+        count: usize,
+    ) -> Result<AskedOut, ClientError> {
+        let model = model.map_or_else(String::new, |model| format!("&model={model}"));
+        self.get(&format!("/v2/shoal/label/next?n={count}{model}")).await
+    }
+
+    /// Gives the label that is in the arguments, or skips the row that is.
+    pub(super) async fn label(&self, args: &LabelArgs) -> Result<Value, ClientError> {
+        let LabelArgs { prediction_id, label, source, skip, .. } = args;
+        if let Some(id) = skip {
+            return self.post("/v2/shoal/label/skip", &json!({ "prediction_id": id })).await;
+        }
+        let label = label.as_deref().unwrap_or_default();
         let label = label
             .parse::<f64>()
             .ok()
             .filter(|n| n.is_finite() && n.fract() != 0.0)
             .map_or_else(|| json!(label), |n| json!(n));
-        let body = json!({ "prediction_id": id, "label": label, "source": source });
+        let body = json!({ "prediction_id": prediction_id, "label": label, "source": source });
         self.post("/v2/shoal/label", &body).await
     }
 

@@ -5,6 +5,7 @@ use crate::core::agent::{ModelStatus, Status};
 use crate::serve::Doing;
 use serde::Serialize;
 use serde_json::Value;
+use shoal_proto::infer::{AskedOut, Why};
 use std::fmt::Write as _;
 
 /// The device at a glance.
@@ -124,6 +125,33 @@ pub(super) fn versions(versions: &[Version]) -> String {
         line(&mut text, &one.version.short(), &format!("{}  {parent}", one.record.name));
         text
     })
+}
+
+/// Rows that wait for a label.
+pub(super) fn asked(asked: &AskedOut) -> String {
+    let mut text = String::new();
+    let (shown, waiting) = (asked.rows.len(), asked.waiting);
+    line(&mut text, "model", &format!("{}, {shown} of {waiting} rows that wait for a label", asked.model));
+    for row in &asked.rows {
+        let why = match row.why {
+            Why::Uncertain => "uncertain",
+            Why::Outlying => "outlying: like none of training",
+            Why::New => "new: no label was of its class yet",
+        };
+        let _infallible = writeln!(text, "\n{}", row.prediction_id);
+        line(&mut text, "  why", why);
+        if let (Some(class), Some(confidence)) = (&row.class, row.confidence) {
+            line(&mut text, "  answered", &format!("{class} {confidence:.3}"));
+        }
+        for (name, value) in &row.features {
+            let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
+            line(&mut text, &format!("  {name}"), &value);
+        }
+    }
+    if !asked.rows.is_empty() {
+        text.push_str("\nanswer with `shoal-agent label ID LABEL`, or `shoal-agent label --skip ID`\n");
+    }
+    text
 }
 
 /// Predictions, a line each.

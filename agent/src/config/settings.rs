@@ -2,9 +2,11 @@
 
 use super::reader::Reader;
 use super::{Config, ConfigError, Problem, read_policy};
+use crate::asking;
 use crate::core::Policy;
 use shoal_proto::id::DeviceId;
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) const MIB: u64 = 1024 * 1024;
 
@@ -55,6 +57,18 @@ impl LoopSettings {
         read_policy(&mut read, &mut policy);
         let sizes = read_sizes(&mut read);
         read.finish(Self { policy, sizes })
+    }
+}
+
+pub(super) fn read_ask(read: &mut Reader<'_>) -> asking::Settings {
+    let usual = asking::Settings::default();
+    let places =
+        read.whole("ask", "queue", 0, 10_000).map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
+    let hours = read.whole("ask", "max_age_h", 1, 24 * 365);
+    asking::Settings {
+        queue: places.unwrap_or(usual.queue),
+        max_age: hours.map_or(usual.max_age, |hours| Duration::from_secs(hours * 3_600)),
+        per_day: read.whole("ask", "per_day", 0, 1_000_000).unwrap_or(usual.per_day),
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Observation {
     pub version: Digest,
     /// Which request it came with.
     pub asked: Asked,
+    /// Its place in the request, where it is kept, so that it can be labelled.
+    pub place: Option<u32>,
     /// When.
     pub at: Mono,
     /// The features, in the manifest's order; NaN is a missing value.

@@ -1,6 +1,7 @@
 //! What a served version does about change before it is retrained: the lens that predictions go through, and the
 //! state behind it, which follows a moment later.
 
+use super::asks::Asks;
 use super::models::{Models, ServedModel, floats};
 use super::tensors;
 use crate::adapting::{Adapted, Answering, Desk, target};
@@ -149,6 +150,7 @@ pub(super) fn headed(served: &ServedModel, lens: &Lens, inputs: &[Tensor], outpu
 pub(super) async fn teach(
     models: Arc<Models>,
     desk: Desk,
+    asks: Arc<Asks>,
     mut lessons: mpsc::Receiver<Lesson>,
     cancel: CancellationToken,
 ) {
@@ -160,13 +162,16 @@ pub(super) async fn teach(
             () = cancel.cancelled() => break,
             lesson = lessons.recv() => {
                 let Some(lesson) = lesson else { break };
-                let models = Arc::clone(&models);
+                let (models, asks) = (Arc::clone(&models), Arc::clone(&asks));
                 let learning = tokio::task::spawn_blocking(move || {
                     if let Some((model, version)) = lesson.of()
                         && let Ok(served) = models.get(model.as_str(), None)
                         && served.info().version == version
                     {
                         served.learn(&lesson);
+                        if let Lesson::Rows(rows) = &lesson {
+                            asks.offer(&served, rows);
+                        }
                     }
                 });
                 if let Err(cause) = learning.await {

@@ -43,14 +43,24 @@ pub(super) fn gas_of_two_layers() -> ServedModel {
     served(&onnx, &MANIFEST.replace("kind = \"probabilities\"", &embedding)).unwrap()
 }
 
+/// `gas` that was trained on inputs of this kind.
+pub(super) fn gas_of(reference: Baseline) -> ServedModel {
+    let onnx = gas_onnx(4.0);
+    of_reference(&onnx, MANIFEST, &Metrics::default(), reference).unwrap()
+}
+
 fn gas_with(gain: f32, manifest: &str) -> ServedModel {
+    served(&gas_onnx(gain), manifest).unwrap()
+}
+
+fn gas_onnx(gain: f32) -> Vec<u8> {
     let spec = MlpSpec {
         width: 2,
         normaliser: None,
         layers: vec![DenseLayer { weight: vec![gain, 0.0, 0.0, gain], bias: vec![0.0, 0.0] }],
         head: Head::Classes,
     };
-    served(&build_mlp(&spec).unwrap(), manifest).unwrap()
+    build_mlp(&spec).unwrap()
 }
 
 /// `volume`: a regression, the sum of two features.
@@ -86,10 +96,18 @@ pub(super) fn counted(
     manifest: &str,
     metrics: &Metrics,
 ) -> Result<ServedModel, super::NotServable> {
+    of_reference(onnx, manifest, metrics, Baseline::default())
+}
+
+fn of_reference(
+    onnx: &[u8],
+    manifest: &str,
+    metrics: &Metrics,
+    reference: Baseline,
+) -> Result<ServedModel, super::NotServable> {
     let manifest = Manifest::parse(manifest).unwrap();
     let inside = manifest.output.embedding.clone();
-    let baseline =
-        Arc::new(Baseline { rows: 0, features: Vec::new(), predictions: None, ..Baseline::default() });
+    let baseline = Arc::new(reference);
     let info = VersionInfo {
         version: Digest::of(onnx),
         record: VersionRecord {

@@ -14,7 +14,7 @@ use shoal_infer::InferError;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::{AppName, ModelName};
 use shoal_proto::infer::{
-    ErrorOut, FeaturesIn, FindingOut, HealthOut, LabelIn, ModelOut, Prediction, PredictionOut, RowIn,
+    AskOut, ErrorOut, FeaturesIn, FindingOut, HealthOut, LabelIn, ModelOut, Prediction, PredictionOut, RowIn,
 };
 use shoal_proto::topic::{Local as What, Topic};
 use std::collections::BTreeMap;
@@ -78,6 +78,11 @@ impl Local {
     /// Says what a monitor found.
     pub fn tell_finding(&self, finding: Finding) {
         self.publish(What::Finding, false, &FindingOut::from(finding));
+    }
+
+    /// Asks for the label of a row.
+    pub(super) fn tell_ask(&self, ask: &AskOut) {
+        self.publish(What::Ask, false, ask);
     }
 
     /// Whether the broker has us now.

@@ -2,6 +2,7 @@
 
 use super::adapted::{self, Lesson};
 use super::asked;
+use super::asks::Asks;
 use super::models::Models;
 use crate::adapting::Desk;
 use crate::core::{Event, Labelled, Observation, Truth};
@@ -37,6 +38,8 @@ struct Shared {
     lost: AtomicU64,
     /// Where adaptation learns, once it does.
     lessons: OnceLock<mpsc::Sender<Lesson>>,
+    /// The rows that people are asked about.
+    asks: OnceLock<Arc<Asks>>,
 }
 
 /// Hands what happens to the core. Cheap to clone.
@@ -62,12 +65,23 @@ impl Outlet {
         outlet
     }
 
-    /// Lets the versions that serve adapt to what comes from here on.
-    pub fn teach(&self, tracker: &TaskTracker, cancel: CancellationToken, models: Arc<Models>, desk: Desk) {
+    /// Lets the versions that serve adapt to what comes from here on, and `asks` choose of it.
+    pub fn teach(
+        &self,
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+        models: Arc<Models>,
+        desk: Desk,
+        asks: Arc<Asks>,
+    ) {
         let (sender, lessons) = mpsc::channel(adapted::QUEUE);
-        if self.shared.lessons.set(sender).is_ok() {
-            tracker.spawn(adapted::teach(models, desk, lessons, cancel));
+        if self.shared.lessons.set(sender).is_ok() && self.shared.asks.set(Arc::clone(&asks)).is_ok() {
+            tracker.spawn(adapted::teach(models, desk, asks, lessons, cancel));
         }
+    }
+
+    pub(super) fn asks(&self) -> Option<&Asks> {
+        self.shared.asks.get().map(Arc::as_ref)
     }
 
     /// What adaptation cannot take in time it does not learn: nobody waits for it.
@@ -117,6 +131,13 @@ impl Outlet {
 
     /// Waits for the core: no label is lost to it. A repeated or corrected label was counted before.
     pub(super) async fn labelled(&self, joined: Joined) {
+        if let Some(asks) = self.asks() {
+            let truth = match joined.label {
+                Label::Class(class) => Some(class),
+                Label::Value(_) => None,
+            };
+            asks.answered(&joined.model, &joined.prediction_id, (&joined.features, joined.class), truth);
+        }
         if joined.repeated || joined.relabelled {
             return;
         }

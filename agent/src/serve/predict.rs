@@ -161,34 +161,31 @@ impl ServeState {
             let answer = profile::answer(kind, &values).filter(|_| has_scores);
             let class = answer.map(|(class, _)| class);
             let confidence = answer.map_or(0.0, |(_, confidence)| confidence);
+            let is_kept = is_captured
+                && self.samples.capture(SampleRow {
+                    prediction_id: format!("{id}#{number}"),
+                    model: model.clone(),
+                    version,
+                    at: now.wall,
+                    features: Arc::clone(&features),
+                    class,
+                    confidence,
+                    values: Arc::clone(&values),
+                    groups,
+                }) == Captured::Queued; // what is dropped the store counts
             observations.push(Observation {
                 model: model.clone(),
                 version,
                 asked,
+                place: u32::try_from(number).ok().filter(|_| is_kept),
                 at: now.mono,
-                features: Arc::clone(&features),
+                features,
                 class,
                 confidence,
                 values: Arc::clone(&values),
                 embedding: embeddings.next().unwrap_or_default().into(),
                 groups,
             });
-            if is_captured {
-                let captured = self.samples.capture(SampleRow {
-                    prediction_id: format!("{id}#{number}"),
-                    model: model.clone(),
-                    version,
-                    at: now.wall,
-                    features,
-                    class,
-                    confidence,
-                    values: Arc::clone(&values),
-                    groups,
-                });
-                match captured {
-                    Captured::Queued | Captured::Dropped => {} // counted by the store
-                }
-            }
             rows.push(AnswerRow { class, confidence, values });
         }
         self.outlet.predicted(observations);

@@ -78,6 +78,9 @@ pub enum Refused {
     /// Not an id of ours.
     #[error("prediction id `{id}` is not one of ours")]
     ForeignId { id: String },
+    /// A row that does not wait for a label.
+    #[error("prediction `{id}` does not wait for a label")]
+    NotAsked { id: String },
     /// A label of the wrong kind.
     #[error("the label must be {expected}, got {got}")]
     Label { expected: &'static str, got: String },
@@ -106,9 +109,10 @@ impl Refused {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownPath { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownModel { .. }
+            | Self::UnknownVersion { .. }
+            | Self::UnknownPath { .. }
+            | Self::NotAsked { .. } => StatusCode::NOT_FOUND,
             Self::Unloaded { .. } | Self::NotLoaded { .. } => StatusCode::BAD_REQUEST,
             Self::NoControl => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

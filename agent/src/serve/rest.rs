@@ -3,13 +3,15 @@
 pub(super) mod answer;
 pub(super) mod request;
 
+use super::asks::SHOWN;
 use super::doing::Doing;
 use super::models::ServedModel;
 use super::refused::{Refused, shortened};
 use super::token::Token;
 use super::{ServeState, tensors};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +19,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use shoal_onnx::TensorSpec;
+use shoal_proto::infer::{AskedOut, SkipIn};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
@@ -36,7 +39,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Longest time for a body to come.
 const BODY_TIME: Duration = Duration::from_secs(20);
 
-/// All paths of the protocol, Triton's model repository, `POST /v2/shoal/label` and `/metrics`. With a
+/// All paths of the protocol, Triton's model repository, `/v2/shoal/…` and `/metrics`. With a
 /// token, only those who have it are answered, but for the health of the server.
 pub fn router(state: Arc<ServeState>, token: Option<Token>) -> Router {
     let open = Router::new()
@@ -65,6 +68,8 @@ fn guarded(state: Arc<ServeState>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/shoal/label", post(label))
+        .route("/v2/shoal/label/next", get(next_asks))
+        .route("/v2/shoal/label/skip", post(skip_ask))
         .route("/v2/shoal/serving", get(serving))
         .route("/metrics", get(metrics))
         .fallback(unknown_path)
@@ -238,6 +243,32 @@ async fn label(State(state): Shared, headers: HeaderMap, body: Body) -> Result<J
         serde_json::from_slice(&body).map_err(|cause| Refused::Malformed { reason: cause.to_string() })?;
     let status = state.label(label).await?;
     Ok(Json(json!({ "status": status })))
+}
+
+/// `?model=M&n=5`.
+#[derive(Debug, serde::Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    n: Option<usize>,
+}
+
+async fn next_asks(
+    State(state): Shared,
+    next: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<AskedOut>, Refused> {
+    let Query(Wanted { model, n }) =
+        next.map_err(|cause| Refused::Malformed { reason: cause.body_text() })?;
+    state.next_asks(model.as_deref(), n.unwrap_or(SHOWN)).map(Json)
+}
+
+async fn skip_ask(State(state): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Refused> {
+    let body = read_body(&state, &headers, body).await?;
+    let skip: SkipIn =
+        serde_json::from_slice(&body).map_err(|cause| Refused::Malformed { reason: cause.to_string() })?;
+    state.skip_ask(&skip)?;
+    Ok(Json(json!({ "status": "skipped" })))
 }
 
 async fn read_body(state: &ServeState, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {

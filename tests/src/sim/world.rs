@@ -436,6 +436,7 @@ impl World {
             let class = Some(u32::from(self.random.random_bool(0.5)));
             self.asked += 1;
             rows.push(Observation {
+                place: None,
                 model: model.clone(),
                 version,
                 asked: Asked { life: 1, number: self.asked },
