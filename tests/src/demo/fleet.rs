@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How long a process may take to get ready on a busy machine.
 const READY: Duration = Duration::from_secs(60);
+/// The agent that does not adapt: it shows what retraining does alone.
+pub(super) const RETRAINED_ALONE: usize = 0;
 /// The share of devices whose applications live on the broker is one: this one.
 pub(super) const ON_MQTT: usize = 1;
 
@@ -137,6 +139,7 @@ impl Fleet {
         } else {
             String::new()
         };
+        let adapts = self.agents.len() != RETRAINED_ALONE;
         let site = if self.agents.len().is_multiple_of(2) { "lyon" } else { "oslo" };
         let text = format!(
             "[device]\nid = \"{id}\"\ntags = {{ site = \"{site}\" }}\n[state]\ndir = \"state\"\n\
@@ -146,6 +149,7 @@ impl Fleet {
              [watch]\nwindow_rows = {}\nwindow_s = 60\nheartbeat_s = 2\n\
              [retrain]\nmin_labels = {}\ncooldown_s = 2\nholdout_share = 0.4\n\
              [trial]\nmin_requests = 60\nmin_labels = 20\nmax_s = 60\n\
+             [adapt]\ninputs = {adapts}\nhead = {adapts}\n\
              [trust]\nrelease_keys = [\"{}\"]\n",
             self.broker,
             self.devices_url,

@@ -3,7 +3,7 @@
 use super::Args;
 use super::data::Recording;
 use super::feed::{Feeding, Way};
-use super::fleet::{Fleet, ON_MQTT, Pace};
+use super::fleet::{Fleet, ON_MQTT, Pace, RETRAINED_ALONE};
 use super::score::{Scores, accuracy, worst};
 use super::source::{Course, FLIPPED, World};
 use super::summary::{RolloutEnd, Summary};
@@ -209,7 +209,7 @@ impl Stage {
             });
         }
         self.teller.say(&format!(
-            "{rate} rows a second into each agent by HTTP, into rig-02 by MQTT; 60 % of the answers get a label, {:.0} % of the last rig's labels are wrong",
+            "{rate} rows a second into each agent by HTTP, into rig-02 by MQTT; rig-01 does not adapt and is only retrained; 60 % of the answers get a label, {:.0} % of the last rig's labels are wrong",
             FLIPPED * 100.0
         ));
         Ok(())
@@ -277,6 +277,7 @@ impl Stage {
         accuracies.before = accuracy(&honest, 0, fresh);
         accuracies.worst = worst(&honest, rows);
         accuracies.after = accuracy(&honest, settled, rows);
+        accuracies.retrained_alone = accuracy(&[&self.scores[RETRAINED_ALONE]], settled, rows);
         accuracies.poisoned = accuracy(&[&self.scores[devices - 1]], settled, rows);
         let told = format!(
             "accuracy: {:.1} % fresh, {:.1} % at the worst, {:.1} % after learning on the devices (the first version on the same rows: {:.1} %)",

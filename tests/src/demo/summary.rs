@@ -56,6 +56,8 @@ pub(super) struct Accuracies {
     pub worst: f64,
     /// When drift had ended and the devices had learned.
     pub after: Accuracy,
+    /// The device that does not adapt, in the same rows: what retraining does alone.
+    pub retrained_alone: Accuracy,
     /// The poisoned device in the same rows.
     pub poisoned: Accuracy,
 }
@@ -102,6 +104,7 @@ impl Summary {
                 percent(accuracy.after.untouched)
             ),
         );
+        line("  with retraining alone", percent(accuracy.retrained_alone.served));
         line("  on the poisoned device", percent(accuracy.poisoned.served));
         line("versions", self.versions.values().cloned().collect::<Vec<_>>().join(", "));
         for rollout in &self.rollouts {
