@@ -329,6 +329,11 @@ impl Adapt {
         contest
     }
 
+    /// Takes the head away: the model alone answers.
+    pub fn behead(&mut self) {
+        (self.head, self.is_headed) = (None, false);
+    }
+
     /// Goes on with the head of the version before, which knows the labels that this one was not asked about; it
     /// answers on if it did, until this model is right more often. Nothing is taken over where the two are not of the
     /// same inputs and classes.

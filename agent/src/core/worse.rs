@@ -100,8 +100,14 @@ mod tests {
 
     #[test]
     fn short_records_condemn_nothing_and_equal_ones_speak_for_the_version() {
-        for (before, trial) in [((0, 0), (300, 0)), ((1, 1), (300, 0)), ((3, 3), (300, 0)), ((256, 250), (2, 0))] {
-            assert!(log_e(before, trial) < -alpha(2.33).ln(), "{before:?} {trial:?} {}", log_e(before, trial));
+        for (before, trial) in
+            [((0, 0), (300, 0)), ((1, 1), (300, 0)), ((3, 3), (300, 0)), ((256, 250), (2, 0))]
+        {
+            assert!(
+                log_e(before, trial) < -alpha(2.33).ln(),
+                "{before:?} {trial:?} {}",
+                log_e(before, trial)
+            );
         }
         for (before, trial) in [((200, 180), (20, 18)), ((200, 180), (20, 16)), ((200, 100), (20, 20))] {
             assert!(log_e(before, trial) < 0.0, "{before:?} {trial:?} {}", log_e(before, trial));

@@ -12,6 +12,7 @@ use shoal_infer::Tensor;
 use shoal_onnx::Datatype;
 use shoal_proto::id::{Digest, ModelName};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,6 +28,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(600);
 pub(super) struct Adapting {
     state: Mutex<Option<Adapt>>,
     lens: RwLock<Option<Arc<Lens>>>,
+    /// The life of the server that rows came to: labels of an earlier one count their rows anew.
+    life: AtomicU64,
 }
 
 /// What adaptation learns from.
@@ -47,6 +50,10 @@ impl ServedModel {
             && let Some(before) = &*before.state()
         {
             adapt.inherit(before);
+        }
+        // A label beside the scores would contradict a head that answers in their place.
+        if let Some(adapt) = adapt.as_mut().filter(|_| self.predictor().outputs().len() > 1) {
+            adapt.behead();
         }
         *self.state() = adapt.filter(|_| features && self.predictor().inputs().len() == 1);
         self.renew_lens();
@@ -86,9 +93,13 @@ impl ServedModel {
         let Some(adapt) = state.as_mut() else { return };
         let outcome = match lesson {
             Lesson::Rows(rows) => {
+                if let Some(row) = rows.last() {
+                    self.adapting.life.store(row.asked.life, Ordering::Relaxed);
+                }
                 let own = rows.iter().filter(|row| row.version == self.info().version);
                 own.map(|row| adapt.observe(&row.features, row.asked.number, &model)).collect()
             }
+            Lesson::Label(label) if label.asked.life != self.adapting.life.load(Ordering::Relaxed) => Ok(()),
             Lesson::Label(label) => {
                 adapt.label(&label.features, label.asked.number, target(label.truth), &model)
             }
