@@ -93,7 +93,8 @@ fn a_bad_version_stops_at_the_canary_and_goes_back() {
     let (mut world, before, _) = fleet(3);
     world.ask(at(10), wish(1)).unwrap();
     world.settle(at(11));
-    let reason = RollbackReason::WorseOnLabels { before: 0.9, trial: 0.4, labels: 20, z: 4.0, limit: 2.3, e: None };
+    let reason =
+        RollbackReason::WorseOnLabels { before: 0.9, trial: 0.4, labels: 20, z: 4.0, limit: 2.3, e: None };
     world.device("press-00").end(before, SlotEnd::RolledBack(reason.clone()));
     world.settle(at(20));
     world.turn(at(21), Event::Tick);
