@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod build;
+mod compare;
 mod conduct;
 mod confine;
 mod golden;
@@ -171,6 +172,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+#[cfg(test)]
+mod gate_tests;
 #[cfg(test)]
 mod input_tests;
 #[cfg(test)]

@@ -79,6 +79,74 @@ pub struct Evidence {
     pub classes: Vec<(u64, u64, u64)>,
     /// Digest over the ids and bytes of the training rows.
     pub training_set: Digest,
+    /// What was measured beside right and wrong; absent in records of older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Box<Measured>>,
+}
+
+/// What a gate measured beside right and wrong, of champion and candidate on the same rows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// For each class: holdout rows that only the champion, and that only the candidate got right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_pairs: Vec<(u64, u64)>,
+    /// The parts of named groups that a row's features tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartEvidence>,
+    /// Of a classifier: how well its probabilities foretold the holdout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<LogLoss>,
+    /// Of a regression: how far off its answers to the holdout were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorEvidence>,
+    /// Median time of one row in microseconds, the champion's and the candidate's, taken by turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_us: Option<(f64, f64)>,
+    /// Bytes of both models.
+    #[serde(default)]
+    pub model_bytes: (u64, u64),
+    /// How far the trained weights went, as a multiple of the length of those of the same layers in the parent;
+    /// absent where no weights were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+}
+
+/// Right answers to the held-out rows of one class or one part of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartEvidence {
+    /// For people: `site = north`.
+    pub name: String,
+    /// Holdout rows.
+    pub rows: u64,
+    /// Right by the champion.
+    pub champion: u64,
+    /// Right by the champion only.
+    pub only_champion: u64,
+    /// Right by the candidate only.
+    pub only_candidate: u64,
+}
+
+/// Mean log-loss on the holdout, in nats, of probabilities that are no less than one in a thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LogLoss {
+    /// The champion's.
+    pub champion: f64,
+    /// The candidate's.
+    pub candidate: f64,
+    /// Standard deviation of the difference of a row.
+    pub deviation: f64,
+}
+
+/// Errors of a regression on the holdout.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ErrorEvidence {
+    /// The champion's root mean squared error.
+    pub champion_rmse: f64,
+    /// The candidate's.
+    pub candidate_rmse: f64,
+    /// Wilcoxon's signed-rank statistic of the absolute errors in standard errors; above nought where the candidate
+    /// is nearer to the truth.
+    pub z: f64,
 }
 
 /// Why a candidate may not serve.
@@ -86,13 +154,44 @@ pub struct Evidence {
 #[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// A "no" for want of labels.
-    #[error("too little evidence: {holdout} labelled holdout rows, {needed} needed")]
-    TooLittleEvidence { holdout: u64, needed: u64 },
+    #[error("too little evidence: {holdout} labelled holdout rows, {needed} needed{}", decided_by(*.more_labels))]
+    TooLittleEvidence {
+        holdout: u64,
+        needed: u64,
+        /// Labels beyond those there are with which a gain such as the one seen would be shown four times in five;
+        /// absent where there is none, or no number of labels is of use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        more_labels: Option<u64>,
+    },
     /// The paired test does not show it to be better.
     #[error(
-        "not better than the champion on the holdout: {candidate:.3} against {champion:.3} (p = {p:.3}, needed < {significance})"
+        "not better than the champion on the holdout: {candidate:.3} against {champion:.3} (p = {p:.3}, needed < {significance}){}",
+        decided_by(*.more_labels)
     )]
-    NotBetter { champion: f64, candidate: f64, p: f64, significance: f64 },
+    NotBetter {
+        champion: f64,
+        candidate: f64,
+        p: f64,
+        significance: f64,
+        /// As in [`Rejection::TooLittleEvidence`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        more_labels: Option<u64>,
+    },
+    /// The paired test does not show a regression's answers to be nearer to the truth, or its large errors grew.
+    #[error(
+        "not nearer to the truth than the champion on the holdout: root mean squared error {candidate:.4} against \
+         {champion:.4} (p = {p:.3}, needed < {significance}){}",
+        decided_by(*.more_labels)
+    )]
+    NotNearer {
+        champion: f64,
+        candidate: f64,
+        p: f64,
+        significance: f64,
+        /// As in [`Rejection::TooLittleEvidence`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        more_labels: Option<u64>,
+    },
     /// Labels that no version can follow.
     #[error("right on {candidate:.3} of the holdout, {floor:.3} is the least: are the labels true?")]
     BelowFloor { candidate: f64, floor: f64 },
@@ -102,6 +201,21 @@ pub enum Rejection {
     /// One class pays for the others.
     #[error("recall of class `{class}` falls from {champion:.3} to {candidate:.3}, {allowed:.3} may be lost")]
     ClassCollapsed { class: String, champion: f64, candidate: f64, allowed: f64 },
+    /// One group pays for the others.
+    #[error("accuracy where {group} falls from {champion:.3} to {candidate:.3}, {allowed:.3} may be lost")]
+    GroupCollapsed { group: String, champion: f64, candidate: f64, allowed: f64 },
+    /// Its confidence promises more than it keeps.
+    #[error("log-loss on the holdout rises from {champion:.3} to {candidate:.3}, by {allowed:.3} it may")]
+    WorseCalibrated { champion: f64, candidate: f64, allowed: f64 },
+    /// A row takes too long.
+    #[error("a row takes {candidate_us:.0} µs, the champion's {champion_us:.0}, {allowed_us:.0} are allowed")]
+    TooSlow { champion_us: f64, candidate_us: f64, allowed_us: f64 },
+    /// Training made a much larger model.
+    #[error("the model has {candidate_bytes} bytes, the champion's {champion_bytes}")]
+    TooLarge { champion_bytes: u64, candidate_bytes: u64 },
+    /// The run went out of bounds.
+    #[error("weights went {distance:.2} times their own length from the parent's, {allowed} are allowed")]
+    TooFar { distance: f64, allowed: f64 },
     /// Training did not end with a model.
     #[error("training failed: {reason}")]
     TrainingFailed { reason: String },
@@ -123,6 +237,11 @@ pub enum Rejection {
     /// A person or a program stopped the run: nothing is said about what would have come out.
     #[error("cancelled by command")]
     Cancelled,
+}
+
+/// What would turn a "no" for want of evidence into a word, for people.
+fn decided_by(more_labels: Option<u64>) -> String {
+    more_labels.map_or_else(String::new, |labels| format!(": about {labels} more labels would decide"))
 }
 
 /// The gate's answer.

@@ -1,9 +1,11 @@
 //! `model.toml`: what a package says of its model.
 
+mod gate;
 mod goal;
 mod group;
 
 use crate::id::{DeviceId, Digest, ModelName};
+pub use gate::GatePolicy;
 pub use goal::Goal;
 pub use group::{GROUP_PARTS, Group, MAX_GROUPS};
 use serde::{Deserialize, Serialize};
@@ -290,38 +292,6 @@ impl Default for Recipe {
             lambda_l2: None,
             holds_average: None,
             input_cap: USUAL_CAP,
-        }
-    }
-}
-
-/// What a retrained version must show before it may serve.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GatePolicy {
-    /// Labelled holdout rows below which the answer is "too little evidence".
-    pub min_holdout: u32,
-    /// Level of the one-sided paired test (McNemar, exact).
-    pub significance: f64,
-    /// The candidate's accuracy must be above the champion's by this.
-    pub margin: f64,
-    /// Share of right answers on the holdout below which nothing passes: labels that no version can
-    /// follow are lies or noise, and "better than the champion" means nothing on them.
-    pub min_accuracy: f64,
-    /// Guard-set accuracy that may be lost.
-    pub max_guard_loss: f64,
-    /// Recall that any one class may lose on the holdout.
-    pub max_class_loss: f64,
-}
-
-impl Default for GatePolicy {
-    fn default() -> Self {
-        Self {
-            min_holdout: 30,
-            significance: 0.05,
-            margin: 0.0,
-            min_accuracy: 0.5,
-            max_guard_loss: 0.05,
-            max_class_loss: 0.2,
         }
     }
 }

@@ -20,6 +20,8 @@ mod lineage_tests;
 mod pacing_tests;
 #[cfg(test)]
 mod training_tests;
+#[cfg(test)]
+mod trial_tests;
 
 pub use lineage::{Lineage, Mark, Node};
 pub use status::{ModelStatus, Status, TrainingStatus};

@@ -90,7 +90,7 @@ impl Trial {
             let (have, need) = (self.labels.0, policy.min_labels);
             return TrialVerdict::Waiting(TrialWaiting::Labels { have, need });
         }
-        if log_e > 0.0 && !over {
+        if worse::is_doubtful(self.before, self.labels) && !over {
             let labels = self.labels.0;
             return TrialVerdict::Waiting(TrialWaiting::Doubt { labels });
         }

@@ -10,9 +10,12 @@
 use statrs::function::erf::{erfc, erfc_inv};
 use statrs::function::gamma::ln_gamma;
 
+/// Twice the log-likelihood that speaks against a version when one good version in twenty is doubted once.
+const DOUBT: f64 = 2.706;
 /// Odds of an error that are bet on, as multiples of those before: a model that lost something, one that lost half,
-/// and one that lost its way. At 0.9 before these are 0.82, 0.64 and 0.43.
-const ODDS: [f64; 3] = [2.0, 5.0, 12.0];
+/// and one that lost its way. At 0.9 before these are 0.75, 0.53 and 0.23. Beside them stands a bet on whatever the
+/// labels so far show, so that what is worse than any of these is found too.
+const ODDS: [f64; 3] = [3.0, 8.0, 30.0];
 
 /// The logarithm of the e-value against "no worse than before", from (labels, right) of both.
 #[must_use]
@@ -22,15 +25,26 @@ pub(super) fn log_e(before: (u64, u64), trial: (u64, u64)) -> f64 {
         return 0.0;
     }
     let errors = (count(n - k) + 0.5) / (count(n) + 1.0);
-    let bets = ODDS.map(|odds| {
+    let mut bets = [predicted(m, j); ODDS.len() + 1];
+    for (bet, odds) in bets.iter_mut().zip(ODDS) {
         let other = odds * errors / (1.0 - errors + odds * errors);
-        count(j) * (1.0 - other).ln() + count(m - j) * other.ln()
-    });
+        *bet = count(j) * (1.0 - other).ln() + count(m - j) * other.ln();
+    }
     let highest = bets.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = bets.iter().map(|bet| (bet - highest).exp()).sum::<f64>() / count(bets.len() as u64);
-    let is_lower = count(j) * count(n) < count(k) * count(m);
-    let best = if is_lower { best(n + m, k + j) } else { best(n, k) + best(m, j) };
+    let best = if is_lower((n, k), (m, j)) { best(n + m, k + j) } else { best(n, k) + best(m, j) };
     predicted(n, k) + highest + mean.ln() - best
+}
+
+/// Whether what there is speaks against the version on trial, if not beyond chance: reason to wait, and no more.
+#[must_use]
+pub(super) fn is_doubtful(before: (u64, u64), trial: (u64, u64)) -> bool {
+    let ((n, k), (m, j)) = (before, trial);
+    n > 0 && is_lower(before, trial) && 2.0 * (best(n, k) + best(m, j) - best(n + m, k + j)) > DOUBT
+}
+
+fn is_lower((n, k): (u64, u64), (m, j): (u64, u64)) -> bool {
+    count(j) * count(n) < count(k) * count(m)
 }
 
 /// The chance of an unjust end that a policy's `max_z` allows: the one-sided normal tail beyond it.
@@ -101,7 +115,7 @@ mod tests {
     #[test]
     fn short_records_condemn_nothing_and_equal_ones_speak_for_the_version() {
         for (before, trial) in
-            [((0, 0), (300, 0)), ((1, 1), (300, 0)), ((3, 3), (300, 0)), ((256, 250), (2, 0))]
+            [((0, 0), (300, 0)), ((1, 1), (300, 0)), ((3, 3), (6, 0)), ((256, 250), (2, 0))]
         {
             assert!(
                 log_e(before, trial) < -alpha(2.33).ln(),
@@ -111,12 +125,15 @@ mod tests {
         }
         for (before, trial) in [((200, 180), (20, 18)), ((200, 180), (20, 16)), ((200, 100), (20, 20))] {
             assert!(log_e(before, trial) < 0.0, "{before:?} {trial:?} {}", log_e(before, trial));
+            assert!(!is_doubtful(before, trial), "{before:?} {trial:?}");
         }
+        assert!(is_doubtful((200, 180), (20, 14)) && !is_doubtful((0, 0), (20, 0)));
+        assert!(log_e((10, 10), (300, 0)) > 30.0, "what is far worse than any bet");
     }
 
     #[test]
     fn limits_are_those_of_the_normal_table() {
-        for (z, tail) in [(1.645, 0.05), (2.326_348, 0.01), (3.0, 0.001_35)] {
+        for (z, tail) in [(1.644_854, 0.05), (2.326_348, 0.01), (3.0, 0.001_35)] {
             assert!((alpha(z) - tail).abs() < 1e-5 && (as_z(-alpha(z).ln()) - z).abs() < 1e-6, "{z}");
         }
     }

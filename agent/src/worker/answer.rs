@@ -6,9 +6,12 @@ use shoal_infer::{InferError, LoadError, Predictor};
 use shoal_onnx::Limits;
 use shoal_proto::baseline::JointBaseline;
 use shoal_proto::manifest::{Manifest, OutputKind};
+use shoal_watch::answer::probabilities;
 
 /// Rows that are answered at once: bounds the memory of an answer.
 const ANSWERED_AT_ONCE: usize = 256;
+/// A probability below which log-loss grows no more: one row that is surely wrong does not outweigh a thousand.
+const LEAST_PROBABILITY: f32 = 1e-3;
 
 /// A version that answers no rows.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,7 @@ pub enum AnswerError {
 pub(super) struct Judge {
     predictor: Predictor,
     kind: OutputKind,
+    temperature: f64,
     scores: usize,
 }
 
@@ -39,7 +43,8 @@ impl Judge {
     }
 
     pub(super) fn of(predictor: Predictor, manifest: &Manifest) -> Self {
-        Self { predictor, kind: manifest.output.kind, scores: manifest.output.classes.len().max(1) }
+        let (kind, temperature) = (manifest.output.kind, manifest.output.temperature.unwrap_or(1.0));
+        Self { predictor, kind, temperature, scores: manifest.output.classes.len().max(1) }
     }
 
     /// The scores of rows, row-major, with their width.
@@ -88,6 +93,32 @@ impl Judge {
             }
             Truth::Values(_) => Ok(self.errors(rows)?.into_iter().map(|error| error <= tolerance).collect()),
         }
+    }
+
+    /// Which rows are answered right, as [`Self::right`] says, and how far off each answer is: the log-loss of a
+    /// class, the absolute error of a value, infinite where it is no number.
+    pub(super) fn judged(&self, rows: &Rows, tolerance: f32) -> Result<(Vec<bool>, Vec<f64>), AnswerError> {
+        let truth = match rows.truth() {
+            Truth::Classes(truth) => truth,
+            Truth::Values(_) => {
+                let errors = self.errors(rows)?;
+                let off = |error: &f32| if error.is_nan() { f64::INFINITY } else { f64::from(*error) };
+                let losses = errors.iter().map(off).collect();
+                return Ok((errors.into_iter().map(|error| error <= tolerance).collect(), losses));
+            }
+        };
+        let (width, scores) = self.scores(rows)?;
+        let mut shares = Vec::new();
+        Ok(scores
+            .chunks_exact(width)
+            .zip(truth)
+            .map(|(scores, truth)| {
+                let is_right = answer(self.kind, scores).is_some_and(|(class, _)| class == *truth);
+                probabilities(self.kind, self.temperature, scores, &mut shares);
+                let share = usize::try_from(*truth).ok().and_then(|class| shares.get(class)).copied();
+                (is_right, -f64::from(share.unwrap_or(0.0).max(LEAST_PROBABILITY)).ln())
+            })
+            .unzip())
     }
 
     /// How far each answer of a regression is off; empty for a classifier.

@@ -2,6 +2,7 @@
 
 use super::answer::{AnswerError, Judge};
 use super::build;
+use super::compare::{self, Compared};
 use super::confine::resident_bytes;
 use super::job::{Born, Memory, Said, TrainingJob};
 use super::leaves;
@@ -154,7 +155,16 @@ pub(super) fn train(
     };
     let judge = |who, onnx| Judge::new(onnx, &manifest).map_err(|source| TrainError::Answer { who, source });
     let (champion, candidate) = (judge("the champion", onnx)?, judge("the candidate", &trained)?);
-    let evidence = data.measure(&manifest, &champion, &candidate, rows)?;
+    let mut evidence = data.measure(&manifest, &champion, &candidate, rows)?;
+    if let Some(measured) = evidence.measured.as_deref_mut() {
+        let first = data.pinned.holdout().start;
+        let row = data.pinned.read(reader, first..first + 1, data.shape)?;
+        measured.row_us = compare::row_us(&champion, &candidate, &row, || outside.elapsed());
+        measured.model_bytes = (onnx.len() as u64, trained.len() as u64);
+        // A map of the inputs has a cap of its own, and may undo a unit that jumped by a thousand.
+        let is_trained = !matches!(way, Way::InputAffine { .. });
+        measured.distance = if is_trained { compare::distance(onnx, &trained) } else { None };
+    }
     let reference = data.reference(&manifest, &candidate)?;
     let package = package(job, parent, manifest, &trained, &data, &reference)?;
     Ok((package, evidence, memory))
@@ -314,36 +324,26 @@ impl<'a> Data<'a> {
     ) -> Result<Evidence, TrainError> {
         let on_guard = |source| TrainError::Answer { who: "the guard set", source };
         let tolerance = tolerance(champion.errors(&self.guard).map_err(on_guard)?);
-        let both = |rows: &Rows| -> Result<_, AnswerError> {
-            Ok((champion.right(rows, tolerance)?, candidate.right(rows, tolerance)?))
+        let mut compared = Compared::new(manifest, champion, candidate, tolerance);
+        self.each_held_out(|rows| compared.take(rows))?;
+        let right = |judge: &Judge| -> Result<u64, TrainError> {
+            Ok(count(judge.right(&self.guard, tolerance).map_err(on_guard)?.into_iter()))
         };
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        let mut classes = vec![(0, 0, 0); manifest.output.classes.len()];
-        self.each_held_out(|rows| {
-            let (mine, theirs) = both(rows)?;
-            for ((class, old), new) in rows.classes().iter().zip(&mine).zip(&theirs) {
-                if let Some(cell) = usize::try_from(*class).ok().and_then(|class| classes.get_mut(class)) {
-                    *cell = (cell.0 + 1, cell.1 + u64::from(*old), cell.2 + u64::from(*new));
-                }
-            }
-            old.extend(mine);
-            new.extend(theirs);
-            Ok(())
-        })?;
-        let (guard_old, guard_new) = both(&self.guard).map_err(on_guard)?;
-        let only = |mine: &[bool], other: &[bool]| count(mine.iter().zip(other).map(|(m, o)| *m && !*o));
+        let (holdout_rows, champion_correct, candidate_correct, only_champion, only_candidate) =
+            compared.counts();
         Ok(Evidence {
             trained_rows,
-            holdout_rows: old.len() as u64,
-            champion_correct: count(old.iter().copied()),
-            candidate_correct: count(new.iter().copied()),
-            only_champion: only(&old, &new),
-            only_candidate: only(&new, &old),
+            holdout_rows,
+            champion_correct,
+            candidate_correct,
+            only_champion,
+            only_candidate,
             guard_rows: self.guard.len() as u64,
-            guard_champion_correct: count(guard_old.into_iter()),
-            guard_candidate_correct: count(guard_new.into_iter()),
-            classes,
+            guard_champion_correct: right(champion)?,
+            guard_candidate_correct: right(candidate)?,
+            classes: compared.classes(),
             training_set: self.pinned.digest(),
+            measured: Some(Box::new(compared.measured())),
         })
     }
 

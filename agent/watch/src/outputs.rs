@@ -18,6 +18,10 @@ use shoal_proto::summary::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Labelled rows of a package from which on it makes a promise: less sure than a longer one, and so held to less,
+/// but true. What the first labels on the device show instead is what the world is by then: a version that is wrong
+/// from its first row would promise to be wrong.
+const PROMISED_LABELS: u64 = 20;
 /// Labels from which the promise is taken where the package makes none.
 const FIRST_LABELS: u64 = 100;
 /// Answers from which the reference of predictions is taken where the package has none.
@@ -103,7 +107,7 @@ impl OutputReference {
         Self {
             kind: manifest.output.kind,
             temperature: manifest.output.temperature.unwrap_or(1.0),
-            errors: (known.labelled >= FIRST_LABELS && answers.classes() > 0)
+            errors: (known.labelled >= PROMISED_LABELS && answers.classes() > 0)
                 .then(|| promise(known.labelled, known.labelled.saturating_sub(known.correct), error)),
             residuals: (bins.len() > 1).then(|| ConformalBets::new(bins, Shape::Sizes, 1, residual.drift)),
             error,

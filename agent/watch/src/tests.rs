@@ -15,6 +15,27 @@ fn drifts(findings: &[Finding]) -> Vec<(Monitor, Option<&str>)> {
     drift.map(|finding| (finding.monitor, finding.feature.as_deref())).collect()
 }
 
+/// A package with few labelled rows promises what they show, and not what the first labels do: a version that is
+/// wrong from its first row is found, and one that is as good as it was is not.
+#[test]
+fn few_labelled_rows_are_a_promise() {
+    for rows in [20, 40, 90] {
+        let wrong = |one: &mut Sample, at: u64| {
+            one.truth = if at % 5 < 4 { 1 - one.class() } else { one.truth };
+        };
+        let mut world = World::new(rows as u64, 3, rows);
+        let mut watch = world.watch();
+        let said = world.run(&mut watch, 60, wrong);
+        assert!(said.iter().any(|one| one.monitor == Monitor::Error), "{rows}: {said:?}");
+        for seed in 0..10 {
+            let mut world = World::new(rows as u64 + 100 * seed, 3, rows);
+            let mut watch = world.watch();
+            let said = world.run(&mut watch, 3_000, |_, _| {});
+            assert!(said.iter().all(|one| one.monitor != Monitor::Error), "{rows} {seed}: {said:?}");
+        }
+    }
+}
+
 /// Hours of a row a second. The stated rate: one false Drift in 720 of them.
 #[test]
 fn what_does_not_change_is_quiet() {

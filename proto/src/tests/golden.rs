@@ -190,6 +190,7 @@ fn facts() -> Vec<Fact> {
                     guard_candidate_correct: 97,
                     classes: vec![(30, 20, 28), (30, 20, 29)],
                     training_set: digest("rows"),
+                    measured: None,
                 }),
                 verdict: Verdict::Reject(Rejection::GuardRegressed {
                     champion: 0.99,

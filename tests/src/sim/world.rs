@@ -414,6 +414,7 @@ impl World {
             guard_candidate_correct: if poisoned { 30 } else { 94 },
             classes: vec![(50, 30, 45), (50, 30, 45)],
             training_set: job.parent,
+            measured: None,
         };
         Ok(Trained { candidate, evidence, by: None })
     }

@@ -226,7 +226,8 @@ impl Agent {
                     let reason = "another version took the slot while the run was under way".into();
                     Verdict::Reject(Rejection::TrainingFailed { reason })
                 } else {
-                    gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes)
+                    let held_out = self.policy.holdout_share;
+                    gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes, held_out)
                 };
                 by = trained.by.map(|by| *by);
                 evidence = Some(trained.evidence);

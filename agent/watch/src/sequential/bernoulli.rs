@@ -8,7 +8,7 @@
 //! marked, and to runs within an unchanged rate.
 
 use super::Sign;
-use super::run_length::{MIN_ROWS, Outcome, allowance, calibrated, log_constant, spaced};
+use super::run_length::{Outcome, allowance, calibrated, log_constant, spaced};
 use serde::{Deserialize, Serialize};
 
 /// Odds that are looked for, as multiples of the reference's; for the better side their inverses.
@@ -16,6 +16,9 @@ const ODDS: [f64; BETS] = [1.9, 3.5, 16.0];
 const BETS: usize = 3;
 /// Shares of the false alarms that each may cause: most to the smallest change, which is the hardest to see.
 const SHARES: [f64; BETS] = [0.55, 0.3, 0.15];
+/// Rows of a reference below which nothing can be said of it. Few as they are, the rate that is held to be promised
+/// then lies up to three standard errors on the safe side of what they show.
+const MIN_ROWS: f64 = 20.0;
 /// No reference is so long that a rate is nearer to nought or one.
 const SURE: f64 = 1e-9;
 /// A sum stops at this many times the threshold it was made for, so that it comes down when the rate does.
@@ -43,7 +46,7 @@ struct Bet {
 impl BernoulliBets {
     /// Bets against the rate of `marked` in `rows` reference samples, of which one in `spacing` counts,
     /// for thresholds up to `log_run_length`. With fewer
-    /// than thirty rows nothing is ever found.
+    /// than twenty rows nothing is ever found.
     #[must_use]
     pub fn new(marked: u64, rows: u64, spacing: u32, log_run_length: f64) -> Self {
         let spacing = spacing.max(1);
