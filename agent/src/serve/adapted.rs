@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Batches of rows, and labels, that wait to be learned from; what is more is not.
 pub(super) const QUEUE: usize = 256;
-/// How often the state goes to disk: it may be lost without harm, and is learned again.
+/// How often the state goes to disk, besides when the head begins or ends to answer: what is lost is learned again.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// The adaptation of a served version; none where its package does not say what inputs looked like.
@@ -111,6 +111,10 @@ impl ServedModel {
         self.renew_lens();
     }
 
+    fn is_headed(&self) -> bool {
+        self.state().as_ref().is_some_and(Adapt::is_headed)
+    }
+
     fn keep(&self, desk: &Desk) {
         let state = self.state().as_ref().map(Adapt::state);
         if let Some(state) = state
@@ -173,13 +177,17 @@ pub(super) async fn teach(
             () = cancel.cancelled() => break,
             lesson = lessons.recv() => {
                 let Some(lesson) = lesson else { break };
-                let (models, asks) = (Arc::clone(&models), Arc::clone(&asks));
+                let (models, asks, desk) = (Arc::clone(&models), Arc::clone(&asks), desk.clone());
                 let learning = tokio::task::spawn_blocking(move || {
                     if let Some((model, version)) = lesson.of()
                         && let Ok(served) = models.get(model.as_str(), None)
                         && served.info().version == version
                     {
+                        let answered = served.is_headed();
                         served.learn(&lesson);
+                        if served.is_headed() != answered {
+                            served.keep(&desk);
+                        }
                         if let Lesson::Rows(rows) = &lesson {
                             asks.offer(&served, rows);
                         }
