@@ -80,10 +80,10 @@ fn count(labels: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
     /// Labels until the test ends the trial, at most `most`.
-    fn until(random: &mut SmallRng, (n, p): (u64, f64), now: f64, most: u64) -> Option<u64> {
+    fn until(random: &mut StdRng, (n, p): (u64, f64), now: f64, most: u64) -> Option<u64> {
         let before = (0..n).filter(|_| random.random_bool(p)).count() as u64;
         let mut right = 0;
         (1..=most).find(|labels| {
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn equal_shares_end_no_more_trials_than_stated() {
         for before in [(20, 0.9), (256, 0.5), (256, 0.9), (256, 0.99)] {
-            let mut random = SmallRng::seed_from_u64(before.0);
+            let mut random = StdRng::seed_from_u64(before.0);
             let ended = (0..1_000).filter(|_| until(&mut random, before, before.1, 300).is_some()).count();
             assert!(ended <= 10, "{before:?}: {ended} of 1000 trials ended");
         }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_loss_is_found_soon() {
         for (before, now, most) in [((256, 0.9), 0.5, 22), ((256, 0.99), 0.7, 22), ((100, 0.9), 0.3, 15)] {
-            let mut random = SmallRng::seed_from_u64(7);
+            let mut random = StdRng::seed_from_u64(7);
             let mut ends: Vec<u64> =
                 (0..400).map(|_| until(&mut random, before, now, 300).unwrap_or(300)).collect();
             ends.sort_unstable();

@@ -25,7 +25,7 @@ fn few_labelled_rows_are_a_promise() {
         };
         let mut world = World::new(rows as u64, 3, rows);
         let mut watch = world.watch();
-        let said = world.run(&mut watch, 60, wrong);
+        let said = world.run(&mut watch, 400, wrong);
         assert!(said.iter().any(|one| one.monitor == Monitor::Error), "{rows}: {said:?}");
         for seed in 0..10 {
             let mut world = World::new(rows as u64 + 100 * seed, 3, rows);
