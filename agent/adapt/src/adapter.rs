@@ -248,10 +248,9 @@ impl Bridge {
     /// A row moved all the way.
     #[expect(clippy::cast_possible_truncation, reason = "standardised values are f32")]
     fn full(&self, row: &[f32]) -> Vec<f32> {
-        let one = |(z, ((m, s), (tm, ts))): (&f32, (&(f64, f64), &(f64, f64)))| {
-            ((f64::from(*z) - m) / s * ts + tm) as f32
-        };
-        row.iter().zip(self.from.iter().zip(&self.to)).map(one).collect()
+        let places = self.from.iter().zip(&self.to);
+        let moved = row.iter().zip(places).map(|(z, ((m, s), (tm, ts)))| (f64::from(*z) - m) / s * ts + tm);
+        moved.map(|z| z as f32).collect()
     }
 
     /// Gain and offset, as strong as is said: the gain as a power, so that half of a factor is its root.

@@ -32,8 +32,10 @@ impl LoopSettings {
     /// A device's defaults.
     #[must_use]
     pub fn new(device: DeviceId) -> Self {
-        let sizes = read_sizes(&mut Reader::new(""));
-        Self { policy: Policy::new(device), sizes }
+        let mut nothing = Reader::new("");
+        let mut policy = Policy::new(device);
+        read_policy(&mut nothing, &mut policy);
+        Self { policy, sizes: read_sizes(&mut nothing) }
     }
 
     /// Reads a file: the five tables alone, or an agent's whole configuration, of which the rest is checked and

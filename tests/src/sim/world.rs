@@ -454,17 +454,10 @@ impl World {
         for row in rows.into_iter().take(5) {
             let right = self.random.random_bool(quality);
             let said = row.class.unwrap_or_default();
-            let label = Labelled {
-                model: row.model,
-                version,
-                asked: row.asked,
-                features: row.features,
-                class: row.class,
-                confidence: row.confidence,
-                values: row.values,
-                truth: Truth::Class(if right { said } else { 1 - said }),
-                groups: row.groups,
-            };
+            let truth = Truth::Class(if right { said } else { 1 - said });
+            let Observation { model, asked, features, class, confidence, values, groups, .. } = row;
+            let label =
+                Labelled { model, version, asked, features, class, confidence, values, truth, groups };
             self.device_event(at, Event::Labelled(label))?;
         }
         Ok(())
