@@ -259,20 +259,20 @@ async fn other_peoples_clients_are_served() {
 }
 
 /// A broker of the machine's own, ended when dropped.
-struct Mosquitto {
+pub(super) struct Mosquitto {
     child: std::process::Child,
-    port: String,
+    pub(super) port: String,
 }
 
 impl Mosquitto {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("mosquitto");
         command.args(["-p", &free.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
         Some(Self { child: command.spawn().ok()?, port: free.to_string() })
     }
 
-    fn client(&self, program: &str, args: &[&str]) -> Command {
+    pub(super) fn client(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(["-p", &self.port]).args(args);
         command
