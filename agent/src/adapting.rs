@@ -157,15 +157,15 @@ pub struct Adapted {
 impl fmt::Display for Adapted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per_cent = self.inputs * 100.0;
-        match (self.muted, self.inputs > 0.0) {
+        let inputs = match (self.muted, self.inputs > 0.0) {
             (true, _) => {
-                f.write_str("inputs are left as they come, since labels say that moving them does harm")?
+                "inputs are left as they come, since labels say that moving them does harm".to_owned()
             }
-            (false, true) => write!(f, "{per_cent:.0} % of the inputs' movement is taken back")?,
-            (false, false) => f.write_str("inputs have not moved")?,
-        }
+            (false, true) => format!("{per_cent:.0} % of the inputs' movement is taken back"),
+            (false, false) => "inputs have not moved".to_owned(),
+        };
         let who = if self.head { "the head answers" } else { "the model answers" };
-        write!(f, "; {who}, {} labels taught the head", self.labels)
+        write!(f, "{inputs}; {who}, {} labels taught the head", self.labels)
     }
 }
 

@@ -138,8 +138,9 @@ impl Queue {
             })
             .collect();
         // One that a person was told of stays until it is answered.
-        if near.iter().any(|at| self.rows[*at].told || !(doubt(&self.rows[*at].question) < doubt(&question)))
-        {
+        if near.iter().any(|at| {
+            self.rows[*at].told || doubt(&self.rows[*at].question).total_cmp(&doubt(&question)).is_ge()
+        }) {
             return false;
         }
         for at in near.into_iter().rev() {

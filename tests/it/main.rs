@@ -1,6 +1,7 @@
 //! The one test binary over the whole tree.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod adapting;
 mod e2e;
 mod hostile;
 mod learning;

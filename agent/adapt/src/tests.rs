@@ -224,10 +224,10 @@ fn a_state_goes_on_where_it_was() {
     let mut world = World::new(9);
     let (mut adapt, model) = world.begin(Settings::default());
     let fresh = adapt.clone();
-    for at in 0..600 {
+    for at in 0..600_u64 {
         let (mut row, class) = world.row();
         sensors(&mut row, 1.0);
-        let place = at as u64;
+        let place = at;
         adapt.observe(&row, place, &model).unwrap();
         if at % 3 == 0 {
             adapt.label(&row, place, f64::from((class + 1) % 4), &model).unwrap();
@@ -250,11 +250,11 @@ fn a_state_goes_on_where_it_was() {
 fn rows_that_lack_values_are_taken_and_stay_as_they_are() {
     let mut world = World::new(3);
     let (mut adapt, model) = world.begin(Settings::default());
-    for at in 0..300 {
+    for at in 0..300_u64 {
         let (mut row, class) = world.row();
         sensors(&mut row, 1.0);
         (row[0], row[1], row[2]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
-        let place = at as u64;
+        let place = at;
         adapt.observe(&row, place, &model).unwrap();
         adapt.label(&row, place, f64::from(class), &model).unwrap();
     }

@@ -175,7 +175,7 @@ impl Gate<'_> {
             return Some(Rejection::TooLarge { champion_bytes: champion, candidate_bytes: candidate });
         }
         let allowed = policy.max_distance.unwrap_or(DISTANCE);
-        let distance = measured.distance.filter(|distance| !(*distance <= allowed))?;
+        let distance = measured.distance.filter(|distance| distance.is_nan() || *distance > allowed)?;
         Some(Rejection::TooFar { distance, allowed })
     }
 

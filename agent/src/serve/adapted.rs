@@ -96,8 +96,8 @@ impl ServedModel {
                 if let Some(row) = rows.last() {
                     self.adapting.life.store(row.asked.life, Ordering::Relaxed);
                 }
-                let own = rows.iter().filter(|row| row.version == self.info().version);
-                own.map(|row| adapt.observe(&row.features, row.asked.number, &model)).collect()
+                let mut own = rows.iter().filter(|row| row.version == self.info().version);
+                own.try_for_each(|row| adapt.observe(&row.features, row.asked.number, &model))
             }
             Lesson::Label(label) if label.asked.life != self.adapting.life.load(Ordering::Relaxed) => Ok(()),
             Lesson::Label(label) => {

@@ -164,7 +164,7 @@ async fn a_row_is_asked_about_over_mqtt_and_a_restart_gives_no_new_budget() {
     let start = |stop: &CancellationToken| {
         let models = Arc::clone(&bench.state.models);
         let questions = Questions::new(Arc::clone(&asks), models, bench.state.clock, bench.dir.path());
-        tokio::spawn(questions.run(local.clone(), stop.clone()))
+        tokio_util::task::TaskTracker::new().spawn(questions.run(local.clone(), stop.clone()))
     };
     let stop = CancellationToken::new();
     let first = start(&stop);

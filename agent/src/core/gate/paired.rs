@@ -79,7 +79,7 @@ fn whole(rows: f64) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "at most MOST_ROWS, and not below 0"
     )]
-    let whole = rows.max(0.0).min(MOST_ROWS).ceil() as u64;
+    let whole = rows.clamp(0.0, MOST_ROWS).ceil() as u64;
     (rows < MOST_ROWS).then_some(whole)
 }
 
