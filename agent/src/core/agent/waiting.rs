@@ -33,6 +33,9 @@ impl fmt::Display for Waiting {
         match self {
             Self::Disabled => f.write_str("retraining is switched off"),
             Self::Stable => f.write_str("no drift"),
+            Self::StillRight { labels: 0, .. } => {
+                f.write_str("inputs drift, and no label says that answers suffer")
+            }
             Self::StillRight { labels, right } => {
                 write!(f, "inputs drift, and answers do not suffer: {right} of the last {labels} labels")
             }
