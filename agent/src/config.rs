@@ -220,6 +220,13 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
             .share("trial", "max_failure_share", 0.0, 1.0)
             .unwrap_or(trial.max_failure_share),
         max_z: read.share("trial", "max_z", 0.5, 10.0).unwrap_or(trial.max_z),
+        shadow_requests: read
+            .whole("trial", "shadow_requests", 0, 100_000_000)
+            .unwrap_or(trial.shadow_requests),
+        shadow_max_s: read.whole("trial", "shadow_max_s", 1, 86_400 * 90).unwrap_or(trial.shadow_max_s),
+        shadow_max_differing: read
+            .share("trial", "shadow_max_differing", 0.0, 1.0)
+            .unwrap_or(trial.shadow_max_differing),
     };
 }
 

@@ -9,6 +9,7 @@ pub mod effect;
 pub mod event;
 pub mod gate;
 pub mod policy;
+pub mod shadow;
 pub mod slot;
 pub mod trial;
 mod worse;

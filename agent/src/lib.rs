@@ -4,6 +4,7 @@ pub mod adapting;
 pub mod admission;
 pub mod asking;
 pub mod backtest;
+pub mod beside;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,7 @@
 
 mod act;
 mod note;
+mod swap;
 mod turn;
 
 use crate::adapting::Desk;
@@ -157,7 +158,9 @@ pub async fn run(
     let asks = Arc::new(Asks::new(config.ask, clock));
     let teach = cancel.child_token();
     outlet.teach(&tracker, teach, Arc::clone(&models), desk.clone(), Arc::clone(&asks));
-    let loader = act::loader(vault.clone(), Arc::clone(&models), desk.clone(), clock);
+    let shadows = outlet.shadow(&tracker, cancel.child_token(), clock, config.serve.timeout);
+    let loading = swap::Loading { vault: vault.clone(), models: Arc::clone(&models), desk, clock, shadows };
+    let loader = swap::loader(loading.clone());
     let serving =
         ServeState::new(Arc::clone(&models), Arc::clone(&samples), outlet, clock, config.serve, loader)
             .map_err(RunError::Pool)?;
@@ -170,7 +173,7 @@ pub async fn run(
     }
     tracker.spawn(count_captured(Arc::clone(&samples), events.clone(), cancel.child_token()));
     let (swaps, wanted) = mpsc::channel(SWAP_QUEUE);
-    tracker.spawn(act::swap(vault.clone(), Arc::clone(&models), desk, clock, events.clone(), wanted));
+    tracker.spawn(swap::carry_out(loading, events.clone(), wanted));
 
     let token = config.token_file.as_deref().map(Token::read).transpose()?;
     let door = |places, lanes| {

@@ -24,6 +24,7 @@ mod refused;
 mod repository;
 mod rest;
 mod said;
+mod shadow;
 mod tensors;
 mod token;
 
@@ -41,6 +42,7 @@ pub use questions::Questions;
 pub use refused::Refused;
 pub use repository::Loader;
 pub use rest::router;
+pub use shadow::Shadows;
 pub use token::{Token, TokenError};
 
 use crate::clock::Clock;
@@ -240,3 +242,5 @@ mod load_tests;
 mod local_tests;
 #[cfg(test)]
 mod rest_tests;
+#[cfg(test)]
+mod shadow_tests;

@@ -1,5 +1,9 @@
 //! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
+mod shadow;
+
+pub use shadow::ShadowSeen;
+
 use crate::id::{DeviceId, Digest, ModelName, RolloutId};
 use crate::manifest::Recipe;
 use crate::time::WallMs;
@@ -109,6 +113,9 @@ pub struct Measured {
     /// absent where no weights were trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
+    /// Of a classifier: held-out rows to which the two name different classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differing: Option<u64>,
 }
 
 /// Right answers to the held-out rows of one class or one part of a group.
@@ -216,6 +223,21 @@ pub enum Rejection {
     /// The run went out of bounds.
     #[error("weights went {distance:.2} times their own length from the parent's, {allowed} are allowed")]
     TooFar { distance: f64, allowed: f64 },
+    /// It failed on live input, where nobody heard it.
+    #[error("in the shadow of the served version {failures} of {rows} rows failed")]
+    FailsInShadow { failures: u64, rows: u64 },
+    /// A call of it did not end.
+    #[error("in the shadow of the served version a call of it did not end")]
+    StallsInShadow,
+    /// Its answers to live input are others than a policy allows.
+    #[error("in the shadow of the served version {share:.3} of {rows} answers differed, {allowed} may")]
+    DiffersInShadow { share: f64, rows: u64, allowed: f64 },
+    /// Labels of live rows speak for the version that serves.
+    #[error(
+        "in the shadow of the served version {only_served} labels were for the served answer alone and \
+         {only_shadow} for its own (e-value {e:.0}, limit {limit:.0})"
+    )]
+    WorseInShadow { only_served: u64, only_shadow: u64, e: f64, limit: f64 },
     /// Training did not end with a model.
     #[error("training failed: {reason}")]
     TrainingFailed { reason: String },
@@ -381,6 +403,8 @@ pub enum Source {
 pub enum SlotState {
     /// Being fetched, verified and admitted.
     Staged,
+    /// It answers live rows beside the version that serves, and nobody hears it.
+    Shadow,
     /// Serving, and judged.
     OnTrial,
 }

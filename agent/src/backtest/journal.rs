@@ -144,6 +144,8 @@ impl Journal {
             | Note::RunResumed { .. }
             | Note::RunParked { .. }
             | Note::Staged { .. }
+            | Note::InShadow { .. }
+            | Note::ShadowOver { .. }
             | Note::OnTrial { .. } => {}
         }
     }

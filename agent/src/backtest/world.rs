@@ -8,6 +8,7 @@
 use super::BacktestError;
 use super::journal::{Journal, When};
 use crate::adapting::{self, Adapted, Answering};
+use crate::beside;
 use crate::clock::Clock;
 use crate::config::{LoopSettings, Sizes};
 use crate::core::{
@@ -20,7 +21,7 @@ use crate::vault::{Vault, version_info};
 use crate::worker::{Limits, TrainingJob, admit_here, train_here};
 use shoal_adapt::{Adapt, Lens, Settings};
 use shoal_infer::Predictor;
-use shoal_proto::decision::Rejection;
+use shoal_proto::decision::{Rejection, ShadowSeen};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
 use shoal_proto::package::{MODEL, Package};
@@ -83,6 +84,8 @@ pub(super) struct World {
     part: Option<String>,
     serving: Option<Arc<Served>>,
     adapting: Settings,
+    /// The candidate that answers unheard, and since which row.
+    shadow: Option<(Served, u64)>,
     /// Of the version that serves, where its package says what inputs looked like.
     adapt: Option<Adapt>,
     waiting: VecDeque<Event>,
@@ -134,6 +137,7 @@ impl World {
             part: None,
             serving: None,
             adapting: settings.policy.adapt,
+            shadow: None,
             adapt: None,
             waiting: VecDeque::new(),
             rows: Vec::new(),
@@ -233,7 +237,8 @@ impl World {
             values: Arc::clone(&row.values),
             embedding: Arc::clone(&row.embedding),
             groups: GroupCodes::default(),
-        }]))
+        }]))?;
+        self.beside(row, None)
     }
 
     /// The truth about a row came.
@@ -258,6 +263,7 @@ impl World {
         if self.labels.len() >= TOGETHER {
             self.write()?;
         }
+        self.beside(&row, Some(truth))?;
         self.handle(Event::Labelled(Labelled {
             model: self.model.clone(),
             version: row.version,
@@ -331,6 +337,14 @@ impl World {
                 let outcome = self.serve(version);
                 self.waiting.push_back(Event::Serving { model, version, outcome });
             }
+            Effect::Shadow { model, version } => {
+                let outcome = self.load(version).map(|(served, _)| {
+                    self.shadow = Some((served, self.row));
+                    None
+                });
+                self.waiting.push_back(Event::Shadowing { model, version, outcome });
+            }
+            Effect::EndShadow { .. } => self.shadow = None,
             Effect::Remove { version } => self.vault.remove(version)?,
             Effect::Fetch { model, generation, .. } => {
                 let reason = "a backtest has no hub".to_owned();
@@ -366,6 +380,17 @@ impl World {
     }
 
     fn serve(&mut self, version: Digest) -> Result<(), String> {
+        let (served, adapt) = self.load(version)?;
+        let before = std::mem::replace(&mut self.adapt, adapt);
+        if let (Some(adapt), Some(before)) = (&mut self.adapt, &before) {
+            adapt.inherit(before);
+        }
+        self.serving = Some(Arc::new(served));
+        self.journal.serves(version, self.row);
+        Ok(())
+    }
+
+    fn load(&self, version: Digest) -> Result<(Served, Option<Adapt>), String> {
         let package = self.vault.get(version).map_err(|cause| chain(&cause))?;
         let info = version_info(version, &package).map_err(|cause| chain(&cause))?;
         let manifest = Arc::clone(&info.manifest);
@@ -373,13 +398,29 @@ impl World {
         let inside = manifest.output.embedding.as_deref();
         let predictor = Predictor::load_exposing(onnx, inside, &shoal_onnx::Limits::default());
         let predictor = predictor.map_err(|cause| chain(&cause))?;
-        let before = std::mem::replace(&mut self.adapt, adapting::begin(&package, &info, self.adapting));
-        if let (Some(adapt), Some(before)) = (&mut self.adapt, &before) {
-            adapt.inherit(before);
+        let adapt = adapting::begin(&package, &info, self.adapting);
+        Ok((Served { version, predictor, manifest }, adapt))
+    }
+
+    /// What the candidate in the shadow makes of a row that was answered, and of the truth about one.
+    fn beside(&mut self, row: &Answered, truth: Option<Truth>) -> Result<(), BacktestError> {
+        let Some((candidate, since)) = &self.shadow else { return Ok(()) };
+        if row.asked.number < *since {
+            return Ok(());
         }
-        self.serving = Some(Arc::new(Served { version, predictor, manifest }));
-        self.journal.serves(version, self.row);
-        Ok(())
+        let start = self.clock.mono();
+        let made = candidate.predictor.rows(1, &row.features);
+        let (manifest, version) = (&candidate.manifest, candidate.version);
+        let served = beside::Served { class: row.class, confidence: row.confidence, values: &row.values };
+        let seen = match (made, truth) {
+            (Ok(made), None) => beside::answered(manifest, served, &made.values),
+            (Ok(made), Some(truth)) => beside::labelled(manifest, served, truth, &made.values),
+            (Err(_), None) => ShadowSeen { rows: 1, failures: 1, ..ShadowSeen::default() },
+            (Err(_), Some(_)) => ShadowSeen::default(),
+        };
+        self.took.predict += self.clock.mono().since(start);
+        let model = self.model.clone();
+        self.handle(Event::Shadowed { model, version, seen })
     }
 
     /// What waits goes to disk.

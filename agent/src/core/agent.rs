@@ -7,6 +7,7 @@ mod lineage;
 mod link;
 mod pacing;
 mod run;
+mod shadowing;
 mod slots;
 mod status;
 mod training;
@@ -18,6 +19,8 @@ mod watching;
 mod lineage_tests;
 #[cfg(test)]
 mod pacing_tests;
+#[cfg(test)]
+mod shadow_tests;
 #[cfg(test)]
 mod training_tests;
 #[cfg(test)]
@@ -123,8 +126,12 @@ struct Model {
     failures: u64,
     /// Since when the present candidate serves in this life.
     trial_since: Mono,
+    /// Since when the present candidate stands in the shadow in this life; `None`: it is not loaded there.
+    shadow_since: Option<Mono>,
     /// Whether the version that should serve does.
     serving: bool,
+    /// Whether it was found that it cannot.
+    is_broken: bool,
     /// The health that was told last.
     told: Option<ModelHealth>,
     /// Whether any version has served in this life; the one before goes on until a swap is done.
@@ -238,6 +245,13 @@ impl Agent {
             Event::Serving { model, version, outcome } => {
                 self.on_serving(now, &model, version, outcome, &mut turn);
             }
+            Event::Shadowing { model, version, outcome } => {
+                self.on_shadowing(now, &model, version, outcome, &mut turn);
+            }
+            Event::Shadowed { model, version, seen } => self.on_shadowed(&model, version, &seen),
+            Event::ShadowStalled { model, version } => {
+                self.on_shadow_stalled(now, &model, version, &mut turn);
+            }
             Event::Command { number, command } => {
                 let outcome = self.on_command(now, &command, &mut turn);
                 turn.effects.push(Effect::Reply { number, outcome });
@@ -257,6 +271,7 @@ impl Agent {
         for name in &names {
             if let Some(model) = self.models.get_mut(name) {
                 model.note_serving_time(now.mono);
+                model.note_shadow_time(now.mono);
             }
             self.note_run_time(now, name, &mut turn);
             self.tell_labels(now, name, &mut turn);
@@ -288,12 +303,14 @@ impl Agent {
     pub fn next_deadline(&self) -> Mono {
         let windows = self.models.values().map(|model| model.window_opened.after(self.policy.window));
         let trials = self.models.values().filter_map(Model::trial_ends);
+        let shadows = self.models.values().filter_map(Model::shadow_ends);
         let silences = self.models.values().filter_map(Model::silent_at);
         let link = self.peer.next_deadline();
         let hello = self.hello.map(|(at, _)| at);
         let runs = self.run_deadlines();
         windows
             .chain(trials)
+            .chain(shadows)
             .chain(silences)
             .chain(link)
             .chain(hello)
@@ -328,6 +345,7 @@ impl Agent {
             if self.models.get(name).is_some_and(|model| model.silent_at().is_some_and(|at| now.mono >= at)) {
                 self.listen(now, name, turn);
             }
+            self.judge_shadow(now, name, turn);
             self.judge_trial(now, name, turn);
         }
         self.pace(now, &names, turn);
@@ -339,6 +357,7 @@ impl Agent {
             for name in &names {
                 if let Some(model) = self.models.get_mut(name) {
                     model.note_serving_time(now.mono);
+                    model.note_shadow_time(now.mono);
                 }
                 self.note_run_time(now, name, turn);
                 if self.beats.is_multiple_of(BEATS_A_WATCH) {

@@ -1,7 +1,7 @@
 //! What a device can do.
 
 use super::budget::Hold;
-use shoal_proto::decision::{RollbackReason, RunRecord, Trigger};
+use shoal_proto::decision::{RollbackReason, RunRecord, ShadowSeen, Trigger};
 use shoal_proto::fact::Artifact;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
@@ -29,6 +29,11 @@ pub enum Effect {
     Admit { version: Digest },
     /// Swap the server to a version; comes back as `Serving`.
     Serve { model: ModelName, version: Digest },
+    /// Load a version beside the one that serves and give it the rows that come; comes back as `Shadowing`, then
+    /// as `Shadowed` until it is ended.
+    Shadow { model: ModelName, version: Digest },
+    /// Give it no more rows, and let its memory go.
+    EndShadow { model: ModelName, version: Digest },
     /// Train in a child; comes back as `TrainingEnded`.
     Train(TrainJob),
     /// Look at the sensors; comes back as `Conditions`.
@@ -96,6 +101,10 @@ pub enum Note {
     RunEnded(RunRecord),
     /// A candidate is being fetched and admitted.
     Staged { model: ModelName, version: Digest },
+    /// A candidate answers live rows unheard.
+    InShadow { model: ModelName, version: Digest },
+    /// It has shown enough there, or its time is over.
+    ShadowOver { model: ModelName, version: Digest, seen: ShadowSeen },
     /// A candidate serves and is judged.
     OnTrial { model: ModelName, version: Digest },
     /// A candidate is the champion.

@@ -2,7 +2,7 @@
 
 use super::budget::Conditions;
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::{Evidence, MadeBy, Rejection};
+use shoal_proto::decision::{Evidence, MadeBy, Rejection, ShadowSeen};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::manifest::Manifest;
@@ -50,6 +50,13 @@ pub enum Event {
     Admitted { version: Digest, outcome: Result<(), String> },
     /// The server swapped to this version, or could not.
     Serving { model: ModelName, version: Digest, outcome: Result<(), String> },
+    /// A candidate stands in the shadow: microseconds that a row takes the served version, where one is loaded,
+    /// and it; or why not.
+    Shadowing { model: ModelName, version: Digest, outcome: Result<Option<(f64, f64)>, String> },
+    /// What a candidate in the shadow showed since the last word.
+    Shadowed { model: ModelName, version: Digest, seen: ShadowSeen },
+    /// A call of a candidate in the shadow did not end.
+    ShadowStalled { model: ModelName, version: Digest },
     /// The operator of the device asks; answered by [`super::Effect::Reply`] with the same number.
     Command { number: u64, command: Command },
 }

@@ -9,6 +9,7 @@ mod paired;
 
 pub use paired::share;
 
+use super::shadow::too_slow;
 use paired::{above, certain_gain, count, mcnemar, rows_for_z, rows_to_decide};
 use shoal_proto::decision::{Evidence, Measured, PartEvidence, Rejection, Verdict};
 use shoal_proto::manifest::GatePolicy;
@@ -164,10 +165,9 @@ impl Gate<'_> {
             }
         }
         if let Some((champion_us, candidate_us)) = measured.row_us {
-            let usual = champion_us * ROW_TIME_GROWTH + ROW_TIME_US;
-            let allowed_us = policy.max_row_us.unwrap_or(usual);
-            if candidate_us > allowed_us {
-                return Some(Rejection::TooSlow { champion_us, candidate_us, allowed_us });
+            let slow = too_slow((champion_us, candidate_us), policy);
+            if slow.is_some() {
+                return slow;
             }
         }
         let (champion, candidate) = measured.model_bytes;
@@ -202,6 +202,11 @@ impl Gate<'_> {
         let labels = (missing / self.held_out.clamp(0.01, 1.0)).ceil() as u64;
         Some(labels)
     }
+}
+
+/// What a row may take where the policy does not say: a version from elsewhere may do more, if not twice as much.
+pub(super) fn usual_row_us(champion_us: f64) -> f64 {
+    champion_us * ROW_TIME_GROWTH + ROW_TIME_US
 }
 
 /// Shares of right answers of champion and candidate.

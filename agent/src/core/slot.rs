@@ -1,6 +1,7 @@
 //! A model's slot: champion, previous version, and one candidate of either kind, pushed by the hub
 //! or born here: staged → on trial → confirmed | rolled back.
 
+use super::shadow::Shadow;
 use super::trial::Trial;
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{SlotEnd, SlotState, Source};
@@ -49,8 +50,20 @@ pub struct Candidate {
     pub policy: TrialPolicy,
     /// A way back: confirmed as soon as it serves.
     pub revert: bool,
-    /// What it has shown.
+    /// What it has shown in the shadow.
+    #[serde(default)]
+    pub shadow: Shadow,
+    /// What it has shown on trial.
     pub trial: Trial,
+}
+
+impl Candidate {
+    /// One that is being fetched and admitted.
+    #[must_use]
+    pub fn staged(version: Digest, source: Source, policy: TrialPolicy, revert: bool) -> Self {
+        let (state, shadow, trial) = (SlotState::Staged, Shadow::default(), Trial::default());
+        Self { version, source, state, policy, revert, shadow, trial }
+    }
 }
 
 impl Slot {
@@ -88,6 +101,17 @@ impl Slot {
         self.candidate.as_mut().filter(|candidate| candidate.state == SlotState::OnTrial)
     }
 
+    /// The candidate, where it stands in the shadow.
+    #[must_use]
+    pub fn in_shadow(&self) -> Option<&Candidate> {
+        self.candidate.as_ref().filter(|candidate| candidate.state == SlotState::Shadow)
+    }
+
+    /// The candidate in the shadow, to count on.
+    pub fn in_shadow_mut(&mut self) -> Option<&mut Candidate> {
+        self.candidate.as_mut().filter(|candidate| candidate.state == SlotState::Shadow)
+    }
+
     /// Every version that must stay on disk.
     pub fn versions(&self) -> impl Iterator<Item = Digest> + '_ {
         let candidate = self.candidate.as_ref().map(|candidate| candidate.version);
@@ -107,6 +131,7 @@ impl Slot {
             end,
             at,
             trial_labels: candidate.trial.labels,
+            shadow: Some(candidate.shadow.seen).filter(|seen| seen.rows > 0),
         });
         Some(candidate)
     }

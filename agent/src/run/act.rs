@@ -1,8 +1,7 @@
 //! Carries out the effects that reach into the world; each comes back as an event.
 
 use super::note;
-use crate::adapting::Desk;
-use crate::clock::Clock;
+use super::swap::{Place, Swap};
 use crate::control::Replay;
 use crate::core::agent::Status;
 use crate::core::{Agent, Conditions, Effect, Event, TrainJob};
@@ -10,17 +9,15 @@ use crate::fetch::Fetcher;
 use crate::mqtt::{Message, Publisher};
 use crate::report::chain;
 use crate::sensors::Sensors;
+use crate::serve::ServeState;
 use crate::serve::local::Local;
-use crate::serve::{Loader, Models, ServeState, ServedModel};
 use crate::store::StateDb;
 use crate::vault::Vault;
 use crate::worker::Workers;
-use shoal_infer::Predictor;
-use shoal_onnx::Limits;
 use shoal_proto::decision::Made;
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::{Digest, ModelName};
-use shoal_proto::package::{MODEL, Package};
+use shoal_proto::package::Package;
 use shoal_proto::topic::Topic;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -39,7 +36,7 @@ pub(super) struct Act {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tracker: TaskTracker,
     pub(super) sensors: Arc<Mutex<Sensors>>,
-    pub(super) swaps: mpsc::Sender<(ModelName, Digest)>,
+    pub(super) swaps: mpsc::Sender<Swap>,
 }
 
 impl Act {
@@ -70,7 +67,9 @@ impl Act {
                 self.fetch(model, generation, version, artifact);
             }
             Effect::Admit { version } => self.admit(version),
-            Effect::Serve { model, version } => self.serve(model, version),
+            Effect::Serve { model, version } => self.swap(Swap { model, version, place: Place::Served }),
+            Effect::Shadow { model, version } => self.swap(Swap { model, version, place: Place::Shadow }),
+            Effect::EndShadow { model, version } => self.swap(Swap { model, version, place: Place::None }),
             Effect::Train(job) => self.train(job),
             Effect::Sense => self.sense(),
             Effect::PauseTraining { run } => self.workers.pause(run),
@@ -190,13 +189,15 @@ impl Act {
         });
     }
 
-    /// Swaps are carried out one after the other, in order, by [`swap`].
-    fn serve(&self, model: ModelName, version: Digest) {
-        let swaps = self.swaps.clone();
-        self.spawn(async move {
-            drop(swaps.send((model, version)).await); // closed only when the agent stops
-            None
-        });
+    /// Swaps are carried out one after the other, in order, by [`super::swap::carry_out`].
+    fn swap(&self, swap: Swap) {
+        if let Err(mpsc::error::TrySendError::Full(swap)) = self.swaps.try_send(swap) {
+            let swaps = self.swaps.clone();
+            self.spawn(async move {
+                drop(swaps.send(swap).await); // closed only when the agent stops
+                None
+            });
+        }
     }
 
     pub(super) fn install(&self, command: u64, bytes: Vec<u8>) {
@@ -211,68 +212,4 @@ impl Act {
             Some(Event::Installed { command, outcome })
         });
     }
-}
-
-/// Loads admitted versions and swaps the server to them, in the order they were asked for.
-pub(super) async fn swap(
-    vault: Vault,
-    models: Arc<Models>,
-    desk: Desk,
-    clock: Clock,
-    events: mpsc::Sender<Event>,
-    mut wanted: mpsc::Receiver<(ModelName, Digest)>,
-) {
-    // Requests that hold the version before end on it.
-    let swap = |models: &Models, served| drop(models.swap(served));
-    while let Some((model, version)) = wanted.recv().await {
-        let outcome = load(vault.clone(), Arc::clone(&models), desk.clone(), clock, version, swap).await;
-        if events.send(Event::Serving { model, version, outcome }).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What loads a model again that an operator had unloaded.
-pub(super) fn loader(vault: Vault, models: Arc<Models>, desk: Desk, clock: Clock) -> Loader {
-    Loader::new(move |version| {
-        load(vault.clone(), Arc::clone(&models), desk.clone(), clock, version, Models::load)
-    })
-}
-
-/// Makes an admitted version ready and gives it its place.
-async fn load(
-    vault: Vault,
-    models: Arc<Models>,
-    desk: Desk,
-    clock: Clock,
-    version: Digest,
-    place: fn(&Models, ServedModel),
-) -> Result<(), String> {
-    let loading = tokio::task::spawn_blocking(move || {
-        place(&models, made_ready(&vault, &models, &desk, &clock, version)?);
-        Ok(())
-    });
-    loading.await.map_err(|cause| cause.to_string()).and_then(|outcome| outcome)
-}
-
-fn made_ready(
-    vault: &Vault,
-    models: &Models,
-    desk: &Desk,
-    clock: &Clock,
-    version: Digest,
-) -> Result<ServedModel, String> {
-    let package = vault.get(version).map_err(|cause| chain(&cause))?;
-    let info = crate::vault::version_info(version, &package).map_err(|cause| chain(&cause))?;
-    let onnx = package.file(MODEL).unwrap_or_default();
-    let inside = info.manifest.output.embedding.as_deref();
-    let predictor =
-        Predictor::load_exposing(onnx, inside, &Limits::default()).map_err(|cause| chain(&cause))?;
-    if let Some(op) = predictor.unsteady_op() {
-        tracing::info!(%version, op, "the model's work depends on its data: it runs in a worker");
-    }
-    let adapt = desk.begin(&package, &info);
-    let before = models.get(info.record.model.as_str(), None).ok();
-    let served = ServedModel::new(info, predictor, clock, models.metrics()).map_err(|cause| chain(&cause))?;
-    Ok(served.with_adapt(adapt, before.as_deref()))
 }

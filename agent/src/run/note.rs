@@ -39,6 +39,12 @@ pub(super) fn log(note: &Note) {
         Note::Staged { model, version } => {
             tracing::info!(%model, version = version.short(), "candidate staged");
         }
+        Note::InShadow { model, version } => {
+            tracing::info!(%model, version = version.short(), "candidate in the shadow of the served version");
+        }
+        Note::ShadowOver { model, version, seen } => {
+            tracing::info!(%model, version = version.short(), %seen, "shadow is over");
+        }
         Note::OnTrial { model, version } => {
             tracing::info!(%model, version = version.short(), "candidate on trial");
         }

@@ -4,7 +4,9 @@ use super::adapted::{self, Lesson};
 use super::asked;
 use super::asks::Asks;
 use super::models::Models;
+use super::shadow::Shadows;
 use crate::adapting::Desk;
+use crate::clock::Clock;
 use crate::core::{Event, Labelled, Observation, Truth};
 use crate::store::{Joined, Label, LateJoins};
 use shoal_proto::id::{Digest, ModelName};
@@ -40,6 +42,8 @@ struct Shared {
     lessons: OnceLock<mpsc::Sender<Lesson>>,
     /// The rows that people are asked about.
     asks: OnceLock<Arc<Asks>>,
+    /// The candidates that answer unheard.
+    shadows: OnceLock<Arc<Shadows>>,
 }
 
 /// Hands what happens to the core. Cheap to clone.
@@ -78,6 +82,26 @@ impl Outlet {
         if self.shared.lessons.set(sender).is_ok() && self.shared.asks.set(Arc::clone(&asks)).is_ok() {
             tracker.spawn(adapted::teach(models, desk, asks, lessons, cancel));
         }
+    }
+
+    /// Lets candidates answer beside the versions that serve from here on; `timeout` is for one call.
+    pub fn shadow(
+        &self,
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+        clock: Clock,
+        timeout: Duration,
+    ) -> Arc<Shadows> {
+        let (shadows, mirrored) = Shadows::new(clock);
+        if self.shared.shadows.set(Arc::clone(&shadows)).is_ok() {
+            tracker.spawn(Arc::clone(&shadows).run(mirrored, self.events.clone(), timeout, cancel));
+        }
+        shadows
+    }
+
+    /// Where candidates want requests.
+    pub(super) fn shadows(&self) -> Option<&Shadows> {
+        self.shared.shadows.get().map(Arc::as_ref).filter(|shadows| shadows.is_any())
     }
 
     pub(super) fn asks(&self) -> Option<&Asks> {
@@ -156,6 +180,9 @@ impl Outlet {
             },
         };
         self.learn(|| Lesson::Label(Box::new(label.clone())));
+        if let Some(shadows) = self.shadows() {
+            shadows.label(&label);
+        }
         if self.events.send(Event::Labelled(label)).await.is_err() {
             tracing::debug!("a label came after the core had ended; it is on disk");
         }

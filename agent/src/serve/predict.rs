@@ -5,7 +5,7 @@ use super::models::{ServedModel, floats};
 use super::pool::Done;
 use super::refused::Refused;
 use super::{ServeState, tensors};
-use crate::core::Observation;
+use crate::core::{Asked, Observation};
 use crate::profile;
 use crate::store::{Captured, SampleRow};
 use shoal_infer::{InferError, Tensor};
@@ -84,7 +84,10 @@ impl ServeState {
                     adapted::headed(&served, lens, &inputs, &mut outputs);
                 }
                 let embedding = if served.predictor().is_exposing() { outputs.pop() } else { None };
-                let answer = self.observe(served, &inputs, outputs, embedding.as_ref(), groups);
+                let (answer, asked) = self.observe(served, &inputs, outputs, embedding.as_ref(), groups);
+                if let (Some(shadows), Some(asked)) = (self.outlet.shadows(), asked) {
+                    shadows.offer(answer.served.name(), asked, inputs, &answer.rows);
+                }
                 answer.served.metrics().answered(self.clock.mono().since(start));
                 Ok(answer)
             }
@@ -140,9 +143,9 @@ impl ServeState {
         outputs: Vec<Tensor>,
         embedding: Option<&Tensor>,
         groups: GroupCodes,
-    ) -> Answer {
+    ) -> (Answer, Option<Asked>) {
         let Some(pairs) = rows_of(&served, inputs, &outputs) else {
-            return Answer { served, prediction_id: None, outputs, rows: Vec::new() };
+            return (Answer { served, prediction_id: None, outputs, rows: Vec::new() }, None);
         };
         let (id, asked, is_captured) = self.next_id(served.name());
         let now = self.clock.now();
@@ -189,7 +192,7 @@ impl ServeState {
             rows.push(AnswerRow { class, confidence, values });
         }
         self.outlet.predicted(observations);
-        Answer { served, prediction_id: Some(id), outputs, rows }
+        (Answer { served, prediction_id: Some(id), outputs, rows }, Some(asked))
     }
 }
 

@@ -27,6 +27,17 @@ pub enum AnswerError {
     Width { expected: usize, got: usize },
 }
 
+/// Answers to labelled rows.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// The class of each; empty for a regression.
+    pub(super) classes: Vec<Option<u32>>,
+    /// Which are right.
+    pub(super) right: Vec<bool>,
+    /// Log-loss of a class, absolute error of a value, infinite where it is no number.
+    pub(super) losses: Vec<f64>,
+}
+
 /// A loaded version.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -95,30 +106,29 @@ impl Judge {
         }
     }
 
-    /// Which rows are answered right, as [`Self::right`] says, and how far off each answer is: the log-loss of a
-    /// class, the absolute error of a value, infinite where it is no number.
-    pub(super) fn judged(&self, rows: &Rows, tolerance: f32) -> Result<(Vec<bool>, Vec<f64>), AnswerError> {
+    /// What each row is answered: the class, whether it is right, as [`Self::right`] says, and how far off it is.
+    pub(super) fn judged(&self, rows: &Rows, tolerance: f32) -> Result<Judged, AnswerError> {
         let truth = match rows.truth() {
             Truth::Classes(truth) => truth,
             Truth::Values(_) => {
                 let errors = self.errors(rows)?;
                 let off = |error: &f32| if error.is_nan() { f64::INFINITY } else { f64::from(*error) };
                 let losses = errors.iter().map(off).collect();
-                return Ok((errors.into_iter().map(|error| error <= tolerance).collect(), losses));
+                let right = errors.into_iter().map(|error| error <= tolerance).collect();
+                return Ok(Judged { classes: Vec::new(), right, losses });
             }
         };
         let (width, scores) = self.scores(rows)?;
-        let mut shares = Vec::new();
-        Ok(scores
-            .chunks_exact(width)
-            .zip(truth)
-            .map(|(scores, truth)| {
-                let is_right = answer(self.kind, scores).is_some_and(|(class, _)| class == *truth);
-                probabilities(self.kind, self.temperature, scores, &mut shares);
-                let share = usize::try_from(*truth).ok().and_then(|class| shares.get(class)).copied();
-                (is_right, -f64::from(share.unwrap_or(0.0).max(LEAST_PROBABILITY)).ln())
-            })
-            .unzip())
+        let (mut shares, mut judged) = (Vec::new(), Judged::default());
+        for (scores, truth) in scores.chunks_exact(width).zip(truth) {
+            let class = answer(self.kind, scores).map(|(class, _)| class);
+            probabilities(self.kind, self.temperature, scores, &mut shares);
+            let share = usize::try_from(*truth).ok().and_then(|class| shares.get(class)).copied();
+            judged.classes.push(class);
+            judged.right.push(class == Some(*truth));
+            judged.losses.push(-f64::from(share.unwrap_or(0.0).max(LEAST_PROBABILITY)).ln());
+        }
+        Ok(judged)
     }
 
     /// How far each answer of a regression is off; empty for a classifier.

@@ -26,6 +26,8 @@ pub(super) struct Compared<'a> {
     /// The true class of each row; empty for a regression.
     truth: Vec<u32>,
     classes: usize,
+    /// Rows to which they name different classes.
+    differing: u64,
     parts: Vec<PartEvidence>,
 }
 
@@ -49,8 +51,8 @@ impl<'a> Compared<'a> {
             |(group, part)| PartEvidence { name: groups.part_name(group, part), ..PartEvidence::default() };
         let parts = groups.places().map(name).collect();
         let (old, new) = (Side::default(), Side::default());
-        let (truth, classes) = (Vec::new(), manifest.output.classes.len());
-        Self { champion, candidate, tolerance, groups, old, new, truth, classes, parts }
+        let (truth, classes, differing) = (Vec::new(), manifest.output.classes.len(), 0);
+        Self { champion, candidate, tolerance, groups, old, new, truth, classes, differing, parts }
     }
 
     /// Has both answer some rows.
@@ -58,7 +60,8 @@ impl<'a> Compared<'a> {
         let old = self.champion.judged(rows, self.tolerance)?;
         let new = self.candidate.judged(rows, self.tolerance)?;
         let places: Vec<(usize, usize)> = self.groups.places().collect();
-        let pairs = old.0.iter().zip(&new.0);
+        self.differing += old.classes.iter().zip(&new.classes).filter(|(old, new)| old != new).count() as u64;
+        let pairs = old.right.iter().zip(&new.right);
         for (row, (old, new)) in rows.features().chunks_exact(rows.width().max(1)).zip(pairs) {
             let codes = self.groups.codes(row);
             for ((group, part), counted) in places.iter().zip(&mut self.parts) {
@@ -73,9 +76,9 @@ impl<'a> Compared<'a> {
         if let Truth::Classes(truth) = rows.truth() {
             self.truth.extend(truth);
         }
-        for (side, (right, losses)) in [(&mut self.old, old), (&mut self.new, new)] {
-            side.right.extend(right);
-            side.losses.extend(losses);
+        for (side, judged) in [(&mut self.old, old), (&mut self.new, new)] {
+            side.right.extend(judged.right);
+            side.losses.extend(judged.losses);
         }
         Ok(())
     }
@@ -128,6 +131,7 @@ impl<'a> Compared<'a> {
             parts,
             log_loss: (is_class && !old.is_empty()).then(|| log_loss(old, new)),
             errors: (!is_class && !old.is_empty()).then(|| errors(old, new)),
+            differing: is_class.then_some(self.differing),
             ..Measured::default()
         }
     }

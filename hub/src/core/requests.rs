@@ -274,6 +274,9 @@ fn check(strategy: &Strategy) -> Result<(), Refusal> {
     if !(0.0..=1.0).contains(&trial.max_failure_share) {
         return field("trial.max_failure_share", trial.max_failure_share.to_string(), "0 to 1");
     }
+    if !(0.0..=1.0).contains(&trial.shadow_max_differing) {
+        return field("trial.shadow_max_differing", trial.shadow_max_differing.to_string(), "0 to 1");
+    }
     if !(trial.max_z.is_finite() && trial.max_z > 0.0) {
         return field("trial.max_z", trial.max_z.to_string(), "a number above 0");
     }

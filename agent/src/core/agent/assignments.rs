@@ -3,7 +3,6 @@
 use super::super::effect::{Effect, Note};
 use super::super::event::VersionInfo;
 use super::super::slot::Candidate;
-use super::super::trial::Trial;
 use super::{Agent, Turn};
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
 use shoal_proto::fact::Assignment;
@@ -42,22 +41,23 @@ impl Agent {
             Some(candidate) if candidate.state == SlotState::OnTrial => {
                 self.roll_back(now, name, RollbackReason::Hub, false, turn);
             }
-            Some(_) | None => model.slot.candidate = None,
+            Some(_) | None => {
+                self.leave_shadow(now, name, turn);
+                self.models.get_mut(name).into_iter().for_each(|model| model.slot.candidate = None);
+            }
         }
         let Some(model) = self.models.get_mut(name) else { return };
         if model.slot.champion == version {
-            let (policy, revert) = (assignment.trial, assignment.revert);
-            let (state, trial) = (SlotState::Staged, Trial::default());
-            model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
+            let candidate = Candidate::staged(version, source, assignment.trial, assignment.revert);
+            model.slot.candidate = Some(candidate);
             model.slot.end(SlotEnd::Confirmed, now.wall);
             return self.remember_slot(now, name, turn);
         }
         if self.versions.contains_key(&version) {
             return self.stage(now, name, version, source, assignment.trial, assignment.revert, turn);
         }
-        let (policy, revert) = (assignment.trial, assignment.revert);
-        let (state, trial) = (SlotState::Staged, Trial::default());
-        model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
+        let revert = assignment.revert;
+        model.slot.candidate = Some(Candidate::staged(version, source, assignment.trial, revert));
         self.remember_slot(now, name, turn);
         if let Some(rejection) = self.reason_against(name, version, revert) {
             return self.reject(now, name, rejection, turn);

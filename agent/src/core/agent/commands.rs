@@ -3,7 +3,7 @@
 use super::super::event::VersionInfo;
 use super::super::slot::Slot;
 use super::{Agent, Turn};
-use shoal_proto::decision::{RollbackReason, SlotState, Source};
+use shoal_proto::decision::{Rejection, RollbackReason, Source};
 use shoal_proto::fact::{Condemnation, Fact};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::Now;
@@ -30,17 +30,16 @@ impl Agent {
     ) -> Result<String, String> {
         let model = self.models.get(name).ok_or_else(|| format!("no model `{name}` is served here"))?;
         let champion = model.slot.champion;
-        if let Some(candidate) = &model.slot.candidate {
+        if let Some(candidate) = model.slot.on_trial() {
             let version = candidate.version;
-            if candidate.state == SlotState::OnTrial {
-                self.roll_back(now, name, RollbackReason::Command, true, turn);
-                return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
-            }
-            return Err(format!(
-                "candidate {} is being staged; try again when it is on trial",
-                version.short()
-            ));
+            self.roll_back(now, name, RollbackReason::Command, true, turn);
+            return Ok(format!("{} is taken back, {} serves", version.short(), champion.short()));
         }
+        if model.slot.previous.is_none() {
+            return Err(format!("model `{name}` has no previous version"));
+        }
+        // A candidate that does not serve yet gives way: who goes back does not wait for it.
+        self.reject(now, name, Rejection::Cancelled, turn);
         let previous = self
             .go_back(now, name, Source::Local, turn)
             .ok_or_else(|| format!("model `{name}` has no previous version"))?;

@@ -68,7 +68,8 @@ impl Board {
         let mut turn = Turn::default();
         self.there.insert(info.version);
         self.agent.take_version(NOW, info.clone(), &mut turn);
-        let policy = TrialPolicy { min_requests: 0, min_labels: 0, ..TrialPolicy::default() };
+        let policy =
+            TrialPolicy { min_requests: 0, min_labels: 0, shadow_requests: 0, ..TrialPolicy::default() };
         self.agent.stage(NOW, &gas(), info.version, source, policy, false, &mut turn);
         let effects = self.serve(info.version);
         assert_eq!(self.agent.models[&gas()].slot.champion, info.version);

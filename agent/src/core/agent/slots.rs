@@ -92,7 +92,7 @@ impl Agent {
             Some(watch) => watch,
             None => Watch::new(&info.watched(), self.next_window_id(turn), now.wall),
         };
-        let staged = slot.candidate.as_ref().filter(|c| c.state == SlotState::Staged).map(|c| c.version);
+        let waiting = slot.candidate.as_ref().filter(|c| c.state != SlotState::OnTrial).map(|c| c.version);
         let model = Model {
             slot,
             watch,
@@ -103,7 +103,9 @@ impl Agent {
             window_opened: now.mono,
             failures: 0,
             trial_since: now.mono,
+            shadow_since: None,
             serving: false,
+            is_broken: false,
             told: None,
             answering: false,
         };
@@ -114,7 +116,7 @@ impl Agent {
         } else {
             turn.effects.push(Effect::Admit { version: serving });
         }
-        if let Some(version) = staged {
+        if let Some(version) = waiting {
             turn.effects.push(Effect::Admit { version });
         }
     }
@@ -139,21 +141,15 @@ impl Agent {
         revert: bool,
         turn: &mut Turn,
     ) {
+        self.leave_shadow(now, name, turn);
         let Some(model) = self.models.get_mut(name) else { return };
-        model.slot.candidate = Some(Candidate {
-            version,
-            source,
-            state: SlotState::Staged,
-            policy,
-            revert,
-            trial: Trial::default(),
-        });
+        model.slot.candidate = Some(Candidate::staged(version, source, policy, revert));
         turn.effects.push(Effect::Note(Note::Staged { model: name.clone(), version }));
         self.remember_slot(now, name, turn);
         if let Some(rejection) = self.reason_against(name, version, revert) {
             self.reject(now, name, rejection, turn);
         } else if self.admitted.contains(&version) {
-            self.put_on_trial(now, name, turn);
+            self.put_forward(now, name, turn);
         } else {
             turn.effects.push(Effect::Admit { version });
         }
@@ -189,7 +185,8 @@ impl Agent {
         None
     }
 
-    fn put_on_trial(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+    pub(super) fn put_on_trial(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
+        self.leave_shadow(now, name, turn);
         let Some(model) = self.models.get_mut(name) else { return };
         let before = model.watch.recent_accuracy();
         let Some(candidate) = model.slot.candidate.as_mut() else { return };
@@ -216,19 +213,21 @@ impl Agent {
         let names: Vec<ModelName> = self.models.keys().cloned().collect();
         for name in names {
             let Some(model) = self.models.get(&name) else { continue };
+            // After a restart one that stood in the shadow comes by here again.
             let staged = model.slot.candidate.as_ref().is_some_and(|candidate| {
-                candidate.version == version && candidate.state == SlotState::Staged
+                candidate.version == version && candidate.state != SlotState::OnTrial
             });
             let serving = model.slot.serving() == version && !model.serving;
             match &outcome {
-                Ok(()) if staged => self.put_on_trial(now, &name, turn),
+                Ok(()) if staged => self.put_forward(now, &name, turn),
                 Ok(()) if serving => turn.effects.push(Effect::Serve { model: name, version }),
                 Err(reason) if staged => {
                     self.reject(now, &name, Rejection::NotAdmitted { reason: reason.clone() }, turn);
                 }
                 Err(reason) if serving => {
-                    let reason = reason.clone();
-                    turn.effects.push(Effect::Note(Note::CannotServe { model: name, version, reason }));
+                    let (model, reason) = (name.clone(), reason.clone());
+                    turn.effects.push(Effect::Note(Note::CannotServe { model, version, reason }));
+                    self.on_broken(now, &name, turn);
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -255,6 +254,7 @@ impl Agent {
             } else {
                 let model = name.clone();
                 turn.effects.push(Effect::Note(Note::CannotServe { model, version, reason }));
+                self.on_broken(now, name, turn);
             }
             return;
         }
@@ -271,6 +271,7 @@ impl Agent {
         }
         if let Some(model) = self.models.get_mut(name) {
             model.serving = true;
+            model.is_broken = false;
             model.answering = true;
             model.trial_since = now.mono;
         }
@@ -334,6 +335,7 @@ impl Agent {
 
     /// A candidate never serves.
     pub(super) fn reject(&mut self, now: Now, name: &ModelName, rejection: Rejection, turn: &mut Turn) {
+        self.leave_shadow(now, name, turn);
         let Some(model) = self.models.get_mut(name) else { return };
         let reason = rejection.to_string();
         let Some(candidate) = model.slot.end(SlotEnd::Rejected(rejection), now.wall) else { return };
@@ -343,27 +345,30 @@ impl Agent {
         self.forget_versions(turn);
     }
 
-    /// The hub's word on versions that serve: a condemned candidate goes at once, a condemned champion
+    /// The hub's word on versions that serve or want to: a condemned candidate goes at once, a condemned champion
     /// gives way to the previous version.
     pub(super) fn on_condemnations(&mut self, now: Now, turn: &mut Turn) {
         let condemned = self.facts().condemned();
-        let struck: Vec<(ModelName, bool)> = self
-            .models
-            .iter()
-            .filter_map(|(name, model)| {
-                let candidate = model.slot.on_trial().filter(|c| condemned.contains_key(&c.version));
-                let way_back = model.slot.previous.is_some_and(|version| !condemned.contains_key(&version));
-                let champion = condemned.contains_key(&model.slot.champion)
-                    && model.slot.candidate.is_none()
-                    && way_back;
-                (candidate.is_some() || champion).then(|| (name.clone(), champion))
-            })
-            .collect();
-        for (name, champion) in struck {
-            if champion {
-                self.go_back(now, &name, Source::Local, turn);
-            } else {
-                self.roll_back(now, &name, RollbackReason::Hub, false, turn);
+        let names: Vec<ModelName> = self.models.keys().cloned().collect();
+        for name in names {
+            let Some(slot) = self.models.get(&name).map(|model| &model.slot) else { continue };
+            match &slot.candidate {
+                Some(candidate) if candidate.revert => {}
+                Some(candidate) => match condemned.get(&candidate.version) {
+                    Some(_) if candidate.state == SlotState::OnTrial => {
+                        self.roll_back(now, &name, RollbackReason::Hub, false, turn);
+                    }
+                    Some(reason) => {
+                        self.reject(now, &name, Rejection::Condemned { reason: reason.clone() }, turn);
+                    }
+                    None => {}
+                },
+                None => {
+                    let way_back = slot.previous.is_some_and(|version| !condemned.contains_key(&version));
+                    if condemned.contains_key(&slot.champion) && way_back {
+                        self.go_back(now, &name, Source::Local, turn);
+                    }
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What an operator of the device is shown.
 
+use super::super::shadow::ShadowVerdict;
 use super::super::trial::TrialVerdict;
 use super::run::Phase;
 use super::{Agent, Turn, Waiting};
@@ -59,7 +60,7 @@ pub struct ModelStatus {
     /// The run that is under way.
     #[serde(default)]
     pub training: Option<TrainingStatus>,
-    /// What a trial waits for.
+    /// What a shadow or a trial waits for.
     pub trial_waits_for: Option<String>,
     /// How the last candidate ended.
     pub last_end: Option<shoal_proto::fact::EndReport>,
@@ -101,6 +102,13 @@ impl Agent {
     fn model_status(&self, now: Now, name: &ModelName) -> Option<ModelStatus> {
         let model = self.models.get(name)?;
         let serving = model.slot.serving();
+        let shadow_waits_for = model.slot.in_shadow().and_then(|candidate| {
+            let stood = model.stood(now.mono).unwrap_or(candidate.shadow.stood_before);
+            match candidate.shadow.judge(&candidate.policy, stood) {
+                ShadowVerdict::Waiting(waiting) => Some(waiting.to_string()),
+                ShadowVerdict::Pass | ShadowVerdict::Reject(_) => None,
+            }
+        });
         let trial_waits_for = model.slot.on_trial().and_then(|candidate| {
             let served = candidate.trial.served_before + now.mono.since(model.trial_since);
             match candidate.trial.judge(&candidate.policy, served) {
@@ -129,7 +137,7 @@ impl Agent {
                 steps: 0,
                 loss: None,
             }),
-            trial_waits_for,
+            trial_waits_for: shadow_waits_for.or(trial_waits_for),
             last_end: model.slot.last_end.clone(),
         })
     }

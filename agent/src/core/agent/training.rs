@@ -6,7 +6,9 @@ use super::super::event::Trained;
 use super::super::gate;
 use super::run::{Phase, Run, Stop, run_key};
 use super::{Agent, Turn, Waiting};
-use shoal_proto::decision::{Made, MadeBy, Rejection, Resource, RunRecord, Source, Trigger, Verdict};
+use shoal_proto::decision::{
+    Evidence, Made, MadeBy, Rejection, Resource, RunRecord, Source, Trigger, Verdict,
+};
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::Now;
@@ -246,6 +248,7 @@ impl Agent {
             at: now.wall,
             made: self.made(&name, &run, by).map(Box::new),
         };
+        let held_out = record.evidence.as_ref().and_then(alike);
         let incarnation = self.peer.log.replica.incarnation;
         self.fact(now, Fact::Run(incarnation, record.clone()), turn);
         turn.effects.push(Effect::Note(Note::RunEnded(record)));
@@ -258,6 +261,10 @@ impl Agent {
                 let policy = self.policy.trial;
                 self.take_version(now, info.clone(), turn);
                 self.stage(now, &name, info.version, Source::Born { run: number }, policy, false, turn);
+                let candidate = self.models.get_mut(&name).and_then(|model| model.slot.candidate.as_mut());
+                if let Some((candidate, held_out)) = candidate.zip(held_out) {
+                    candidate.shadow.held_out = held_out;
+                }
             }
             (_, candidate) => {
                 // A cancelled run says nothing about the rows: the next one waits no longer for it.
@@ -277,4 +284,10 @@ impl Agent {
         self.remember_model(&name, turn);
         self.on_assignments(now, turn);
     }
+}
+
+/// Held-out rows, and those among them to which champion and candidate name the same class.
+fn alike(evidence: &Evidence) -> Option<(u64, u64)> {
+    let differing = evidence.measured.as_ref()?.differing?;
+    Some((evidence.holdout_rows, evidence.holdout_rows.saturating_sub(differing)))
 }

@@ -56,6 +56,7 @@ impl fmt::Display for DeviceState {
             Self::Pending => f.write_str("not taken up yet"),
             Self::InProgress(None) => f.write_str("taken up"),
             Self::InProgress(Some(SlotState::Staged)) => f.write_str("being fetched and admitted"),
+            Self::InProgress(Some(SlotState::Shadow)) => f.write_str("in the shadow of the served version"),
             Self::InProgress(Some(SlotState::OnTrial)) => f.write_str("on trial"),
             Self::Succeeded => f.write_str("confirmed"),
             Self::Failed(reason) => reason.fmt(f),
