@@ -174,7 +174,7 @@ impl Adapted {
     #[must_use]
     pub fn of(adapt: &Adapt) -> Self {
         Self {
-            inputs: adapt.adapter().strength(),
+            inputs: adapt.adapter().map().strength(),
             muted: adapt.is_muted(),
             head: adapt.is_headed(),
             labels: adapt.labels(),

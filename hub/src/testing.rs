@@ -66,7 +66,14 @@ impl FakeDevice {
     pub(crate) fn end(&mut self, champion: Digest, end: SlotEnd) {
         let (generation, wish) = self.assignment().expect("an assignment");
         let source = Source::Hub { generation, rollout: wish.rollout };
-        let end = EndReport { version: wish.version, source, end, at: WallMs(2), trial_labels: (20, 18) };
+        let end = EndReport {
+            version: wish.version,
+            source,
+            end,
+            at: WallMs(2),
+            trial_labels: (20, 18),
+            shadow: None,
+        };
         self.slot(champion, generation, Some(end));
     }
 

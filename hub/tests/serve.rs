@@ -196,6 +196,7 @@ async fn device(id: DeviceId, broker: String, champion: Digest) {
                         end: SlotEnd::Confirmed,
                         at: WallMs(1),
                         trial_labels: (20, 19),
+                        shadow: None,
                     });
                     write(&mut peer, &mut document, &slot);
                 }

@@ -1,6 +1,6 @@
 //! All of it, for one version that serves.
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Map};
 use crate::contest::Contest;
 use crate::frame::Frame;
 use crate::head::{Head, HeadState, MAX_INPUTS, Opinion, Running, Targets};
@@ -56,7 +56,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct Lens {
     frame: Arc<Frame>,
-    adapter: Option<Arc<Adapter>>,
+    map: Option<Map>,
     opinion: Option<Arc<Opinion>>,
     kind: OutputKind,
 }
@@ -65,7 +65,7 @@ impl Lens {
     /// Whether rows stay as they are and the model answers.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.adapter.is_none() && self.opinion.is_none()
+        self.map.is_none() && self.opinion.is_none()
     }
 
     /// Whether the head answers.
@@ -74,10 +74,16 @@ impl Lens {
         self.opinion.is_some()
     }
 
+    /// Whether rows are moved.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        self.map.is_some()
+    }
+
     /// Brings rows back, in place.
     pub fn apply(&self, rows: &mut [f32]) {
-        if let Some(adapter) = &self.adapter {
-            rows.chunks_exact_mut(self.frame.width()).for_each(|row| adapter.apply(&self.frame, row));
+        if let Some(map) = &self.map {
+            rows.chunks_exact_mut(self.frame.width()).for_each(|row| map.apply(&self.frame, row));
         }
     }
 
@@ -122,10 +128,19 @@ struct Judged {
 pub struct AdaptState {
     adapter: Adapter,
     head: Option<HeadState>,
+    seen: Seen,
+}
+
+/// What rows and labels have shown.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Seen {
     rows: u64,
+    /// Recent share of rows with a label.
     coverage: f64,
     judged: VecDeque<Judged>,
+    /// The model on rows that were brought back, against the model on rows as they came.
     adapted: Contest,
+    /// The head against the model on rows that were brought back.
     headed: Contest,
     is_muted: bool,
     is_headed: bool,
@@ -142,16 +157,7 @@ pub struct Adapt {
     head: Option<Head>,
     /// Running moments at earlier rows, by their place.
     notes: VecDeque<(u64, Running)>,
-    rows: u64,
-    /// Recent share of rows with a label.
-    coverage: f64,
-    judged: VecDeque<Judged>,
-    /// The model on rows that were brought back, against the model on rows as they came.
-    adapted: Contest,
-    /// The head against the model on rows that were brought back.
-    headed: Contest,
-    is_muted: bool,
-    is_headed: bool,
+    seen: Seen,
 }
 
 impl Adapt {
@@ -175,24 +181,18 @@ impl Adapt {
             settings,
             head,
             notes: VecDeque::new(),
-            rows: 0,
-            coverage: 0.0,
-            judged: VecDeque::new(),
-            adapted: Contest::default(),
-            headed: Contest::default(),
-            is_muted: false,
-            is_headed: false,
+            seen: Seen::default(),
         }
     }
 
     /// What predictions need now.
     #[must_use]
     pub fn lens(&self) -> Lens {
-        let moves = self.settings.inputs && !self.is_muted && self.adapter.strength() > 0.0;
-        let opinion = self.head.as_ref().filter(|_| self.is_headed).map(|head| Arc::new(head.opinion()));
+        let moves = self.settings.inputs && !self.seen.is_muted && self.adapter.map().strength() > 0.0;
+        let opinion = self.head.as_ref().filter(|_| self.seen.is_headed).map(|head| Arc::new(head.opinion()));
         Lens {
             frame: Arc::clone(&self.frame),
-            adapter: moves.then(|| Arc::new(self.adapter.clone())),
+            map: moves.then(|| self.adapter.map().clone()),
             opinion,
             kind: self.kind,
         }
@@ -207,13 +207,13 @@ impl Adapt {
     /// Whether labels said that bringing inputs back does harm: then it is not done.
     #[must_use]
     pub fn is_muted(&self) -> bool {
-        self.is_muted
+        self.seen.is_muted
     }
 
     /// Whether the head answers.
     #[must_use]
     pub fn is_headed(&self) -> bool {
-        self.is_headed
+        self.seen.is_headed
     }
 
     /// Labels that the head has learned.
@@ -228,12 +228,12 @@ impl Adapt {
     /// # Errors
     /// When the model fails; the row was taken.
     pub fn observe<M: Model>(&mut self, row: &[f32], place: u64, model: &M) -> Result<(), M::Error> {
-        self.rows += 1;
-        self.coverage *= MEMORY;
+        self.seen.rows += 1;
+        self.seen.coverage *= MEMORY;
         let mut z = Vec::new();
         self.frame.standardise(row, &mut z);
         if let Some(head) = &mut self.head {
-            if self.rows % NOTE_EVERY == 1 {
+            if self.seen.rows % NOTE_EVERY == 1 {
                 if self.notes.len() == NOTES {
                     self.notes.pop_front();
                 }
@@ -241,7 +241,7 @@ impl Adapt {
             }
             head.observe(&z);
         }
-        if self.settings.inputs && self.adapter.push(&self.frame, row) {
+        if self.settings.inputs && self.adapter.push(&z) {
             self.settle(row, model)?;
         }
         Ok(())
@@ -284,14 +284,15 @@ impl Adapt {
     ) -> Result<(), M::Error> {
         let plain = model.answers(1, row)?;
         let mut moved = row.to_vec();
-        self.adapter.apply(&self.frame, &mut moved);
+        self.adapter.map().apply(&self.frame, &mut moved);
         let adapted = if moved == row { plain.clone() } else { model.answers(1, &moved)? };
         let (plain_right, adapted_right) =
             (right(self.targets, &plain, truth), right(self.targets, &adapted, truth));
-        self.adapted.judge(adapted_right, plain_right);
-        self.is_muted = if self.is_muted { self.adapted.is_behind() } else { self.adapted.is_lost() };
-        let model_right = if self.is_muted { plain_right } else { adapted_right };
-        self.coverage += 1.0 - MEMORY;
+        self.seen.adapted.judge(adapted_right, plain_right);
+        self.seen.is_muted =
+            if self.seen.is_muted { self.seen.adapted.is_behind() } else { self.seen.adapted.is_lost() };
+        let model_right = if self.seen.is_muted { plain_right } else { adapted_right };
+        self.seen.coverage += 1.0 - MEMORY;
         self.teach(row, place, truth, model_right);
         Ok(())
     }
@@ -309,20 +310,20 @@ impl Adapt {
         let head_right = right(self.targets, &said, truth);
         head.learn(&phi, truth, !head_right);
         let number = head.labels();
-        self.headed.judge(head_right, model_right);
-        if self.judged.len() == JUDGED {
-            self.judged.pop_front();
+        self.seen.headed.judge(head_right, model_right);
+        if self.seen.judged.len() == JUDGED {
+            self.seen.judged.pop_front();
         }
-        self.judged.push_back(Judged { phi: phi.into(), truth, model_right, number });
-        let contest = if self.coverage > DENSE { self.headed } else { self.left_out() };
-        self.is_headed = if self.is_headed { !contest.is_behind() } else { contest.is_won() };
+        self.seen.judged.push_back(Judged { phi: phi.into(), truth, model_right, number });
+        let contest = if self.seen.coverage > DENSE { self.seen.headed } else { self.left_out() };
+        self.seen.is_headed = if self.seen.is_headed { !contest.is_behind() } else { contest.is_won() };
     }
 
     /// The contest over the kept labelled rows, each answered by the head as if it had not learned it.
     fn left_out(&self) -> Contest {
         let mut contest = Contest::default();
         let Some(head) = &self.head else { return contest };
-        for one in &self.judged {
+        for one in &self.seen.judged {
             let said = head.left_out(&one.phi, one.truth, Head::weight(head.labels() - one.number));
             contest.judge(right(self.targets, &said, one.truth), one.model_right);
         }
@@ -331,7 +332,7 @@ impl Adapt {
 
     /// Takes the head away: the model alone answers.
     pub fn behead(&mut self) {
-        (self.head, self.is_headed) = (None, false);
+        (self.head, self.seen.is_headed) = (None, false);
     }
 
     /// Goes on with the head of the version before, which knows the labels that this one was not asked about; it
@@ -345,7 +346,8 @@ impl Adapt {
         {
             self.head.clone_from(&before.head);
             self.notes.clone_from(&before.notes);
-            (self.rows, self.coverage, self.is_headed) = (before.rows, before.coverage, before.is_headed);
+            let Seen { rows, coverage, is_headed, .. } = before.seen;
+            self.seen = Seen { rows, coverage, is_headed, ..std::mem::take(&mut self.seen) };
         }
     }
 
@@ -355,17 +357,12 @@ impl Adapt {
         AdaptState {
             adapter: self.adapter.clone(),
             head: self.head.as_ref().map(Head::state),
-            rows: self.rows,
-            coverage: self.coverage,
-            judged: self.judged.clone(),
-            adapted: self.adapted,
-            headed: self.headed,
-            is_muted: self.is_muted,
-            is_headed: self.is_headed,
+            seen: self.seen.clone(),
         }
     }
 
-    /// Goes on from a state, with places that begin anew: labels of rows before it teach the head nothing. `false`, and nothing changed, where it is of another version's shape.
+    /// Goes on from a state, with places that begin anew: labels of rows before it teach the head nothing. `false`,
+    /// and nothing changed, where it is of another version's shape.
     #[must_use]
     pub fn restore(&mut self, state: AdaptState) -> bool {
         let fits = state.adapter.fits(&self.frame)
@@ -375,11 +372,8 @@ impl Adapt {
                 _ => false,
             };
         if fits {
-            let AdaptState { adapter, rows, coverage, judged, adapted, headed, .. } = state;
-            (self.adapter, self.rows, self.coverage) = (adapter, rows, coverage);
+            (self.adapter, self.seen) = (state.adapter, state.seen);
             self.notes.clear();
-            (self.judged, self.adapted, self.headed) = (judged, adapted, headed);
-            (self.is_muted, self.is_headed) = (state.is_muted, state.is_headed);
         }
         fits
     }

@@ -63,11 +63,38 @@ pub struct Settled {
 pub struct Adapter {
     ring: VecDeque<Floats>,
     since: usize,
-    gain: Floats,
-    offset: Floats,
+    map: Map,
     /// The mix of classes that was found last.
     mix: Vec<f64>,
+}
+
+/// What is done to a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Map {
+    gain: Floats,
+    offset: Floats,
     strength: f64,
+}
+
+impl Map {
+    /// Gain and offset of each live feature, in standardised units.
+    #[must_use]
+    pub fn parts(&self) -> (&[f32], &[f32]) {
+        (&self.gain, &self.offset)
+    }
+
+    /// How much of the movement is taken back, 0 to 1; at 0 rows stay as they are to the bit.
+    #[must_use]
+    pub fn strength(&self) -> f64 {
+        self.strength
+    }
+
+    /// Moves a row's features, in place.
+    pub fn apply(&self, frame: &Frame, row: &mut [f32]) {
+        if self.strength > 0.0 {
+            frame.moved(row, |at, z| self.gain[at].mul_add(z, self.offset[at]).clamp(-FAR, FAR));
+        }
+    }
 }
 
 impl Adapter {
@@ -77,32 +104,28 @@ impl Adapter {
         Self {
             ring: VecDeque::with_capacity(RING),
             since: 0,
-            gain: vec![1.0; frame.live()].into(),
-            offset: vec![0.0; frame.live()].into(),
+            map: Map {
+                gain: vec![1.0; frame.live()].into(),
+                offset: vec![0.0; frame.live()].into(),
+                strength: 0.0,
+            },
             mix: frame.shares.clone(),
-            strength: 0.0,
         }
     }
 
     /// Whether this state is of such a frame.
     #[must_use]
     pub fn fits(&self, frame: &Frame) -> bool {
-        self.gain.len() == frame.live()
-            && self.offset.len() == frame.live()
+        self.map.gain.len() == frame.live()
+            && self.map.offset.len() == frame.live()
             && self.mix.len() == frame.classes()
             && self.ring.iter().all(|row| row.len() == frame.live())
     }
 
-    /// How much of the movement is taken back, 0 to 1; at 0 rows stay as they are to the bit.
+    /// What is done to rows now.
     #[must_use]
-    pub fn strength(&self) -> f64 {
-        self.strength
-    }
-
-    /// Gain and offset of each live feature, in standardised units.
-    #[must_use]
-    pub fn map(&self) -> (&[f32], &[f32]) {
-        (&self.gain, &self.offset)
+    pub fn map(&self) -> &Map {
+        &self.map
     }
 
     /// The share of each class that was found last.
@@ -111,11 +134,12 @@ impl Adapter {
         &self.mix
     }
 
-    /// Remembers a row as it came; `true` when it is time to [`settle`](Self::settle).
-    pub fn push(&mut self, frame: &Frame, row: &[f32]) -> bool {
+    /// Remembers a row as it came, standardised; `true` when it is time to [`settle`](Self::settle).
+    pub(crate) fn push(&mut self, row: &[f32]) -> bool {
         let mut z =
             if self.ring.len() == RING { self.ring.pop_front().unwrap_or_default().0 } else { Vec::new() };
-        frame.standardise(row, &mut z);
+        z.clear();
+        z.extend_from_slice(row);
         self.ring.push_back(Floats(z));
         self.since += 1;
         let step = if self.ring.len() < RING / 2 { STEP } else { LATER_STEP };
@@ -139,7 +163,7 @@ impl Adapter {
         let weight = n / (n + PRIOR_ROWS);
         let step = self.ring.len().div_ceil(ASKED);
         let some: Vec<&Floats> = self.ring.iter().step_by(step).collect();
-        let is_known = !changed && self.strength > 0.0;
+        let is_known = !changed && self.map.strength > 0.0;
         let mut mix = if is_known { self.mix.clone() } else { frame.shares.clone() };
         let mut bridge = Bridge::new(frame, &mix, &moments, weight);
         let rounds = match mix.len() {
@@ -160,7 +184,7 @@ impl Adapter {
         let noise = NOISE * frame.spacing / n.max(1.0) + TOLERATED;
         let strength = (1.0 - DOUBT * noise / distance).clamp(0.0, 1.0);
         let (gain, offset) = bridge.map(strength);
-        (self.gain, self.offset, self.mix, self.strength) = (gain, offset, mix, strength);
+        (self.map, self.mix) = (Map { gain, offset, strength }, mix);
         Ok(Settled { strength, distance, changed })
     }
 
@@ -184,13 +208,6 @@ impl Adapter {
             self.ring.drain(..older);
         }
         changed
-    }
-
-    /// Moves a row's features, in place.
-    pub fn apply(&self, frame: &Frame, row: &mut [f32]) {
-        if self.strength > 0.0 {
-            frame.moved(row, |at, z| self.gain[at].mul_add(z, self.offset[at]).clamp(-FAR, FAR));
-        }
     }
 }
 

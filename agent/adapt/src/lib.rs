@@ -19,7 +19,7 @@ mod head;
 mod profile;
 
 pub use adapt::{Adapt, AdaptState, Lens, Model, Settings};
-pub use adapter::{Adapter, Settled};
+pub use adapter::{Adapter, Map, Settled};
 pub use ask::Asker;
 pub use contest::Contest;
 pub use frame::Frame;

@@ -125,8 +125,9 @@ fn the_loop_learns_a_changed_world() {
     let end = accepted.end.as_ref().unwrap();
     assert!(accepted.row > 300 && end.end == "confirmed" && end.row > accepted.row, "{accepted:?}");
     assert_eq!(report.versions[1].name, "m@1+backtest-0.1");
-    assert_eq!(report.versions[0].served, [(1, accepted.row)]);
-    assert_eq!(report.versions[1].served[0].0, accepted.row + 1);
+    let shadow = shoal_proto::fact::TrialPolicy::default().shadow_requests;
+    assert_eq!(report.versions[0].served, [(1, accepted.row + shadow)]);
+    assert_eq!(report.versions[1].served[0].0, accepted.row + shadow + 1);
     let drift = report.findings.iter().find(|one| one.finding.level.word() == "drift").unwrap();
     assert!((300..400).contains(&drift.row) && drift.mark.as_deref() == Some("d<2>"), "{drift:?}");
     let last = report.parts.last().unwrap();

@@ -46,14 +46,14 @@ impl ServedModel {
     #[must_use]
     pub fn with_adapt(self, mut adapt: Option<Adapt>, before: Option<&Self>) -> Self {
         let features = matches!(self.input_spec().datatype, Datatype::F16 | Datatype::F32 | Datatype::F64);
+        // A label beside the scores would contradict a head that answers in their place.
+        if let Some(adapt) = adapt.as_mut().filter(|_| self.predictor().outputs().len() > 1) {
+            adapt.behead();
+        }
         if let (Some(adapt), Some(before)) = (&mut adapt, before)
             && let Some(before) = &*before.state()
         {
             adapt.inherit(before);
-        }
-        // A label beside the scores would contradict a head that answers in their place.
-        if let Some(adapt) = adapt.as_mut().filter(|_| self.predictor().outputs().len() > 1) {
-            adapt.behead();
         }
         *self.state() = adapt.filter(|_| features && self.predictor().inputs().len() == 1);
         self.renew_lens();
@@ -127,6 +127,9 @@ impl ServedModel {
 
 /// Rows brought back where they were in training; `None` where they stay as they are.
 pub(super) fn moved(served: &ServedModel, lens: &Lens, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+    if !lens.is_map() {
+        return None;
+    }
     let [input] = inputs else { return None };
     let mut features = tensors::to_features(&input.data)?.into_owned();
     lens.apply(&mut features);

@@ -11,7 +11,7 @@ use std::time::Duration;
 const MANIFEST: &str = include_str!("../../../proto/testdata/v1/model.toml");
 
 /// `gas` with a hidden layer that takes seconds on thousands of rows.
-fn slow(metrics: &Metrics) -> ServedModel {
+pub(super) fn slow(metrics: &Metrics) -> ServedModel {
     const WIDE: usize = 3072;
     let layer = |inputs: usize, outputs: usize| DenseLayer {
         weight: vec![0.001; inputs * outputs],

@@ -1,6 +1,7 @@
 //! Candidates in the shadow of a served model: every request goes by them, none waits, none hears them.
 
 use super::fixture::{Bench, gas};
+use super::load_tests::slow;
 use super::*;
 use crate::core::Event;
 use reqwest::Client;
@@ -51,7 +52,7 @@ async fn a_candidate_answers_what_is_asked_and_is_not_heard() {
     assert_eq!(ShadowSeen { confidence: 0, served_confidence: 0, ..all }, expected);
     assert_eq!(all.confidence, all.served_confidence);
     for prediction_id in [early, format!("{id}#2"), format!("{id}#3")] {
-        post(&bench, "/v2/shoal/label", &json!({ "prediction_id": prediction_id, "class": "ethanol" })).await;
+        post(&bench, "/v2/shoal/label", &json!({ "prediction_id": prediction_id, "label": "ethanol" })).await;
     }
     let labelled = ShadowSeen { labels: 2, only_served: 2, ..ShadowSeen::default() };
     assert_eq!(seen(&mut bench, 0, 2).await, labelled, "the row before it came says nothing of it");
@@ -77,8 +78,8 @@ async fn a_candidate_answers_what_is_asked_and_is_not_heard() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_whose_call_does_not_end_is_given_up() {
     let mut bench = Bench::start(Limits::default()).await;
-    let shadows = shadows(&bench, Duration::from_nanos(1));
-    shadows.begin(gas(2.0));
+    let shadows = shadows(&bench, Duration::from_millis(1));
+    shadows.begin(slow(&Metrics::default()));
     predict(&bench, 1).await;
     let stalled = async {
         loop {
@@ -87,7 +88,7 @@ async fn a_candidate_whose_call_does_not_end_is_given_up() {
             }
         }
     };
-    assert_eq!(stalled.await, gas(2.0).info().version);
+    assert_eq!(stalled.await, slow(&Metrics::default()).info().version);
     assert!(!shadows.is_any());
     bench.end().await;
 }

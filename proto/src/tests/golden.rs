@@ -125,6 +125,7 @@ fn facts() -> Vec<Fact> {
                     end: SlotEnd::RolledBack(RollbackReason::Failures { failures: 3, requests: 100 }),
                     at: WALL,
                     trial_labels: (20, 11),
+                    shadow: None,
                 }),
             },
         ),

@@ -28,7 +28,7 @@ fn trying(state: SlotState, source: Source) -> SlotReport {
 }
 
 fn ended(end: SlotEnd, source: Source, champion: Digest) -> SlotReport {
-    let end = EndReport { version: new(), source, end, at: WallMs(0), trial_labels: (20, 15) };
+    let end = EndReport { version: new(), source, end, at: WallMs(0), trial_labels: (20, 15), shadow: None };
     SlotReport { last_end: Some(end), ..slot(5, champion) }
 }
 
