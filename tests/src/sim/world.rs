@@ -9,7 +9,7 @@ use shoal_agent::core::{
     self as device, Agent, Asked, Effect, Event, Labelled, Observation, Policy, Trained, Truth,
 };
 use shoal_hub::core::{self as hub, Hub, Request};
-use shoal_proto::decision::Evidence;
+use shoal_proto::decision::{Evidence, ShadowSeen};
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::time::{Mono, Now, WallMs};
@@ -378,7 +378,16 @@ impl World {
                 let seen = Box::new(Event::Conditions(device::Conditions::default()));
                 self.later(20, Happening::Device(at, life, seen));
             }
-            Effect::PauseTraining { .. }
+            Effect::Shadow { model, version } => {
+                let rows = self.random.random_range(1..200);
+                let seen = ShadowSeen { rows, ..ShadowSeen::default() };
+                let stands = Event::Shadowing { model: model.clone(), version, outcome: Ok(None) };
+                self.later(50, Happening::Device(at, life, Box::new(stands)));
+                let shadowed = Event::Shadowed { model, version, seen };
+                self.later(1_000, Happening::Device(at, life, Box::new(shadowed)));
+            }
+            Effect::EndShadow { .. }
+            | Effect::PauseTraining { .. }
             | Effect::ResumeTraining { .. }
             | Effect::Announce(_)
             | Effect::TellFinding(_)
