@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod build;
+mod choice;
 mod compare;
 mod conduct;
 mod confine;

@@ -1,5 +1,11 @@
 //! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
+mod rows;
+mod search;
+
+pub use rows::{MAX_SOURCE_RULES, MAX_TOLD_SOURCES, RowsRecord, SetApart, SourceRows, SourceRule, SourceRules};
+pub use search::{Searched, Tried};
+
 use crate::id::{DeviceId, Digest, ModelName, RolloutId};
 use crate::manifest::Recipe;
 use crate::time::WallMs;
@@ -326,6 +332,12 @@ pub struct Made {
     pub recipe: Recipe,
     /// Share of the newest rows that were held out.
     pub holdout_share: f64,
+    /// What labels counted for, by their source.
+    #[serde(default, skip_serializing_if = "SourceRules::are_usual")]
+    pub sources: SourceRules,
+    /// Which rows it was given, where it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Box<RowsRecord>>,
     /// When it began, by the device's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<WallMs>,

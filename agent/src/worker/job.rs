@@ -5,7 +5,7 @@ use super::limits::Limits;
 use super::resume::Pace;
 use crate::core::effect::TrainJob;
 use serde::{Deserialize, Serialize};
-use shoal_proto::decision::{Evidence, MadeBy};
+use shoal_proto::decision::{Evidence, MadeBy, RowsRecord, SourceRules};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::Recipe;
 use std::path::PathBuf;
@@ -44,6 +44,9 @@ pub struct TrainingJob {
     pub recipe: Recipe,
     /// Share of the newest rows that are never trained on.
     pub holdout_share: f64,
+    /// What labels count for, by their source.
+    #[serde(default)]
+    pub sources: SourceRules,
     /// The child's limits.
     pub limits: Limits,
     /// When it writes checkpoints.
@@ -58,9 +61,23 @@ impl TrainingJob {
     /// The core's job, for a child.
     #[must_use]
     pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
-        let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
+        let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share, sources } = job;
         let (pace, replay) = (Pace::USUAL, None);
-        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace, replay }
+        Self {
+            state,
+            run,
+            model,
+            parent,
+            device,
+            number,
+            seed,
+            recipe,
+            holdout_share,
+            sources,
+            limits,
+            pace,
+            replay,
+        }
     }
 }
 
@@ -80,6 +97,9 @@ pub struct Born {
     /// Who that was.
     #[serde(default)]
     pub by: Option<MadeBy>,
+    /// Which rows it was given.
+    #[serde(default)]
+    pub rows: RowsRecord,
 }
 
 /// What became of a version that was made again.

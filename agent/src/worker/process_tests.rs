@@ -218,6 +218,7 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
         seed: job.seed,
         recipe: Recipe { epochs: 400, patience: 0, ..job.recipe.clone() },
         holdout_share: job.holdout_share,
+        sources: job.sources.clone(),
     };
     let whole = workers(untouched.path()).train(of_core()).await.unwrap();
 
@@ -277,6 +278,7 @@ async fn a_version_is_made_again_and_compared() {
         seed: job.seed,
         recipe: job.recipe.clone(),
         holdout_share: job.holdout_share,
+        sources: job.sources.clone(),
     };
     let workers = workers(folder.path());
     let trained = workers.train(of_core.clone()).await.unwrap();

@@ -85,7 +85,7 @@ impl Shelf {
             // All that decides which rows and weights come out.
             job: Digest::of(&to_cbor(&(
                 (&job.model, job.parent, job.seed, job.number),
-                (&job.recipe, job.holdout_share, job.limits.memory_bytes),
+                (&job.recipe, job.holdout_share, job.limits.memory_bytes, &job.sources),
             ))),
             pace: job.pace,
             only: None,

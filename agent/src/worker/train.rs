@@ -2,6 +2,7 @@
 
 use super::answer::{AnswerError, Judge};
 use super::build;
+use super::choice::Wanted;
 use super::compare::{self, Compared};
 use super::confine::resident_bytes;
 use super::job::{Born, Memory, Said, TrainingJob};
@@ -17,7 +18,7 @@ use crate::vault::{Vault, VaultError};
 use shoal_learn::{LearnError, RecipeError, Session, Source as _};
 use shoal_onnx::{FoldError, Limits, TreeRefitError};
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::Evidence;
+use shoal_proto::decision::{Evidence, RowsRecord};
 use shoal_proto::id::Digest;
 use shoal_proto::manifest::{Lineage, Manifest};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, PackageError, REFERENCE, REPLAY};
@@ -60,9 +61,10 @@ pub enum TrainError {
     Gone(#[from] RowGone),
     /// Too few of them.
     #[error(
-        "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed"
+        "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed{}",
+        why(.left_out)
     )]
-    TooFewRows { training: usize, holdout: usize },
+    TooFewRows { training: usize, holdout: usize, left_out: Box<RowsRecord> },
     /// The package's recipe.
     #[error("the package's recipe is refused")]
     Recipe(#[from] RecipeError),
@@ -111,6 +113,13 @@ pub enum TrainError {
     Key(#[from] KeyError),
 }
 
+/// What was left out, for people.
+fn why(left_out: &RowsRecord) -> String {
+    let reasons: Vec<String> =
+        left_out.left_out().iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
+    if reasons.is_empty() { String::new() } else { format!("; left out: {}", reasons.join(", ")) }
+}
+
 fn list(ids: &[u64]) -> String {
     ids.iter().map(|id| format!("sample {id}")).collect::<Vec<_>>().join(", ")
 }
@@ -122,13 +131,14 @@ pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, 
     let parent = vault.get(job.parent)?;
     let reader = SamplesReader::open_read_only(&job.state).map_err(TrainError::Samples)?;
     let mut shelf = Shelf::open(job);
-    let (mut candidate, evidence, memory) = train(job, &parent, &reader, &mut shelf, outside)?;
+    let Made { package: mut candidate, evidence, memory, rows } =
+        train(job, &parent, &reader, &mut shelf, outside)?;
     candidate.sign(&device_key(&job.state)?)?;
     let version = vault.put(&candidate)?.version;
     shelf.close(version, &vault);
     let spent = outside.spent();
     let by = Some(build::made_by(job.limits.memory_bytes, spent.cpu_ms));
-    Ok(Born { version, evidence, memory, spent, by })
+    Ok(Born { version, evidence, memory, spent, by, rows })
 }
 
 /// Trains a candidate from its parent and the device's rows, and measures both on rows that were not trained
@@ -141,7 +151,7 @@ pub(super) fn train(
     reader: &SamplesReader,
     shelf: &mut Shelf,
     outside: &mut dyn Outside,
-) -> Result<(Package, Evidence, Memory), TrainError> {
+) -> Result<Made, TrainError> {
     let manifest = parent.manifest()?;
     let package_bytes = parent.to_files().values().map(Vec::len).sum();
     let onnx = parent.file(MODEL).ok_or(PackageError::Lacks { name: MODEL })?;
@@ -167,7 +177,17 @@ pub(super) fn train(
     }
     let reference = data.reference(&manifest, &candidate)?;
     let package = package(job, parent, manifest, &trained, &data, &reference)?;
-    Ok((package, evidence, memory))
+    Ok(Made { package, evidence, memory, rows: data.pinned.record().clone() })
+}
+
+/// What a run made.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Not signed yet.
+    pub(super) package: Package,
+    pub(super) evidence: Evidence,
+    pub(super) memory: Memory,
+    pub(super) rows: RowsRecord,
 }
 
 /// What a way of training brought.
@@ -264,10 +284,18 @@ impl<'a> Data<'a> {
                 Ok(is_whole && pinned.is_there(reader, shape, &of_run)?)
             },
             || {
-                let pinned = Pinned::choose(reader, which, job.holdout_share, shape, &of_run)?;
+                let wanted = Wanted {
+                    shape,
+                    rules: &job.sources,
+                    max_rows: usize::try_from(job.recipe.max_rows).unwrap_or(usize::MAX),
+                    holdout_share: job.holdout_share,
+                    seed: job.seed,
+                };
+                let pinned = Pinned::choose(reader, &job.model, wanted, &of_run)?;
                 let (training, holdout) = (pinned.training().len(), pinned.holdout().len());
                 if training < MIN_TRAINING_ROWS || holdout == 0 {
-                    return Err(TrainError::TooFewRows { training, holdout });
+                    let left_out = Box::new(pinned.record().clone());
+                    return Err(TrainError::TooFewRows { training, holdout, left_out });
                 }
                 match way {
                     Way::InputAffine { .. } => pinned.with_inputs(reader, which, shape, &of_run),

@@ -155,6 +155,7 @@ impl Agent {
             seed,
             recipe: info.manifest.recipe.clone(),
             holdout_share: self.policy.holdout_share,
+            sources: self.policy.sources.clone(),
         }));
     }
 
@@ -175,6 +176,8 @@ impl Agent {
             seed: self.seed(run),
             recipe: self.versions.get(&run.parent)?.manifest.recipe.clone(),
             holdout_share: self.policy.holdout_share,
+            sources: self.policy.sources.clone(),
+            rows: None,
             started: run.started,
             by,
         })
