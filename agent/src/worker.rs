@@ -22,6 +22,7 @@ mod recipe;
 mod replay;
 mod resume;
 mod samples;
+mod search;
 mod train;
 
 pub use admit::AdmitError;

@@ -3,8 +3,10 @@
 mod rows;
 mod search;
 
-pub use rows::{MAX_SOURCE_RULES, MAX_TOLD_SOURCES, RowsRecord, SetApart, SourceRows, SourceRule, SourceRules};
-pub use search::{Searched, Tried};
+pub use rows::{
+    MAX_SOURCE_RULES, MAX_TOLD_SOURCES, RowsRecord, SetApart, SourceRows, SourceRule, SourceRules,
+};
+pub use search::{OUT_OF_BOUNDS, Searched, Tried};
 
 use crate::id::{DeviceId, Digest, ModelName, RolloutId};
 use crate::manifest::Recipe;
@@ -222,6 +224,11 @@ pub enum Rejection {
     /// The run went out of bounds.
     #[error("weights went {distance:.2} times their own length from the parent's, {allowed} are allowed")]
     TooFar { distance: f64, allowed: f64 },
+    /// None of the recipes that were tried is worth a whole run.
+    #[error(
+        "none of {tried} recipes learned anything: on the {rows} newest training rows the best has a loss of {best:.4}, the parent {parent:.4}"
+    )]
+    NothingBetter { tried: u64, rows: u64, parent: f64, best: f64 },
     /// Training did not end with a model.
     #[error("training failed: {reason}")]
     TrainingFailed { reason: String },
@@ -338,6 +345,9 @@ pub struct Made {
     /// Which rows it was given, where it came so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Box<RowsRecord>>,
+    /// Which recipes were tried before; then `recipe` is the one that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Box<Searched>>,
     /// When it began, by the device's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<WallMs>,

@@ -129,7 +129,8 @@ impl SamplesReader {
         let mut sources = Names::default();
         let rows = self.newest(sql, model, limit, |row| {
             let source = sources.number(row.get_ref(3)?.as_str_or_null()?.unwrap_or_default());
-            let value = row.get_ref(6)?.as_blob()?.first_chunk().copied().map_or(f32::NAN, f32::from_le_bytes);
+            let value =
+                row.get_ref(6)?.as_blob()?.first_chunk().copied().map_or(f32::NAN, f32::from_le_bytes);
             Ok(read_label(row, 1)?.map(|label| ToldRow {
                 rowid: row.get::<_, i64>(0).unwrap_or_default().cast_unsigned(),
                 label,

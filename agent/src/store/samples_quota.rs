@@ -113,7 +113,8 @@ fn evict(connection: &mut Connection, limit: u32) -> rusqlite::Result<u64> {
         }
         gone.len()
     } else {
-        let sql = "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 0 ORDER BY id LIMIT ?1)";
+        let sql =
+            "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 0 ORDER BY id LIMIT ?1)";
         tx.prepare_cached(sql)?.execute([limit])?
     };
     tx.commit()?;

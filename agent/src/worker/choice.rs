@@ -306,12 +306,7 @@ fn judges(mut rows: Vec<Row>, record: &mut RowsRecord) -> Vec<Row> {
 }
 
 /// Leaves of each source at most its share of the rows that are left, the newest.
-fn within_shares(
-    mut rows: Vec<Row>,
-    told: &Told,
-    rules: &SourceRules,
-    record: &mut RowsRecord,
-) -> Vec<Row> {
+fn within_shares(mut rows: Vec<Row>, told: &Told, rules: &SourceRules, record: &mut RowsRecord) -> Vec<Row> {
     let mut left: BTreeMap<u32, usize> = BTreeMap::new();
     for row in &rows {
         *left.entry(row.source).or_default() += 1;

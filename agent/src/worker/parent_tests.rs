@@ -54,7 +54,7 @@ async fn a_run_is_heard_of_and_told_to_stop() {
         workers.stop(7);
     };
     let (ended, ()) = tokio::join!(workers.train(job), asked);
-    assert_eq!(ended.unwrap_err(), "paused at step 4 of 9");
+    assert_eq!(ended.unwrap_err().reason, "paused at step 4 of 9");
     assert_eq!(workers.progress(7), None, "over");
 }
 

@@ -360,7 +360,8 @@ fn jobs_and_answers_pass_as_json() {
     assert_eq!(read::<AdmitJob>(&path).unwrap(), admit);
     assert!(matches!(read::<TrainingJob>(&path), Err(WorkerError::Job { .. })));
     assert!(matches!(read::<AdmitJob>(Path::new("/no/job")), Err(WorkerError::Read { .. })));
-    let no: Answer<Born> = Answer::of(Err(TrainError::TooFewRows { training: 1, holdout: 0, left_out: Box::default() }));
+    let no: Answer<Born> =
+        Answer::of(Err(TrainError::TooFewRows { training: 1, holdout: 0, left_out: Box::default() }));
     let text = serde_json::to_string(&no).unwrap();
     assert_eq!(serde_json::from_str::<Answer<Born>>(&text).unwrap(), no);
     let guard = Rows::none(2, true).split(HELD_OUT, 0);

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The score of a recipe that fails or goes out of bounds: a number, since JSON knows no infinity.
+pub const OUT_OF_BOUNDS: f64 = 1e9;
+
 /// A search by successive halving: every recipe is trained for some steps, the better half for twice as many, and
 /// so on; all are scored on the newest of the training rows, which they were not trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +27,7 @@ pub struct Tried {
     pub scope: String,
     /// Step size.
     pub learning_rate: f64,
-    /// A score for each rung that it came to, the lower the better; a run that went out of bounds has none.
+    /// A score for each rung that it came to, the lower the better, at most [`OUT_OF_BOUNDS`].
     pub scores: Vec<f64>,
 }
 
@@ -45,10 +48,12 @@ impl fmt::Display for Searched {
         write!(f, "search on {} rows, the parent at {:.4}", self.rows, self.parent)?;
         let best = self.best().map(|(place, _)| place);
         for (place, tried) in self.tried.iter().enumerate() {
-            let scores: Vec<String> = tried.scores.iter().map(|score| format!("{score:.4}")).collect();
+            let told = |score: &f64| {
+                if *score < OUT_OF_BOUNDS { format!("{score:.4}") } else { "fails".to_owned() }
+            };
+            let scores: Vec<String> = tried.scores.iter().map(told).collect();
             let sign = if best == Some(place) { "*" } else { "" };
-            let scores = if scores.is_empty() { "went out of bounds".to_owned() } else { scores.join(" → ") };
-            write!(f, "; {}@{}{sign} {scores}", tried.scope, tried.learning_rate)?;
+            write!(f, "; {}@{}{sign} {}", tried.scope, tried.learning_rate, scores.join(" → "))?;
         }
         Ok(())
     }

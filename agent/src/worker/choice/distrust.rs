@@ -90,10 +90,7 @@ pub(super) fn worst(seen: &[Seen], weight: impl Fn(u32) -> f64) -> Option<Stands
 }
 
 /// A source against all others, over the strata that both have; `None` where they share too few labels.
-fn compared<'a>(
-    source: u32,
-    strata: impl Iterator<Item = &'a BTreeMap<u32, Cell>>,
-) -> Option<StandsOut> {
+fn compared<'a>(source: u32, strata: impl Iterator<Item = &'a BTreeMap<u32, Cell>>) -> Option<StandsOut> {
     let (mut mine, mut theirs) = (0, 0);
     let (mut beyond, mut variance, mut difference, mut weights) = (0.0, 0.0, 0.0, 0.0);
     for stratum in strata {
@@ -131,7 +128,8 @@ mod tests {
         let one = |at: usize| {
             let source = rng.random_range(0..sources.len());
             let (lies, is_hard) = sources[source];
-            let confidence: f32 = if is_hard { rng.random_range(0.4..0.7) } else { rng.random_range(0.4..1.0) };
+            let confidence: f32 =
+                if is_hard { rng.random_range(0.4..0.7) } else { rng.random_range(0.4..1.0) };
             let more = if at >= 500 { drift } else { 0.0 };
             let wrong = rng.random_bool((1.0 - f64::from(confidence) + more).min(1.0));
             let disagrees = wrong != rng.random_bool(lies);
@@ -152,7 +150,10 @@ mod tests {
         }
         let liar = found(&[(0.0, false), (0.6, false), (0.02, true)], 0.0);
         let found_it = liar.iter().filter(|found| **found == Some(1)).count();
-        assert!(found_it >= 17 && liar.iter().all(|found| found.is_none_or(|source| source == 1)), "{liar:?}");
+        assert!(
+            found_it >= 17 && liar.iter().all(|found| found.is_none_or(|source| source == 1)),
+            "{liar:?}"
+        );
         let few = found(&[(0.0, false), (0.1, false)], 0.0);
         assert_eq!(few, [None; 20], "what differs little is left");
     }

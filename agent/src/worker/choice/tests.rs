@@ -50,12 +50,9 @@ fn without_rules_the_newest_rows_are_taken_and_the_newest_of_them_held_out() {
 #[test]
 fn sources_count_by_their_weight() {
     let told = told((1..=1_000).map(|n| row(n, u32::from(n % 5 != 0), 0)).collect());
-    for (vision, judges, unjudged, weightless) in [
-        (1.0, 300, 0, 0),
-        (0.6, 300, 0, 0),
-        (0.3, 60, 240, 0),
-        (0.0, 60, 0, 800),
-    ] {
+    for (vision, judges, unjudged, weightless) in
+        [(1.0, 300, 0, 0), (0.6, 300, 0, 0), (0.3, 60, 240, 0), (0.0, 60, 0, 800)]
+    {
         let rules = rules(&[("vision", vision, 1.0)]);
         let chosen = chosen(&told, wanted(&rules));
         let held_out = &chosen.rows[chosen.training..];
@@ -67,7 +64,11 @@ fn sources_count_by_their_weight() {
     let few = Told { rows: told.rows[..900].to_vec(), ..told };
     let rules = rules(&[("vision", 0.3, 1.0)]);
     let chosen = chosen(&few, wanted(&rules));
-    assert_eq!((chosen.rows.len() - chosen.training, chosen.record.unjudged), (270, 0), "54 are too few to judge by");
+    assert_eq!(
+        (chosen.rows.len() - chosen.training, chosen.record.unjudged),
+        (270, 0),
+        "54 are too few to judge by"
+    );
 }
 
 #[test]
@@ -92,7 +93,8 @@ fn no_source_has_more_than_its_share() {
         let chosen = chosen(&told(rows.clone()), wanted(&rules));
         let training = &chosen.rows[..chosen.training];
         for (source, left) in (0..).zip(left) {
-            let mine: Vec<u64> = ids(training).into_iter().filter(|n| rows[*n as usize - 1].source == source).collect();
+            let mine: Vec<u64> =
+                ids(training).into_iter().filter(|n| rows[*n as usize - 1].source == source).collect();
             let newest = rows[..700].iter().filter(|row| row.source == source).map(|row| row.rowid);
             let newest: Vec<u64> = newest.skip(counts[source as usize] - left).collect();
             assert_eq!(mine, newest, "{counts:?} {named:?}");
@@ -116,7 +118,8 @@ fn contradicted_rows_are_neither_trained_on_nor_held_out() {
     assert_eq!((heavier.rows.len(), heavier.record.contradicted), (100, 0));
     let other = rules(&[("person", 0.5, 1.0)]);
     let other = chosen(&told, wanted(&other));
-    let truth = |rowid: u64| other.rows.iter().find(|row| row.rowid == rowid).map(|row| (row.truth, row.source));
+    let truth =
+        |rowid: u64| other.rows.iter().find(|row| row.rowid == rowid).map(|row| (row.truth, row.source));
     assert_eq!(truth(5), Some((One::Class(1), 1)), "the heavier word, though not the last");
 }
 
@@ -126,8 +129,11 @@ fn twins_with_other_labels_are_set_apart_where_features_are_measurements() {
     let rows: Vec<ToldRow> = (1..=100).map(|n| row(n, 0, u32::from(n == 40 || n == 60))).collect();
     let told = told(rows);
     // So many prints in all: 100 and fewer make twins of rows n and n + prints.
-    for (same, left_out) in [(vec![], 0), (vec![(40, 41)], 2), (vec![(40, 41), (50, 51)], 2), (vec![(40, 60)], 0)] {
-        let print = |n| Ok::<_, Infallible>(Some(same.iter().find(|pair| pair.1 == n).map_or(n, |pair| pair.0)));
+    for (same, left_out) in
+        [(vec![], 0), (vec![(40, 41)], 2), (vec![(40, 41), (50, 51)], 2), (vec![(40, 60)], 0)]
+    {
+        let print =
+            |n| Ok::<_, Infallible>(Some(same.iter().find(|pair| pair.1 == n).map_or(n, |pair| pair.0)));
         let chosen = choose(&told, wanted(&rules), print).unwrap();
         assert_eq!((chosen.rows.len() as u64, chosen.record.twins), (100 - left_out, left_out), "{same:?}");
     }
@@ -143,7 +149,11 @@ fn a_class_of_long_ago_is_not_forgotten() {
     let rules = SourceRules::default();
     let first = chosen(&told, wanted(&rules));
     assert_eq!((first.rows.len(), first.training, first.record.older), (1_000, 700, 175));
-    assert_eq!(ids(&first.rows[175..]), (4_176..=5_000).collect::<Vec<_>>(), "the newest, and of them the holdout");
+    assert_eq!(
+        ids(&first.rows[175..]),
+        (4_176..=5_000).collect::<Vec<_>>(),
+        "the newest, and of them the holdout"
+    );
     let sevens = |chosen: &Chosen| chosen.rows.iter().filter(|row| row.truth == One::Class(7)).count();
     assert_eq!(sevens(&first), 87, "half of the older rows");
     assert_eq!(chosen(&told, wanted(&rules)), first, "the same again");

@@ -9,10 +9,7 @@ pub(super) const CLEARLY: f64 = 2.0;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Settled {
     /// Its label, and whose that is.
-    Label {
-        truth: One,
-        source: u32,
-    },
+    Label { truth: One, source: u32 },
     /// Nobody who speaks of it has any weight.
     Weightless,
     /// Nobody weighs clearly more than those who disagree with him.
