@@ -187,7 +187,8 @@ fn score(
             weights += weight;
         }
     }
-    let score = sum / weights;
+    // As long as it is told everywhere: a text of it is the same number again.
+    let score: f64 = format!("{:.5e}", sum / weights).parse().unwrap_or(OUT_OF_BOUNDS);
     Ok(if score.is_finite() { score.min(OUT_OF_BOUNDS) } else { OUT_OF_BOUNDS })
 }
 
