@@ -209,6 +209,7 @@ fn read_policy(read: &mut Reader<'_>, policy: &mut Policy) {
         head: read.flag("adapt", "head").unwrap_or(policy.adapt.head),
     };
     training::read_triggers(read, policy);
+    training::read_sources(read, policy);
     training::read_budget(read, policy);
     training::read_keep(read, policy);
     let trial = TrialPolicy::default();

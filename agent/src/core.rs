@@ -17,6 +17,6 @@ mod worse;
 pub use agent::{Agent, Boot};
 pub use budget::{Budget, Conditions, Power};
 pub use effect::{Effect, Record, TrainJob};
-pub use event::{Command, Event, Labelled, Observation, Trained, VersionInfo};
+pub use event::{Command, Event, How, Labelled, Observation, Trained, Untrained, VersionInfo};
 pub use policy::{Keep, Policy, Rebase, Triggers};
 pub use shoal_watch::row::{Asked, Truth};

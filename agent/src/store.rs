@@ -8,6 +8,7 @@ mod ballast;
 mod reader;
 mod recover;
 mod samples;
+mod samples_quota;
 mod samples_rows;
 mod schema;
 mod state;
@@ -16,7 +17,7 @@ mod train;
 
 #[cfg(test)]
 pub(crate) use reader::evict_oldest;
-pub use reader::{LabelledRow, RecentRow, SamplesReader};
+pub use reader::{LabelledRow, OtherWord, RecentRow, SamplesReader, Told, ToldRow};
 pub use samples::{Captured, LateJoins, PendingLabel, SampleStats, SamplesDb};
 pub use samples_rows::{Joined, Label, LabelOutcome, LabelRow, MAX_ID_BYTES, SampleRow};
 pub use state::StateDb;
@@ -103,5 +104,7 @@ impl StoreError {
 
 #[cfg(test)]
 mod samples_tests;
+#[cfg(test)]
+mod samples_words_tests;
 #[cfg(test)]
 mod state_tests;

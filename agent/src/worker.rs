@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod build;
+mod choice;
 mod compare;
 mod conduct;
 mod confine;
@@ -21,6 +22,7 @@ mod recipe;
 mod replay;
 mod resume;
 mod samples;
+mod search;
 mod train;
 
 pub use admit::AdmitError;

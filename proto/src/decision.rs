@@ -1,7 +1,13 @@
 //! Verdicts and their evidence: the same value is logged, reported to the hub, shown and asserted on.
 
+mod rows;
+mod search;
 mod shadow;
 
+pub use rows::{
+    MAX_SOURCE_RULES, MAX_TOLD_SOURCES, RowsRecord, SetApart, SourceRows, SourceRule, SourceRules,
+};
+pub use search::{OUT_OF_BOUNDS, Searched, Tried};
 pub use shadow::ShadowSeen;
 
 use crate::id::{DeviceId, Digest, ModelName, RolloutId};
@@ -238,6 +244,11 @@ pub enum Rejection {
          {only_shadow} for its own (e-value {e:.0}, limit {limit:.0})"
     )]
     WorseInShadow { only_served: u64, only_shadow: u64, e: f64, limit: f64 },
+    /// None of the recipes that were tried is worth a whole run.
+    #[error(
+        "none of {tried} recipes learned anything: on the {rows} newest training rows the best has a loss of {best:.4}, the parent {parent:.4}"
+    )]
+    NothingBetter { tried: u64, rows: u64, parent: f64, best: f64 },
     /// Training did not end with a model.
     #[error("training failed: {reason}")]
     TrainingFailed { reason: String },
@@ -348,6 +359,15 @@ pub struct Made {
     pub recipe: Recipe,
     /// Share of the newest rows that were held out.
     pub holdout_share: f64,
+    /// What labels counted for, by their source.
+    #[serde(default, skip_serializing_if = "SourceRules::are_usual")]
+    pub sources: SourceRules,
+    /// Which rows it was given, where it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Box<RowsRecord>>,
+    /// Which recipes were tried before; then `recipe` is the one that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Box<Searched>>,
     /// When it began, by the device's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<WallMs>,

@@ -191,6 +191,10 @@ pub struct Recipe {
     /// What becomes of the step size after it: `constant` or `cosine`.
     #[serde(skip_serializing_if = "is_constant")]
     pub schedule: String,
+    /// Whether recipes near this one are tried first, of networks that are trained by gradients: `none`, or
+    /// `halving`, which takes about as many steps again.
+    #[serde(skip_serializing_if = "is_no_search")]
+    pub search: String,
     /// Memory in MiB that training may take, within the device's own limit; nought for that limit.
     #[serde(skip_serializing_if = "is_none")]
     pub memory_mib: u32,
@@ -252,6 +256,10 @@ fn is_equal(class_weights: &str) -> bool {
     class_weights == "equal"
 }
 
+fn is_no_search(search: &str) -> bool {
+    search == "none"
+}
+
 fn is_constant(schedule: &str) -> bool {
     schedule == "constant"
 }
@@ -284,6 +292,7 @@ impl Default for Recipe {
             patience: 0,
             warm_up: 0.0,
             schedule: "constant".into(),
+            search: "none".into(),
             memory_mib: 0,
             decay: USUAL_DECAY,
             min_rows_per_leaf: 1,

@@ -174,6 +174,17 @@ async fn the_loop_adapts_retrains_refuses_poison_and_rolls_back_through_crashes(
     assert_eq!(the.alone.command(&["train", "nose"]).0, 0);
     wait(|| async { the.runs().len() == 1 && the.model()["candidate"][1] != "staged" }).await;
     assert_eq!(the.runs()[0]["verdict"], "accept", "{}", the.runs()[0]);
+
+    // It stands in the shadow first, also after a crash: what is heard is the factory's.
+    let in_shadow = |model: &Value| model["candidate"][1] == "shadow" && model["ready"] == true;
+    wait(|| async { in_shadow(&the.model()) }).await;
+    the.feed(30, truth).await;
+    assert!(in_shadow(&the.model()) && the.serving() == factory, "{}", the.model());
+    the.again(false).await;
+    the.until_on_broker().await;
+    wait(|| async { in_shadow(&the.model()) }).await;
+    assert_eq!(the.serving(), factory);
+    the.feed(60, truth).await;
     wait(|| async { the.model()["candidate"][1] == "on_trial" && the.model()["ready"] == true }).await;
     the.feed(20, truth).await;
     let on_trial = the.serving();

@@ -13,12 +13,13 @@ use crate::clock::Clock;
 use crate::config::{LoopSettings, Sizes};
 use crate::core::{
     Agent, Asked, Boot, Budget, Effect, Event, Labelled, Observation, Policy, TrainJob, Trained, Truth,
+    Untrained,
 };
 use crate::file::write_atomic;
 use crate::report::chain;
 use crate::store::{Label, LabelRow, SampleRow, SamplesDb};
 use crate::vault::{Vault, version_info};
-use crate::worker::{Limits, TrainingJob, admit_here, train_here};
+use crate::worker::{Limits, TrainingJob, Why, admit_here, train_here};
 use shoal_adapt::{Adapt, Lens, Settings};
 use shoal_infer::Predictor;
 use shoal_proto::decision::{Rejection, ShadowSeen};
@@ -365,13 +366,17 @@ impl World {
         Ok(())
     }
 
-    fn train(&mut self, job: TrainJob) -> Result<Trained, String> {
+    fn train(&mut self, job: TrainJob) -> Result<Trained, Untrained> {
         let limits = Limits { memory_bytes: self.sizes.child_bytes, ..Limits::TRAIN };
         let job = TrainingJob::new(job, self.state.path().to_owned(), limits);
-        let born = train_here(&job).map_err(|cause| chain(&cause))?;
+        let born = train_here(&job).map_err(|cause| {
+            let why = Why::from(cause);
+            let reason = why.reason.clone();
+            why.untrained(reason)
+        })?;
         let candidate = self.vault.info(born.version).map_err(|cause| chain(&cause))?;
         self.journal.know(&candidate);
-        Ok(Trained { candidate, evidence: born.evidence, by: born.by.map(Box::new) })
+        Ok(Trained { candidate, evidence: born.evidence.clone(), how: Box::new(born.how()) })
     }
 
     fn admit(&self, version: Digest) -> Result<(), String> {

@@ -44,10 +44,19 @@ fn below(parent: &Node, lineage: &Lineage, indent: &str, text: &mut String) {
         match leaf {
             Leaf::Version(node) => {
                 let _infallible = writeln!(text, "{indent}{branch}{}", of_version(node, lineage));
+                let has_more = lineage.versions.iter().any(|child| child.record.parent == Some(node.version));
+                let made_by = lineage.runs.iter().find(|run| run.candidate == Some(node.version));
+                let bar = if has_more { "│ " } else { "  " };
+                made_by.into_iter().flat_map(told).for_each(|line| {
+                    let _infallible = writeln!(text, "{indent}{more}{bar} {line}");
+                });
                 below(node, lineage, &format!("{indent}{more}"), text);
             }
             Leaf::Run(run) => {
                 let _infallible = writeln!(text, "{indent}{branch}{}", of_run(run));
+                told(run).into_iter().for_each(|line| {
+                    let _infallible = writeln!(text, "{indent}{more}   {line}");
+                });
             }
         }
     }
@@ -89,6 +98,15 @@ fn of_run(run: &RunRecord) -> String {
     format!("× run {} ({}): {reason}", run.run, run.trigger)
 }
 
+/// Lines on what a run was given and what it tried, where that is more than all the newest rows of one source and
+/// the package's own recipe.
+fn told(run: &RunRecord) -> Vec<String> {
+    let Some(made) = run.made.as_deref() else { return Vec::new() };
+    let rows = made.rows.as_deref().filter(|rows| rows.sources.len() > 1 || !rows.left_out().is_empty());
+    let search = made.search.as_deref();
+    rows.map(ToString::to_string).into_iter().chain(search.map(ToString::to_string)).collect()
+}
+
 fn scores(run: &RunRecord) -> String {
     let Some(evidence) = &run.evidence else { return String::new() };
     let (old, new, all) = (evidence.champion_correct, evidence.candidate_correct, evidence.holdout_rows);
@@ -117,9 +135,12 @@ fn maker(by: &MadeBy) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shoal_proto::decision::{Rejection, Trigger};
+    use shoal_proto::decision::{
+        Made, OUT_OF_BOUNDS, Rejection, RowsRecord, Searched, SourceRows, SourceRules, Tried, Trigger,
+    };
     use shoal_proto::fact::VersionRecord;
-    use shoal_proto::id::ModelName;
+    use shoal_proto::id::{DeviceId, ModelName};
+    use shoal_proto::manifest::Recipe;
     use shoal_proto::time::WallMs;
 
     fn node(number: u8, name: &str, parent: Option<u8>, marks: Vec<Mark>) -> Node {
@@ -176,6 +197,49 @@ mod tests {
         assert_eq!(draw(&lineage), expected);
         let one = lineage.of(&ModelName::new("other").unwrap());
         assert_eq!(draw(&one), "");
+    }
+
+    #[test]
+    fn a_run_tells_what_it_was_given_and_what_it_tried() {
+        let rows = RowsRecord {
+            sources: vec![SourceRows { source: "person".into(), trained: 70, held_out: 30 }],
+            contradicted: 4,
+            ..RowsRecord::default()
+        };
+        let tried = |scope: &str, scores: &[f64]| {
+            let (scope, scores) = (scope.to_owned(), scores.to_vec());
+            Tried { scope, learning_rate: 0.001, scores }
+        };
+        let search = Searched {
+            steps: 20,
+            rows: 40,
+            parent: 0.75,
+            tried: vec![tried("last", &[0.5, 0.25]), tried("norms-and-biases", &[OUT_OF_BOUNDS])],
+        };
+        let made = Made {
+            base: Digest([1; 32]),
+            device: DeviceId::new("press-07").unwrap(),
+            number: 1,
+            seed: 1,
+            recipe: Recipe::default(),
+            holdout_share: 0.3,
+            sources: SourceRules::default(),
+            rows: Some(Box::new(rows)),
+            search: Some(Box::new(search)),
+            started: None,
+            by: None,
+        };
+        let verdict = Verdict::Reject(Rejection::Cancelled);
+        let run = RunRecord { made: Some(Box::new(made)), ..run(1, 1, None, verdict) };
+        let lineage = Lineage { versions: vec![node(1, "gas@3", None, Vec::new())], runs: vec![run] };
+        let expected = format!(
+            "○ {}  gas@3\n\
+             └─× run 1 (drift): cancelled by command\n     \
+             rows by source: person 70 + 30 held out; left out 4 contradicted by another source\n     \
+             search on 40 rows, the parent at 0.7500; last@0.001* 0.5000 → 0.2500; norms-and-biases@0.001 fails\n",
+            Digest([1; 32]).short()
+        );
+        assert_eq!(draw(&lineage), expected);
     }
 
     #[test]

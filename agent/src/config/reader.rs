@@ -192,6 +192,53 @@ impl<'t> Reader<'t> {
         map
     }
 
+    /// Tables in a table, by their names, each of numbers that lie within bounds; those that are not written, or
+    /// are wrong, are `None`. With the line of each.
+    pub(super) fn numbers_by_name<const N: usize>(
+        &mut self,
+        table: &str,
+        key: &str,
+        known: [(&str, f64, f64); N],
+    ) -> Vec<(usize, String, [Option<f64>; N])> {
+        let Some((line, value)) = self.value(table, key) else { return Vec::new() };
+        let shape = format!("tables such as [{table}.{key}.NAME]");
+        let Some(tables) = value.as_table() else {
+            return self.wrong(line, table, key, &value, &shape).unwrap_or_default();
+        };
+        let mut found = Vec::new();
+        for (name, item) in tables {
+            let line = self.line(item.span().start);
+            let Some(fields) = item.get_ref().as_table() else {
+                self.wrong::<()>(line, table, key, item.get_ref(), &shape);
+                continue;
+            };
+            let path = format!("{key}.{}", name.get_ref());
+            let mut numbers = [None; N];
+            for (field, value) in fields {
+                let line = self.line(value.span().start);
+                let word = field.get_ref().as_ref();
+                let place = known.iter().position(|(name, ..)| *name == word);
+                let Some((place, (_, least, most))) = place.map(|place| (place, known[place])) else {
+                    let names: Vec<String> = known.iter().map(|(name, ..)| (*name).to_owned()).collect();
+                    self.unknown(field, &format!("{table}.{path}"), &names);
+                    continue;
+                };
+                let text = match value.get_ref() {
+                    DeValue::Float(number) => number.as_str(),
+                    DeValue::Integer(number) => number.as_str(),
+                    _ => "",
+                };
+                numbers[place] = text.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
+                if numbers[place].is_none() {
+                    let fix = format!("a number from {least} to {most}");
+                    self.wrong::<()>(line, table, &format!("{path}.{word}"), value.get_ref(), &fix);
+                }
+            }
+            found.push((line, name.get_ref().to_string(), numbers));
+        }
+        found
+    }
+
     /// One path of each table of an array of tables.
     pub(super) fn tables(&mut self, table: &str, key: &str, base: &Path) -> Vec<PathBuf> {
         self.asked.entry(table.to_owned()).or_default();

@@ -3,12 +3,15 @@
 use super::reader::Reader;
 use crate::core::budget::{Budget, Hours};
 use crate::core::{Keep, Policy, Rebase};
+use shoal_proto::decision::{MAX_SOURCE_RULES, SourceRule};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
 const HOUR: Duration = Duration::from_secs(3_600);
+/// The table of the sources that are not named.
+const OTHER_SOURCES: &str = "default";
 
 /// Where the sensors are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,28 @@ pub(super) fn read_triggers(read: &mut Reader<'_>, policy: &mut Policy) {
     triggers.every = every.and_then(|hours| u32::try_from(hours).ok()).map(|hours| HOUR * hours);
     if let Some(rebase) = read.parsed::<Rebase>("retrain", "rebase", "\"retrain\" or \"drop\"") {
         triggers.rebase = rebase;
+    }
+}
+
+/// What labels count for, by their source: `[retrain.sources.NAME]`, and `default` for those that are not named.
+pub(super) fn read_sources(read: &mut Reader<'_>, policy: &mut Policy) {
+    let known = [("weight", 0.0, 1.0), ("max_share", 0.0, 1.0)];
+    let tables = read.numbers_by_name("retrain", "sources", known);
+    let rules = &mut policy.sources;
+    for (line, name, [weight, max_share]) in tables {
+        let usual = SourceRule::default();
+        let rule = SourceRule {
+            weight: weight.unwrap_or(usual.weight),
+            max_share: max_share.unwrap_or(usual.max_share),
+        };
+        if name == OTHER_SOURCES {
+            rules.others = rule;
+        } else if rules.named.len() < MAX_SOURCE_RULES {
+            rules.named.insert(name, rule);
+        } else {
+            let what = format!("is one of more than {MAX_SOURCE_RULES}");
+            read.problem(line, &format!("retrain.sources.{name}"), what, "name fewer, and set `default`");
+        }
     }
 }
 
@@ -153,6 +178,31 @@ mod tests {
         assert_eq!(config.sensors, sensors);
         let bare = parse("").unwrap();
         assert_eq!((bare.policy.budget, bare.policy.triggers.labels), (Budget::USUAL, None));
+    }
+
+    #[test]
+    fn labels_count_by_their_source() {
+        let text = "[retrain.sources.vision]\nweight = 0.3\nmax_share = 0.5\n[retrain.sources.\"line 2\"]\nweight = 0\n\
+                    [retrain.sources.default]\nmax_share = 0.75\n";
+        let rules = parse(text).unwrap().policy.sources;
+        let rule = |weight, max_share| SourceRule { weight, max_share };
+        for (source, expected) in
+            [("vision", rule(0.3, 0.5)), ("line 2", rule(0.0, 1.0)), ("person", rule(1.0, 0.75))]
+        {
+            assert_eq!(rules.of(source), expected, "{source}");
+        }
+        assert!(parse("").unwrap().policy.sources.are_usual());
+        let many: String = (0..17).map(|n| format!("[retrain.sources.s{n}]\nweight = 1\n")).collect();
+        for (text, told) in [
+            ("[retrain.sources.a]\nweight = 2", "line 4: `retrain.sources.a.weight`"),
+            ("[retrain.sources.a]\nwieght = 1", "did you mean `weight`"),
+            ("[retrain.sources]\na = 1", "tables such as [retrain.sources.NAME]"),
+            ("[retrain]\nsources = 1", "tables such as [retrain.sources.NAME]"),
+            (&many, "is one of more than 16"),
+        ] {
+            let problems = parse(text).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(told), "{text}: {problems:?}");
+        }
     }
 
     #[test]

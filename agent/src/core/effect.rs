@@ -1,7 +1,7 @@
 //! What a device can do.
 
 use super::budget::Hold;
-use shoal_proto::decision::{RollbackReason, RunRecord, ShadowSeen, Trigger};
+use shoal_proto::decision::{RollbackReason, RunRecord, ShadowSeen, SourceRules, Trigger};
 use shoal_proto::fact::Artifact;
 use shoal_proto::finding::Finding;
 use shoal_proto::id::{DeviceId, Digest, ModelName};
@@ -80,6 +80,8 @@ pub struct TrainJob {
     pub recipe: Recipe,
     /// Share of the newest labelled rows that are never trained on.
     pub holdout_share: f64,
+    /// What labels count for, by their source.
+    pub sources: SourceRules,
 }
 
 /// A transition, for the log.

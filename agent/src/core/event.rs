@@ -2,10 +2,10 @@
 
 use super::budget::Conditions;
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::{Evidence, MadeBy, Rejection, ShadowSeen};
+use shoal_proto::decision::{Evidence, MadeBy, Rejection, RowsRecord, Searched, ShadowSeen};
 use shoal_proto::fact::VersionRecord;
 use shoal_proto::id::{Digest, ModelName};
-use shoal_proto::manifest::Manifest;
+use shoal_proto::manifest::{Manifest, Recipe};
 use shoal_proto::time::Mono;
 use shoal_watch::Watched;
 use shoal_watch::answer::GroupCodes;
@@ -45,7 +45,7 @@ pub enum Event {
     /// What the sensors say; the answer to [`super::Effect::Sense`].
     Conditions(Conditions),
     /// The training child ended.
-    TrainingEnded { run: u64, outcome: Result<Trained, String> },
+    TrainingEnded { run: u64, outcome: Result<Trained, Untrained> },
     /// The admission child ended: the version may be parsed by the server, or why not.
     Admitted { version: Digest, outcome: Result<(), String> },
     /// The server swapped to this version, or could not.
@@ -178,8 +178,43 @@ pub struct Trained {
     pub candidate: VersionInfo,
     /// What was measured.
     pub evidence: Evidence,
-    /// The process that made it.
-    pub by: Option<Box<MadeBy>>,
+    /// How the run went about it.
+    pub how: Box<How>,
+}
+
+/// How a run went about it: what is not known before.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct How {
+    /// The process that ended it.
+    pub by: Option<MadeBy>,
+    /// Which rows it was given.
+    pub rows: Option<Box<RowsRecord>>,
+    /// Which recipes were tried.
+    pub search: Option<Box<Searched>>,
+    /// The one that was chosen.
+    pub recipe: Option<Recipe>,
+}
+
+/// Why a run brought no candidate.
+#[derive(Debug, Clone, PartialEq, Default, thiserror::Error)]
+#[error("{reason}")]
+pub struct Untrained {
+    /// For people.
+    pub reason: String,
+    /// How far it came: with recipes that were tried, none of them was better than the parent.
+    pub how: Box<How>,
+}
+
+impl From<&str> for Untrained {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+impl From<String> for Untrained {
+    fn from(reason: String) -> Self {
+        Self { reason, how: Box::default() }
+    }
 }
 
 /// What an operator of the device can ask.

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use shoal_adapt::Settings;
+use shoal_proto::decision::SourceRules;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::DeviceId;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Policy {
     pub cooldown: Duration,
     /// Share of the newest labelled rows that are never trained on.
     pub holdout_share: f64,
+    /// What labels count for in training, by their source.
+    pub sources: SourceRules,
     /// What a version may do about change before it is retrained.
     pub adapt: Settings,
     /// What starts runs beside drift.
@@ -56,6 +59,7 @@ impl Policy {
             min_labels: 100,
             cooldown: Duration::from_secs(3_600),
             holdout_share: 0.3,
+            sources: SourceRules::default(),
             adapt: Settings::default(),
             triggers: Triggers::default(),
             budget: Budget::NONE,

@@ -5,6 +5,7 @@ use super::samples_rows::{Label, MIGRATIONS, floats_from_bytes, parsed, read_lab
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::WallMs;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,45 @@ pub struct LabelledRow {
     pub value: Option<f64>,
     /// When it was predicted.
     pub at: WallMs,
+}
+
+/// The newest labelled rows of a model as they are chosen from: who says what, and what was answered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Told {
+    /// In order of prediction.
+    pub rows: Vec<ToldRow>,
+    /// What other sources than a row's last said of it, in order of the rows and of coming.
+    pub others: Vec<OtherWord>,
+    /// The sources' names.
+    pub sources: Vec<String>,
+}
+
+/// A labelled row without its features.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ToldRow {
+    /// Rises with time, never used twice.
+    pub rowid: u64,
+    /// The last word.
+    pub label: Label,
+    /// Whose it is, by place in [`Told::sources`].
+    pub source: u32,
+    /// The class that was answered, for a classifier.
+    pub class: Option<u32>,
+    /// Its probability.
+    pub confidence: f32,
+    /// The first number of the output: what was answered, for a regression.
+    pub value: f32,
+}
+
+/// An earlier word of another source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OtherWord {
+    /// On which row.
+    pub rowid: u64,
+    /// Whose it is, by place in [`Told::sources`].
+    pub source: u32,
+    /// What it says.
+    pub label: Label,
 }
 
 /// A row, labelled or not.
@@ -81,13 +121,47 @@ impl SamplesReader {
         self.newest(sql, model, limit, read_labelled)
     }
 
-    /// The newest labelled rows of a model, over all its versions, in order of prediction: only their
-    /// numbers, 8 bytes a row.
-    pub fn labelled_ids(&self, model: &ModelName, limit: u32) -> Result<Vec<u64>, StoreError> {
-        let sql = "SELECT id FROM sample
+    /// The newest labelled rows of a model, over all its versions, without their features: about 60 bytes a row.
+    pub fn told(&self, model: &ModelName, limit: u32) -> Result<Told, StoreError> {
+        let sql = "SELECT id, label_class, label_value, label_source, class, confidence, outputs FROM sample
              WHERE labelled = 1 AND version IN (SELECT id FROM version WHERE model = ?1)
              ORDER BY id DESC LIMIT ?2";
-        self.newest(sql, model, limit, |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
+        let mut sources = Names::default();
+        let rows = self.newest(sql, model, limit, |row| {
+            let source = sources.number(row.get_ref(3)?.as_str_or_null()?.unwrap_or_default());
+            let value =
+                row.get_ref(6)?.as_blob()?.first_chunk().copied().map_or(f32::NAN, f32::from_le_bytes);
+            Ok(read_label(row, 1)?.map(|label| ToldRow {
+                rowid: row.get::<_, i64>(0).unwrap_or_default().cast_unsigned(),
+                label,
+                source,
+                class: row.get(4).unwrap_or_default(),
+                confidence: row.get::<_, Option<f32>>(5).unwrap_or_default().unwrap_or_default(),
+                value,
+            }))
+        })?;
+        let rows: Vec<ToldRow> = rows.into_iter().flatten().collect();
+        let first = rows.first().map_or(0, |row| row.rowid);
+        let mut others = self.others_since(first, &mut sources)?;
+        others.retain(|word| rows.binary_search_by_key(&word.rowid, |row| row.rowid).is_ok());
+        Ok(Told { rows, others, sources: sources.all })
+    }
+
+    fn others_since(&self, first: u64, sources: &mut Names) -> Result<Vec<OtherWord>, StoreError> {
+        let mut read = || -> rusqlite::Result<Vec<OtherWord>> {
+            let sql = "SELECT sample, label_class, label_value, source FROM other_label WHERE sample >= ?1
+                 ORDER BY sample, id";
+            let mut query = self.connection.prepare_cached(sql)?;
+            let mut rows = query.query([first.cast_signed()])?;
+            let mut words = Vec::new();
+            while let Some(row) = rows.next()? {
+                let source = sources.number(row.get_ref(3)?.as_str()?);
+                let rowid = row.get::<_, i64>(0)?.cast_unsigned();
+                words.extend(read_label(row, 1)?.map(|label| OtherWord { rowid, source, label }));
+            }
+            Ok(words)
+        };
+        read().map_err(StoreError::sqlite("read what other sources say"))
     }
 
     /// A labelled row by its number; `None` when it was evicted.
@@ -190,6 +264,25 @@ impl SamplesReader {
         let mut rows = rows().map_err(StoreError::sqlite("read samples"))?;
         rows.reverse();
         Ok(rows)
+    }
+}
+
+/// Names by number, in the order of being met.
+#[derive(Default)]
+struct Names {
+    known: BTreeMap<String, u32>,
+    all: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.known.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.push(name.to_owned());
+        self.known.insert(name.to_owned(), number);
+        number
     }
 }
 

@@ -4,6 +4,7 @@
 //! is different: it is acknowledged when it is on disk.
 
 use super::ballast::Ballast;
+use super::samples_quota as quota;
 use super::samples_rows::{self as rows, Joined, LabelOutcome, LabelRow, MIGRATIONS, SampleRow};
 use super::{StoreError, recover, schema};
 use rusqlite::{Connection, TransactionBehavior};
@@ -140,7 +141,7 @@ impl SamplesDb {
             schema::quick_check(&connection)?;
             Ok(connection)
         })?;
-        let quota = rows::Quota::set(&connection, quota_bytes)
+        let quota = quota::Quota::set(&connection, quota_bytes)
             .map_err(StoreError::sqlite("set the quota of samples.db"))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (late, late_joins) = mpsc::channel(LATE_QUEUE);
@@ -148,7 +149,7 @@ impl SamplesDb {
         let mut writer = Writer {
             connection,
             quota,
-            ballast: Ballast::new(&path, rows::ballast_bytes(quota_bytes)),
+            ballast: Ballast::new(&path, quota::ballast_bytes(quota_bytes)),
             late,
             counters: Arc::clone(&counters),
             full_sync: true,
@@ -172,7 +173,8 @@ impl SamplesDb {
 
     /// Writes a label and joins it with its row; on disk when it returns.
     ///
-    /// The same label again changes nothing; another one takes its place.
+    /// The same label again changes nothing; another one takes its place. What another source said before is
+    /// kept beside it, for those who train.
     pub async fn label(&self, row: LabelRow) -> Result<LabelOutcome, StoreError> {
         self.hand_in_label(row).await?.on_disk().await
     }
@@ -246,7 +248,7 @@ impl Drop for SamplesDb {
 
 struct Writer {
     connection: Connection,
-    quota: rows::Quota,
+    quota: quota::Quota,
     ballast: Ballast,
     late: mpsc::Sender<Joined>,
     counters: Arc<Counters>,
@@ -428,7 +430,7 @@ impl Writer {
     /// small steps; what fails here too is seen by the next attempt.
     fn make_room(&mut self) {
         self.ballast.throw();
-        let made = rows::fold_log(&self.connection)
+        let made = quota::fold_log(&self.connection)
             .and_then(|()| self.quota.settle(&self.connection))
             .and_then(|()| self.quota.evict_small(&mut self.connection));
         match made {

@@ -1,7 +1,7 @@
 //! The tables of `samples.db`.
 
 use super::StoreError;
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::WallMs;
 use shoal_watch::answer::GroupCodes;
@@ -12,25 +12,11 @@ use std::time::Duration;
 pub(super) const MAX_PARKED: u64 = 10_000;
 /// How long a label waits for its row: the row is at most a queue away, or was dropped.
 pub(super) const PARKED_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Rows deleted in one small step on a full disk.
-const SMALL_STEP: u32 = 32;
-/// Small steps in a row.
-const SMALL_STEPS: u32 = 8;
-/// Rows deleted in one step for the quota.
-const STEP: u32 = 256;
-/// Unlabelled rows keep at least one row in this many, so that a row lives to see its label.
-const UNLABELLED_SHARE: u64 = 5;
-/// Share of the quota that is ballast.
-const BALLAST_SHARE: u64 = 8;
-/// Ballast of a large quota.
-const MAX_BALLAST: u64 = 2 * 1024 * 1024;
-/// Share of the ballast at which the log is folded back. Thrown ballast must have room for all that
-/// the log holds: this, and one transaction more.
-const LOG_SHARE: u64 = 4;
 /// Bytes of rows in one transaction, for models with thousands of features.
 const TRANSACTION_BYTES: usize = 256 * 1024;
-/// Smallest quota: the tables and one group of wide rows.
-const MIN_PAGES: u64 = 64;
+
+/// Sources beside the last one whose word on a row is kept, the newest.
+const MAX_OTHERS: u32 = 7;
 
 /// Longest prediction id.
 pub const MAX_ID_BYTES: usize = 256;
@@ -75,6 +61,32 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ",
     // The parts of the groups that requests named, a byte a group.
     "ALTER TABLE sample ADD COLUMN parts BLOB CHECK (length(parts) BETWEEN 1 AND 16);",
+    // What other sources than the last one say of a row; the last word of each stands, in the order of coming.
+    "
+    CREATE TABLE other_label (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        sample      INTEGER NOT NULL REFERENCES sample (id) ON DELETE CASCADE,
+        source      TEXT NOT NULL,
+        label_class INTEGER CHECK (label_class >= 0),
+        label_value REAL,
+        UNIQUE (sample, source),
+        CHECK ((label_class IS NULL) <> (label_value IS NULL))
+    ) STRICT;
+    CREATE TABLE parked_by_source (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        prediction_id TEXT NOT NULL CHECK (length(prediction_id) BETWEEN 1 AND 256),
+        label_class   INTEGER CHECK (label_class >= 0),
+        label_value   REAL,
+        source        TEXT NOT NULL,
+        at_ms         INTEGER NOT NULL,
+        UNIQUE (prediction_id, source),
+        CHECK ((label_class IS NULL) <> (label_value IS NULL))
+    ) STRICT;
+    INSERT INTO parked_by_source SELECT id, prediction_id, label_class, label_value, source, at_ms FROM parked;
+    DROP TABLE parked;
+    ALTER TABLE parked_by_source RENAME TO parked;
+    CREATE INDEX sample_class ON sample (label_class, version) WHERE labelled = 1;
+",
 ];
 
 /// One predicted row.
@@ -223,14 +235,13 @@ pub(super) fn insert(
     if !may_be_parked {
         return Ok(Some(None));
     }
-    let parked = tx
-        .prepare_cached(
-            "DELETE FROM parked WHERE prediction_id = ?1 RETURNING label_class, label_value, source",
-        )?
-        .query_row([&row.prediction_id], |found| Ok((read_label(found, 0)?, found.get::<_, String>(2)?)))
-        .optional()?;
-    let Some((Some(label), source)) = parked else { return Ok(Some(None)) };
-    set_label(tx, &row.prediction_id, label, &source)?;
+    let sample = tx.last_insert_rowid();
+    let mut earlier = None;
+    for (label, source) in take_parked(tx, &row.prediction_id)? {
+        say(tx, sample, earlier, (label, &source))?;
+        earlier = Some((label, source));
+    }
+    let Some((label, _)) = earlier else { return Ok(Some(None)) };
     Ok(Some(Some(Joined {
         prediction_id: row.prediction_id.clone(),
         model: row.model.clone(),
@@ -246,16 +257,34 @@ pub(super) fn insert(
     })))
 }
 
-/// Writes a label beside its row, or parks it.
+/// The labels that wait for a row, in the order of coming; they wait no more.
+fn take_parked(tx: &Connection, prediction_id: &str) -> rusqlite::Result<Vec<(Label, String)>> {
+    let mut parked = tx.prepare_cached(
+        "SELECT label_class, label_value, source FROM parked WHERE prediction_id = ?1 ORDER BY id",
+    )?;
+    let mut found = parked.query([prediction_id])?;
+    let mut labels = Vec::new();
+    while let Some(row) = found.next()? {
+        labels.extend(read_label(row, 0)?.map(|label| row.get(2).map(|source| (label, source))).transpose()?);
+    }
+    if !labels.is_empty() {
+        tx.prepare_cached("DELETE FROM parked WHERE prediction_id = ?1")?.execute([prediction_id])?;
+    }
+    Ok(labels)
+}
+
+/// Writes a label beside its row, or parks it. The last word stands beside the row; what other sources say of
+/// it is kept, and a source that speaks again corrects itself.
 pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOutcome> {
     let found = tx
         .prepare_cached(
-            "SELECT label_class, label_value, model, digest, class, confidence, features, outputs, parts
-             FROM sample JOIN version ON version.id = sample.version WHERE prediction_id = ?1",
+            "SELECT label_class, label_value, model, digest, class, confidence, features, outputs, parts,
+             sample.id, label_source FROM sample JOIN version ON version.id = sample.version
+             WHERE prediction_id = ?1",
         )?
         .query_row([&row.prediction_id], |found| {
             let earlier = read_label(found, 0)?;
-            Ok(Joined {
+            let joined = Joined {
                 prediction_id: row.prediction_id.clone(),
                 model: parsed(found, 2)?,
                 version: parsed(found, 3)?,
@@ -267,30 +296,52 @@ pub(super) fn label(tx: &Connection, row: &LabelRow) -> rusqlite::Result<LabelOu
                 label: row.label,
                 relabelled: earlier.is_some_and(|earlier| earlier != row.label),
                 repeated: earlier == Some(row.label),
-            })
+            };
+            let source = found.get::<_, Option<String>>(10)?.unwrap_or_default();
+            Ok((joined, found.get::<_, i64>(9)?, earlier.map(|label| (label, source))))
         })
         .optional()?;
-    if let Some(joined) = found {
-        set_label(tx, &row.prediction_id, row.label, &row.source)?;
+    if let Some((joined, sample, earlier)) = found {
+        say(tx, sample, earlier, (row.label, &row.source))?;
         return Ok(LabelOutcome::Joined(joined));
     }
     let (class, value) = columns(row.label);
+    // A new row, so that the order is that of coming.
+    tx.prepare_cached("DELETE FROM parked WHERE prediction_id = ?1 AND source = ?2")?
+        .execute([&row.prediction_id, &row.source])?;
     tx.prepare_cached(
-        "INSERT INTO parked (prediction_id, label_class, label_value, source, at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET label_class = excluded.label_class,
-         label_value = excluded.label_value, source = excluded.source, at_ms = excluded.at_ms",
+        "INSERT INTO parked (prediction_id, label_class, label_value, source, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![row.prediction_id, class, value, row.source, row.at.0.cast_signed()])?;
     Ok(LabelOutcome::Parked)
 }
 
-fn set_label(tx: &Connection, prediction_id: &str, label: Label, source: &str) -> rusqlite::Result<()> {
+/// Puts a source's word beside a row, and what another said before it aside.
+fn say(
+    tx: &Connection,
+    sample: i64,
+    earlier: Option<(Label, String)>,
+    (label, source): (Label, &str),
+) -> rusqlite::Result<()> {
+    if let Some((label, other)) = earlier.filter(|(_, other)| other != source) {
+        let (class, value) = columns(label);
+        let delete = "DELETE FROM other_label WHERE sample = ?1 AND source IN (?2, ?3)";
+        tx.prepare_cached(delete)?.execute(params![sample, source, other])?;
+        tx.prepare_cached(
+            "INSERT INTO other_label (sample, source, label_class, label_value) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![sample, other, class, value])?;
+        tx.prepare_cached(
+            "DELETE FROM other_label WHERE sample = ?1 AND id NOT IN
+             (SELECT id FROM other_label WHERE sample = ?1 ORDER BY id DESC LIMIT ?2)",
+        )?
+        .execute(params![sample, MAX_OTHERS])?;
+    }
     let (class, value) = columns(label);
     tx.prepare_cached(
-        "UPDATE sample SET labelled = 1, label_class = ?2, label_value = ?3, label_source = ?4
-         WHERE prediction_id = ?1",
+        "UPDATE sample SET labelled = 1, label_class = ?2, label_value = ?3, label_source = ?4 WHERE id = ?1",
     )?
-    .execute(params![prediction_id, class, value, source])
+    .execute(params![sample, class, value, source])
     .map(drop)
 }
 
@@ -340,99 +391,4 @@ pub(super) fn fitting(rows: &[SampleRow]) -> usize {
         bytes <= TRANSACTION_BYTES
     });
     fit.count().max(1).min(rows.len())
-}
-
-/// The ballast that goes with a quota.
-pub(super) fn ballast_bytes(quota_bytes: u64) -> u64 {
-    (quota_bytes / BALLAST_SHARE).min(MAX_BALLAST)
-}
-
-/// Folds the log back into the database, and gives its room back.
-pub(super) fn fold_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
-}
-
-/// The limit on the database's own pages.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Quota {
-    pages: u64,
-}
-
-impl Quota {
-    /// Sets the hard limit, below which deletions always have room to work in, and folds the log back
-    /// early enough that it stays a fraction of the quota.
-    pub(super) fn set(connection: &Connection, bytes: u64) -> rusqlite::Result<Self> {
-        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let pages = (bytes / page.cast_unsigned().max(512)).max(MIN_PAGES);
-        connection.pragma_update_and_check(None, "max_page_count", pages.cast_signed(), |_row| Ok(()))?;
-        let log_pages = (ballast_bytes(bytes) / LOG_SHARE / page.cast_unsigned().max(512)).max(16);
-        connection
-            .pragma_update_and_check(None, "wal_autocheckpoint", log_pages.cast_signed(), |_row| Ok(()))?;
-        Ok(Self { pages })
-    }
-
-    /// The disk has no more: the database shall not grow beyond what it is, since pages that find no
-    /// room in it can never leave the log.
-    pub(super) fn settle(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        self.pages = self.pages.min(pages.max(0).cast_unsigned().max(MIN_PAGES));
-        connection.pragma_update_and_check(None, "max_page_count", self.pages.cast_signed(), |_row| Ok(()))
-    }
-
-    fn used(connection: &Connection) -> rusqlite::Result<u64> {
-        let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((read("page_count")? - read("freelist_count")?).max(0).cast_unsigned())
-    }
-
-    /// Above nineteen twentieths of the quota, deletes old rows down to nine tenths; tells how many.
-    pub(super) fn evict(self, connection: &mut Connection) -> rusqlite::Result<u64> {
-        if Self::used(connection)? * 20 < self.pages * 19 {
-            return Ok(0);
-        }
-        let mut evicted = 0;
-        while Self::used(connection)? * 10 >= self.pages * 9 {
-            match evict(connection, STEP)? {
-                0 => break,
-                rows => evicted += rows,
-            }
-        }
-        Ok(evicted)
-    }
-
-    /// Deletes some old rows whatever the quota says, in small steps, each of which gives the log's
-    /// room back; tells how many.
-    pub(super) fn evict_small(self, connection: &mut Connection) -> rusqlite::Result<u64> {
-        let mut evicted = 0;
-        for _ in 0..SMALL_STEPS {
-            let rows = evict(connection, SMALL_STEP)?;
-            fold_log(connection)?;
-            evicted += rows;
-            if rows == 0 {
-                break;
-            }
-        }
-        Ok(evicted)
-    }
-}
-
-/// Deletes the oldest unlabelled rows, or the oldest labelled ones once they crowd the others out.
-fn evict(connection: &mut Connection, limit: u32) -> rusqlite::Result<u64> {
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let count = |labelled: u32| -> rusqlite::Result<u64> {
-        tx.prepare_cached(match labelled {
-            0 => "SELECT count(*) FROM sample WHERE labelled = 0",
-            _ => "SELECT count(*) FROM sample WHERE labelled = 1",
-        })?
-        .query_row([], |row| row.get::<_, i64>(0))
-        .map(i64::cast_unsigned)
-    };
-    let (unlabelled, labelled) = (count(0)?, count(1)?);
-    let sql = if unlabelled * UNLABELLED_SHARE < unlabelled + labelled {
-        "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 1 ORDER BY id LIMIT ?1)"
-    } else {
-        "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE labelled = 0 ORDER BY id LIMIT ?1)"
-    };
-    let rows = tx.prepare_cached(sql)?.execute([limit])?;
-    tx.commit()?;
-    Ok(rows as u64)
 }

@@ -37,6 +37,8 @@ const MIGRATIONS: &[&str] = &[
         rows    BLOB NOT NULL
     ) STRICT;
 ",
+    // The scores of a search so far.
+    "ALTER TABLE run ADD COLUMN search BLOB;",
 ];
 
 /// The runs' own memory.
@@ -128,6 +130,28 @@ impl TrainDb {
             tx.commit()
         };
         write().map_err(StoreError::sqlite("write a checkpoint"))
+    }
+
+    /// How far the search of a model's last run was.
+    pub fn search(&self, model: &ModelName) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT search FROM run WHERE model = ?1";
+        let row = self.connection.query_row(sql, [model.as_str()], |row| row.get(0)).optional();
+        Ok(row.map_err(StoreError::sqlite("read a search"))?.flatten())
+    }
+
+    /// Puts scores in the place of those before, and drops the checkpoint, in one transaction; on disk when it
+    /// returns.
+    pub fn keep_search(&mut self, model: &ModelName, search: &[u8]) -> Result<(), StoreError> {
+        let mut write = || -> rusqlite::Result<()> {
+            let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            tx.execute("DELETE FROM piece WHERE model = ?1", [model.as_str()])?;
+            tx.execute(
+                "UPDATE run SET search = ?2, checkpoint = NULL WHERE model = ?1",
+                params![model.as_str(), search],
+            )?;
+            tx.commit()
+        };
+        write().map_err(StoreError::sqlite("write a search"))
     }
 
     /// Keeps which rows a version came of, the model's run being over, and drops those of versions that are no

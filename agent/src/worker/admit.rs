@@ -67,7 +67,7 @@ impl AdmitError {
 /// Reads the package, then confines this process before anything of it is parsed.
 pub(super) fn answer(job: &AdmitJob) -> Result<Answer<AdmissionReport>, WorkerError> {
     let no = |cause: AdmitError, peak_bytes| {
-        Answer::No(Why { kind: cause.kind().to_owned(), reason: chain(&cause), peak_bytes })
+        Answer::No(Why { kind: cause.kind().to_owned(), reason: chain(&cause), peak_bytes, search: None })
     };
     let package = match Vault::join(&job.state).get(job.version) {
         Ok(package) => package,

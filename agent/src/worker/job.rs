@@ -3,9 +3,11 @@
 use super::chain;
 use super::limits::Limits;
 use super::resume::Pace;
+use super::train::TrainError;
 use crate::core::effect::TrainJob;
+use crate::core::event::{How, Untrained};
 use serde::{Deserialize, Serialize};
-use shoal_proto::decision::{Evidence, MadeBy};
+use shoal_proto::decision::{Evidence, MadeBy, RowsRecord, Searched, SourceRules};
 use shoal_proto::id::{DeviceId, Digest, ModelName};
 use shoal_proto::manifest::Recipe;
 use std::path::PathBuf;
@@ -44,6 +46,9 @@ pub struct TrainingJob {
     pub recipe: Recipe,
     /// Share of the newest rows that are never trained on.
     pub holdout_share: f64,
+    /// What labels count for, by their source.
+    #[serde(default)]
+    pub sources: SourceRules,
     /// The child's limits.
     pub limits: Limits,
     /// When it writes checkpoints.
@@ -58,9 +63,23 @@ impl TrainingJob {
     /// The core's job, for a child.
     #[must_use]
     pub fn new(job: TrainJob, state: PathBuf, limits: Limits) -> Self {
-        let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share } = job;
+        let TrainJob { run, model, parent, device, number, seed, recipe, holdout_share, sources } = job;
         let (pace, replay) = (Pace::USUAL, None);
-        Self { state, run, model, parent, device, number, seed, recipe, holdout_share, limits, pace, replay }
+        Self {
+            state,
+            run,
+            model,
+            parent,
+            device,
+            number,
+            seed,
+            recipe,
+            holdout_share,
+            sources,
+            limits,
+            pace,
+            replay,
+        }
     }
 }
 
@@ -80,6 +99,20 @@ pub struct Born {
     /// Who that was.
     #[serde(default)]
     pub by: Option<MadeBy>,
+    /// Which rows it was given.
+    #[serde(default)]
+    pub rows: RowsRecord,
+    /// Which recipes were tried, and the one that was chosen.
+    #[serde(default)]
+    pub search: Option<(Searched, Recipe)>,
+}
+
+impl Born {
+    /// How the run went about it.
+    pub(crate) fn how(self) -> How {
+        let (search, recipe) = self.search.unzip();
+        How { by: self.by, rows: Some(Box::new(self.rows)), search: search.map(Box::new), recipe }
+    }
 }
 
 /// What became of a version that was made again.
@@ -149,7 +182,7 @@ pub enum Answer<T> {
 }
 
 /// Why a child did not do its job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     /// A word for programs.
     pub kind: String,
@@ -158,13 +191,36 @@ pub struct Why {
     /// Most memory of the child, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
+    /// Of a training run: which rows it was given, and which recipes were tried, of which none was better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Box<(RowsRecord, Searched)>>,
+}
+
+impl Why {
+    /// For the core, with a reason that may say more.
+    pub(crate) fn untrained(self, reason: String) -> Untrained {
+        let (rows, search) = self.search.map(|both| *both).unzip();
+        let how = How { rows: rows.map(Box::new), search: search.map(Box::new), ..How::default() };
+        Untrained { reason, how: Box::new(how) }
+    }
+}
+
+impl From<TrainError> for Why {
+    fn from(cause: TrainError) -> Self {
+        let reason = chain(&cause);
+        let search = match cause {
+            TrainError::NothingBetter { rows, search, .. } => Some(Box::new((*rows, *search))),
+            _ => None,
+        };
+        Self { kind: String::new(), reason, peak_bytes: None, search }
+    }
 }
 
 impl<T> Answer<T> {
-    pub(super) fn of<E: std::error::Error>(outcome: Result<T, E>) -> Self {
+    pub(super) fn of(outcome: Result<T, TrainError>) -> Self {
         match outcome {
             Ok(done) => Self::Yes(done),
-            Err(cause) => Self::No(Why { kind: String::new(), reason: chain(&cause), peak_bytes: None }),
+            Err(cause) => Self::No(cause.into()),
         }
     }
 }

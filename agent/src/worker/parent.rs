@@ -6,7 +6,7 @@ use super::job::{AdmitJob, Answer, Born, Replayed, Said, TrainingJob, Why};
 use super::limits::Limits;
 use crate::admission::AdmissionReport;
 use crate::core::effect::TrainJob;
-use crate::core::event::Trained;
+use crate::core::event::{Trained, Untrained};
 use crate::vault::Vault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,7 +46,7 @@ pub struct WorkersError {
 }
 
 /// A child that did not do its job.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ChildError {
     /// The job's file could not be written.
     #[error("failed to write a job: {reason}")]
@@ -234,19 +234,25 @@ impl Workers {
     /// stopped from now on.
     ///
     /// Dropping the future ends the child.
-    pub fn train(&self, job: TrainJob) -> impl Future<Output = Result<Trained, String>> + Send + use<> {
+    pub fn train(&self, job: TrainJob) -> impl Future<Output = Result<Trained, Untrained>> + Send + use<> {
         let (workers, listed) = (self.clone(), self.runs.list(job.run));
         async move {
             let job = TrainingJob::new(job, workers.state.clone(), workers.train);
             let (born, _) = workers.child::<Born>("train", &job, workers.train, Some(&listed)).await;
-            let born = born.map_err(|cause| cause.to_string())?;
+            let born = born.map_err(|cause| {
+                let reason = cause.to_string();
+                match cause {
+                    ChildError::No(why) => why.untrained(reason),
+                    _ => reason.into(),
+                }
+            })?;
             if let Some(said) = workers.progress(job.run) {
                 listed.said(Said { spent: born.spent, ..said });
             }
             let vault = Vault::join(&workers.state);
             let read = tokio::task::spawn_blocking(move || vault.info(born.version));
             let candidate = read.await.map_err(|cause| chain(&cause))?.map_err(|cause| chain(&cause))?;
-            Ok(Trained { candidate, evidence: born.evidence, by: born.by.map(Box::new) })
+            Ok(Trained { candidate, evidence: born.evidence.clone(), how: Box::new(born.how()) })
         }
     }
 

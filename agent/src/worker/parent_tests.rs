@@ -43,6 +43,7 @@ async fn a_run_is_heard_of_and_told_to_stop() {
         seed: 1,
         recipe: shoal_proto::manifest::Recipe::default(),
         holdout_share: 0.3,
+        sources: shoal_proto::decision::SourceRules::default(),
     };
     let asked = async {
         while workers.progress(7).is_none() {
@@ -53,7 +54,7 @@ async fn a_run_is_heard_of_and_told_to_stop() {
         workers.stop(7);
     };
     let (ended, ()) = tokio::join!(workers.train(job), asked);
-    assert_eq!(ended.unwrap_err(), "paused at step 4 of 9");
+    assert_eq!(ended.unwrap_err().reason, "paused at step 4 of 9");
     assert_eq!(workers.progress(7), None, "over");
 }
 

@@ -101,16 +101,36 @@ fn born(heard: Heard) -> Born {
 
 #[test]
 fn killed_at_any_instant_a_run_ends_in_the_same_bytes() {
-    let (untouched, job) = state();
+    kill_again_and_again("none", 0..3);
+}
+
+#[test]
+fn killed_at_any_instant_a_search_ends_in_the_same_bytes() {
+    kill_again_and_again("halving", 3..5);
+}
+
+/// With rows enough to search, where that is asked for.
+fn searching(search: &str) -> (tempfile::TempDir, TrainingJob) {
+    let (folder, mut job) = state();
+    if search != "none" {
+        store(folder.path(), &samples(300, true));
+        job.recipe.search = search.into();
+        job.recipe.epochs = 8;
+    }
+    (folder, job)
+}
+
+fn kill_again_and_again(search: &str, seeds: std::ops::Range<u64>) {
+    let (untouched, job) = searching(search);
     let path = untouched.path().join("job.json");
     let whole = listen(&mut start(&path, &job), |_, _| {});
     assert_eq!(whole.first, Some(1));
     let steps = whole.last;
     let whole = born(whole);
     assert!(steps > 100, "{steps}");
-    for seed in 0..3_u64 {
+    for seed in seeds {
         let mut random = StdRng::seed_from_u64(seed);
-        let (folder, mut job) = state();
+        let (folder, mut job) = searching(search);
         assert_eq!(job.parent, whole_parent(&untouched), "the same parent");
         job.state = folder.path().to_owned();
         let path = folder.path().join("job.json");
@@ -218,6 +238,7 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
         seed: job.seed,
         recipe: Recipe { epochs: 400, patience: 0, ..job.recipe.clone() },
         holdout_share: job.holdout_share,
+        sources: job.sources.clone(),
     };
     let whole = workers(untouched.path()).train(of_core()).await.unwrap();
 
@@ -255,7 +276,7 @@ async fn paused_and_resumed_a_run_ends_in_the_same_bytes() {
     }
     workers.pause(job.run);
     workers.stop(job.run);
-    let reason = run.await.unwrap().unwrap_err();
+    let reason = run.await.unwrap().unwrap_err().reason;
     assert!(reason.starts_with("paused at step "), "{reason}");
     let trained = workers.train(again).await.unwrap();
     assert_eq!(
@@ -277,10 +298,11 @@ async fn a_version_is_made_again_and_compared() {
         seed: job.seed,
         recipe: job.recipe.clone(),
         holdout_share: job.holdout_share,
+        sources: job.sources.clone(),
     };
     let workers = workers(folder.path());
     let trained = workers.train(of_core.clone()).await.unwrap();
-    let (version, by) = (trained.candidate.version, trained.by.unwrap());
+    let (version, by) = (trained.candidate.version, trained.how.by.unwrap());
     assert!(by.cpu_ms > 0 && by.memory_bytes == Limits::TRAIN.memory_bytes, "{by:?}");
     // Another run of the model has come since, of other rows.
     tokio::task::spawn_blocking({

@@ -13,6 +13,11 @@ const LEAVES: &str = "leaves";
 /// The scope of the map of the inputs.
 const INPUT_AFFINE: &str = "input-affine";
 
+/// Of `search`: the recipe as it is.
+pub(super) const NO_SEARCH: &str = "none";
+/// Of `search`: recipes near it are tried first.
+pub(super) const HALVING: &str = "halving";
+
 /// Steps of a run at most, whatever the recipe says.
 const MAX_STEPS: u64 = 20_000;
 
@@ -74,6 +79,9 @@ pub(super) fn parse(
 ) -> Result<Way, RecipeError> {
     let own_bytes = u64::from(recipe.memory_mib) << 20;
     let memory_bytes = if own_bytes == 0 { memory_bytes } else { own_bytes.min(memory_bytes) };
+    if recipe.search != NO_SEARCH && recipe.search != HALVING {
+        return refuse("search", &recipe.search, "none or halving");
+    }
     match recipe.scope.as_str() {
         INPUT_AFFINE if recipe.input_cap.is_finite() && recipe.input_cap > 0.0 => {
             Ok(Way::InputAffine { cap: recipe.input_cap })
@@ -357,6 +365,7 @@ mod tests {
         row("warm_up", "2", |r| r.warm_up = 2.0);
         row("learning_rate", "0", |r| r.learning_rate = 0.0);
         row("batch", "0", |r| r.batch = 0);
+        row("search", "random", |r| r.search = "random".into());
         row("epochs", "0", |r| r.epochs = 0);
         for (setting, value, written) in table {
             let error = parse(&written, 1, 0).unwrap_err();

@@ -34,7 +34,8 @@ pub(super) fn run(
         gone.truncate(MAX_NAMED);
         return Err(TrainError::RowsGone { count, first: gone });
     }
-    let (mut again, _, _) = train(job, &parent, &reader, &mut Shelf::of_version(job, rows), outside)?;
+    let made = train(job, &parent, &reader, &mut Shelf::of_version(job, rows), outside)?;
+    let mut again = made.package;
     again.sign(&device_key(&job.state)?)?;
     let (old, new) = (there.to_files(), again.to_files());
     let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));

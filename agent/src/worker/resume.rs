@@ -9,7 +9,8 @@ use super::train::TrainError;
 use crate::store::{StoreError, TrainDb};
 use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
-use shoal_learn::{Checkpoint, Progress, Session};
+use shoal_learn::{Checkpoint, Session};
+use shoal_proto::decision::Searched;
 use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::wire::{from_cbor, to_cbor};
 use std::time::Duration;
@@ -85,7 +86,7 @@ impl Shelf {
             // All that decides which rows and weights come out.
             job: Digest::of(&to_cbor(&(
                 (&job.model, job.parent, job.seed, job.number),
-                (&job.recipe, job.holdout_share, job.limits.memory_bytes),
+                (&job.recipe, job.holdout_share, job.limits.memory_bytes, &job.sources),
             ))),
             pace: job.pace,
             only: None,
@@ -164,6 +165,32 @@ impl Shelf {
         }
     }
 
+    /// Where the search of this job was, if it tried the same recipes for as many steps.
+    pub(super) fn searched(&mut self, fresh: &Searched) -> Option<Searched> {
+        let found = self.runs.as_ref().map(|runs| runs.search(&self.model)).transpose();
+        let bytes = match found {
+            Ok(found) => found.flatten()?,
+            Err(cause) => {
+                give_up(&mut self.runs, "read", &cause);
+                return None;
+            }
+        };
+        let searched = from_cbor::<Searched>(&bytes).ok()?;
+        let of = |searched: &Searched| {
+            let tried = searched.tried.iter().map(|tried| (tried.scope.clone(), tried.learning_rate));
+            (searched.steps, searched.rows, tried.collect::<Vec<_>>())
+        };
+        (of(&searched) == of(fresh)).then_some(searched)
+    }
+
+    /// A recipe has its score: what its session was at is of no more use.
+    pub(super) fn keep_searched(&mut self, searched: &Searched) {
+        let Some(runs) = &mut self.runs else { return };
+        if let Err(cause) = runs.keep_search(&self.model, &to_cbor(searched)) {
+            give_up(&mut self.runs, "write", &cause);
+        }
+    }
+
     /// The run is over: its candidate is on disk, and which rows it came of is known as long as it is.
     pub(super) fn close(mut self, version: Digest, vault: &Vault) {
         if let (Some(runs), Ok(there)) = (&mut self.runs, vault.list())
@@ -179,6 +206,15 @@ impl Shelf {
     }
 }
 
+/// Where a session stands in a run that makes several.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    /// Steps of the sessions before it.
+    pub(super) before: u64,
+    /// Steps of those after it.
+    pub(super) after: u64,
+}
+
 /// Makes all steps that are left, and writes checkpoints on the way.
 ///
 /// # Errors
@@ -187,10 +223,12 @@ pub(super) fn drive(
     session: &mut Session<'_>,
     shelf: &mut Shelf,
     outside: &mut dyn Outside,
+    span: Span,
 ) -> Result<(), TrainError> {
     let mut kept = (shelf.resume(session), outside.elapsed());
     while let Some(progress) = session.step()? {
-        let Progress { step, steps, loss, .. } = progress;
+        let (step, loss) = (span.before + progress.step, progress.loss);
+        let steps = span.before + progress.steps + span.after;
         outside.on_step(Said::at(step, steps, Some(loss)));
         let is_stopped = outside.is_stopped();
         let passed = outside.elapsed().saturating_sub(kept.1);
@@ -199,7 +237,7 @@ pub(super) fn drive(
             kept = (progress.step, outside.elapsed());
         }
         if is_stopped {
-            return Err(TrainError::Paused { step: progress.step, steps: progress.steps });
+            return Err(TrainError::Paused { step, steps });
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! The device's labelled rows, as a training run takes them: chosen once, then read a few at a time.
 
+use super::choice::{self, Chosen, Wanted};
 use super::inputs::Inputs;
 use super::train::TrainError;
 use crate::rows::{Rows, Truth};
-use crate::store::{LabelledRow, SamplesReader, StoreError};
+use crate::store::{Label, LabelledRow, SamplesReader, StoreError};
 use serde::{Deserialize, Serialize};
 use shoal_learn::{Source, SourceError, TargetKind};
+use shoal_proto::decision::RowsRecord;
 use shoal_proto::id::{Digest, Digester, ModelName};
 use std::ops::Range;
 
@@ -30,21 +32,30 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The truth of a row; `None` when it is incomplete, or labelled with what the model does not answer.
-    fn truth(self, row: &LabelledRow) -> Option<One> {
-        if row.features.len() != self.width || !row.features.iter().all(|value| value.is_finite()) {
-            return None;
-        }
-        match (row.class, row.value) {
-            (Some(class), _) if usize::try_from(class).is_ok_and(|class| class < self.classes) => {
+    /// What a label says; `None` when it is what the model does not answer.
+    pub(super) fn truth_of(self, label: Label) -> Option<One> {
+        match label {
+            Label::Class(class) if usize::try_from(class).is_ok_and(|class| class < self.classes) => {
                 Some(One::Class(class))
             }
             #[expect(clippy::cast_possible_truncation, reason = "models answer in f32")]
-            (None, Some(value)) if self.classes == 0 && (value as f32).is_finite() => {
+            Label::Value(value) if self.classes == 0 && (value as f32).is_finite() => {
                 Some(One::Value(value as f32))
             }
             _ => None,
         }
+    }
+
+    /// What the features of a row are told apart by; `None` where the row is gone, incomplete or of another width.
+    fn print(self, reader: &SamplesReader, rowid: u64, row: &mut [f32]) -> Result<Option<u64>, StoreError> {
+        let is_read = reader.features_into(rowid, row)?;
+        if !is_read || !row.iter().all(|value| value.is_finite()) {
+            return Ok(None);
+        }
+        let mut digester = Digester::default();
+        row.iter().for_each(|value| digester.update(&value.to_le_bytes()));
+        let [a, b, c, d, e, f, g, h, ..] = digester.finish().0;
+        Ok(Some(u64::from_le_bytes([a, b, c, d, e, f, g, h])))
     }
 
     /// Rows of this shape, none yet.
@@ -53,64 +64,91 @@ impl Shape {
     }
 }
 
+/// What is true of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum One {
+pub(super) enum One {
     Class(u32),
     Value(f32),
 }
 
-/// The rows of a run with their truth, chosen when it first began and kept while it lasts: 12 bytes a row,
-/// oldest first. What came or was relabelled since changes nothing.
+impl One {
+    /// Whether it contradicts another; values that differ by at most the tolerance do not.
+    pub(super) fn differs(self, other: Self, tolerance: f32) -> bool {
+        match (self, other) {
+            (Self::Value(a), Self::Value(b)) => (a - b).abs() > tolerance,
+            _ => self != other,
+        }
+    }
+
+    /// Of a regression.
+    pub(super) fn value(self) -> Option<f32> {
+        match self {
+            Self::Class(_) => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+/// The rows of a run with their truth, chosen when it first began and kept while it lasts: 12 bytes a row, and 4
+/// more where they weigh differently, oldest first. What came or was relabelled since changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pinned {
     ids: Vec<u64>,
     truth: Truth,
+    /// Of each row; none where all are one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    weights: Vec<f32>,
     /// So many are trained on; the newer ones are held out.
     training: usize,
-    /// Over ids, features and truth of the training rows, replayed ones among them, and the seed.
+    /// Over ids, features, truth and weights of the training rows, replayed ones among them, and the seed.
     digest: Digest,
     /// Mean and spread of recent inputs, for a run that fits nothing else.
     #[serde(default)]
     inputs: Option<Inputs>,
+    /// Whose they are, and which were left out.
+    #[serde(default)]
+    record: RowsRecord,
 }
 
 impl Pinned {
-    /// Chooses the newest labelled rows that are of use, and holds the newest `holdout_share` of them out.
+    /// Chooses among the labelled rows of a model, and holds the newest out.
     pub(super) fn choose(
         reader: &SamplesReader,
-        (model, limit): (&ModelName, u32),
-        holdout_share: f64,
-        shape: Shape,
+        model: &ModelName,
+        wanted: Wanted<'_>,
         of_run: &OfRun<'_>,
     ) -> Result<Self, TrainError> {
-        let mut ids = reader.labelled_ids(model, limit).map_err(TrainError::Samples)?;
-        let mut truth = Truth::none(shape.classes > 0);
-        let mut failed = None;
-        ids.retain(|id| match reader.labelled_row(*id) {
-            Ok(row) => match (row.and_then(|row| shape.truth(&row)), &mut truth) {
-                (Some(One::Class(class)), Truth::Classes(classes)) => {
-                    classes.push(class);
-                    true
-                }
-                (Some(One::Value(value)), Truth::Values(values)) => {
-                    values.push(value);
-                    true
-                }
-                _ => false,
-            },
-            Err(cause) => {
-                failed.get_or_insert(cause);
-                false
+        let most = u32::try_from(wanted.max_rows).unwrap_or(u32::MAX).max(choice::LOOK_BACK);
+        let told = reader.told(model, most).map_err(TrainError::Samples)?;
+        let mut row = vec![0.0; wanted.shape.width];
+        let print = |rowid| wanted.shape.print(reader, rowid, &mut row).map_err(TrainError::Samples);
+        let Chosen { rows, training, record } = choice::choose(&told, wanted, print)?;
+        let mut truth = Truth::none(wanted.shape.classes > 0);
+        for row in &rows {
+            match (row.truth, &mut truth) {
+                (One::Class(class), Truth::Classes(classes)) => classes.push(class),
+                (One::Value(value), Truth::Values(values)) => values.push(value),
+                _ => {}
             }
-        });
-        if let Some(cause) = failed {
-            return Err(TrainError::Samples(cause));
         }
-        let share = 1.0 - holdout_share.clamp(0.0, 1.0);
-        let training = (0..ids.len()).take_while(|at| (*at as f64) < ids.len() as f64 * share).count();
-        let mut pinned = Self { ids, truth, training, digest: Digest([0; 32]), inputs: None };
+        #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]
+        let weights: Vec<f32> = rows.iter().map(|row| row.weight as f32).collect();
+        let weights = if weights.iter().all(|weight| *weight == 1.0) { Vec::new() } else { weights };
+        let ids = rows.iter().map(|row| row.rowid).collect();
+        let digest = Digest([0; 32]);
+        let mut pinned = Self { ids, truth, weights, training, digest, inputs: None, record };
         pinned.digest = pinned.digest_of(reader, of_run)?.ok_or(TrainError::Moved)?;
         Ok(pinned)
+    }
+
+    /// Whose rows they are, and which were left out.
+    pub(super) fn record(&self) -> &RowsRecord {
+        &self.record
+    }
+
+    /// What a row counts for.
+    pub(super) fn weight(&self, at: usize) -> f32 {
+        self.weights.get(at).copied().unwrap_or(1.0)
     }
 
     /// Looks at recent inputs too, labelled or not, up to the first row that is held out.
@@ -139,7 +177,8 @@ impl Pinned {
         shape: Shape,
         of_run: &OfRun<'_>,
     ) -> Result<bool, TrainError> {
-        let fits = self.ids.len() == self.truth_len() && self.training <= self.ids.len();
+        let weighs = self.weights.is_empty() || self.weights.len() == self.ids.len();
+        let fits = weighs && self.ids.len() == self.truth_len() && self.training <= self.ids.len();
         if !fits || self.digest_of(reader, of_run)? != Some(self.digest) {
             return Ok(false);
         }
@@ -170,6 +209,9 @@ impl Pinned {
         for (at, id) in self.ids[..self.training].iter().enumerate() {
             let Some(row) = reader.labelled_row(*id).map_err(TrainError::Samples)? else { return Ok(None) };
             digest_into(&row, self.one(at), &mut digester);
+            if !self.weights.is_empty() {
+                digester.update(&self.weight(at).to_le_bytes());
+            }
         }
         digester.update(of_run.replay);
         if let Some(inputs) = &self.inputs {
@@ -289,7 +331,7 @@ impl Source for Stored<'_> {
     }
 
     fn weight(&self, row: usize) -> f32 {
-        if row < self.places.len() { 1.0 } else { self.replay_weight }
+        if row < self.places.len() { self.pinned.weight(self.places.start + row) } else { self.replay_weight }
     }
 
     fn read(&mut self, rows: &[usize], features: &mut [f32], targets: &mut [f32]) -> Result<(), SourceError> {

@@ -140,8 +140,8 @@ pub(super) fn train(
     store(folder.path(), rows);
     let job = TrainingJob { state: folder.path().to_owned(), ..job.clone() };
     let reader = SamplesReader::open_read_only(folder.path()).unwrap();
-    let (candidate, evidence, _) = train_on(&job, parent, &reader, &mut Shelf::open(&job), &mut Silence)?;
-    Ok((candidate, evidence))
+    let made = train_on(&job, parent, &reader, &mut Shelf::open(&job), &mut Silence)?;
+    Ok((made.package, made.evidence))
 }
 
 pub(super) fn job(state: &Path, parent: &Package) -> TrainingJob {
@@ -155,6 +155,7 @@ pub(super) fn job(state: &Path, parent: &Package) -> TrainingJob {
         seed: 9,
         recipe: Recipe { learning_rate: 5e-3, epochs: 100, ..Recipe::default() },
         holdout_share: 0.3,
+        sources: shoal_proto::decision::SourceRules::default(),
         limits: Limits::TRAIN,
         pace: Pace::USUAL,
         replay: None,
@@ -217,7 +218,7 @@ fn too_few_or_unusable_rows_are_said() {
         row.features[0] = f32::NAN;
     }
     let error = train(&job, &parent, &rows).unwrap_err();
-    assert!(matches!(error, TrainError::TooFewRows { training: 14, holdout: 6 }), "{error}");
+    assert!(matches!(error, TrainError::TooFewRows { training: 14, holdout: 6, .. }), "{error}");
     let mut bad = job.clone();
     bad.recipe.scope = "nothing.*".into();
     let error = chain(&train(&bad, &parent, &samples(100, true)).unwrap_err());
@@ -359,7 +360,8 @@ fn jobs_and_answers_pass_as_json() {
     assert_eq!(read::<AdmitJob>(&path).unwrap(), admit);
     assert!(matches!(read::<TrainingJob>(&path), Err(WorkerError::Job { .. })));
     assert!(matches!(read::<AdmitJob>(Path::new("/no/job")), Err(WorkerError::Read { .. })));
-    let no: Answer<Born> = Answer::of(Err(TrainError::TooFewRows { training: 1, holdout: 0 }));
+    let no: Answer<Born> =
+        Answer::of(Err(TrainError::TooFewRows { training: 1, holdout: 0, left_out: Box::default() }));
     let text = serde_json::to_string(&no).unwrap();
     assert_eq!(serde_json::from_str::<Answer<Born>>(&text).unwrap(), no);
     let guard = Rows::none(2, true).split(HELD_OUT, 0);

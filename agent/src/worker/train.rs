@@ -2,13 +2,15 @@
 
 use super::answer::{AnswerError, Judge};
 use super::build;
+use super::choice::Wanted;
 use super::compare::{self, Compared};
 use super::confine::resident_bytes;
 use super::job::{Born, Memory, Said, TrainingJob};
 use super::leaves;
 use super::recipe::{self, LeafRefit, Way};
-use super::resume::{Outside, Shelf, drive};
+use super::resume::{Outside, Shelf, Span, drive};
 use super::samples::{OfRun, Pinned, RowGone, Shape, Stored};
+use super::search;
 use crate::keys::{KeyError, device_key};
 use crate::profile;
 use crate::rows::{Rows, RowsError};
@@ -17,9 +19,9 @@ use crate::vault::{Vault, VaultError};
 use shoal_learn::{LearnError, RecipeError, Session, Source as _};
 use shoal_onnx::{FoldError, Limits, TreeRefitError};
 use shoal_proto::baseline::Baseline;
-use shoal_proto::decision::Evidence;
+use shoal_proto::decision::{Evidence, RowsRecord, Searched};
 use shoal_proto::id::Digest;
-use shoal_proto::manifest::{Lineage, Manifest};
+use shoal_proto::manifest::{self, Lineage, Manifest};
 use shoal_proto::package::{BASELINE, GUARD, MANIFEST, MODEL, Package, PackageError, REFERENCE, REPLAY};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,12 +32,12 @@ pub(super) const MIN_TRAINING_ROWS: usize = 20;
 /// a half keeps 96.8 % of the guard set, where none keeps 78.4 %, and costs one point on the next batch.
 const REPLAY_WEIGHT: f64 = 0.5;
 /// Share of the training rows, the newest, on which patience looks: enough to see a trend, few enough to miss.
-const VALIDATION_SHARE: usize = 5;
+pub(super) const VALIDATION_SHARE: usize = 5;
 /// A regression's answer is right when it is no farther off than this share of the champion's answers to
 /// the guard set are.
 const TOLERANCE_SHARE: f64 = 0.75;
 /// Held-out rows in memory at once while they are measured.
-const MEASURED_AT_ONCE: usize = 256;
+pub(super) const MEASURED_AT_ONCE: usize = 256;
 /// Numbers of the held-out rows that a candidate's reference is taken over, at most: 16 MiB. A profile needs
 /// all of a column at once.
 const REFERENCE_VALUES: usize = 4 << 20;
@@ -60,9 +62,10 @@ pub enum TrainError {
     Gone(#[from] RowGone),
     /// Too few of them.
     #[error(
-        "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed"
+        "too few labelled rows: {training} to train on and {holdout} to test on, {MIN_TRAINING_ROWS} and 1 are needed{}",
+        why(.left_out)
     )]
-    TooFewRows { training: usize, holdout: usize },
+    TooFewRows { training: usize, holdout: usize, left_out: Box<RowsRecord> },
     /// The package's recipe.
     #[error("the package's recipe is refused")]
     Recipe(#[from] RecipeError),
@@ -72,6 +75,12 @@ pub enum TrainError {
          in the recipe, or allow more memory"
     )]
     TooManyRows { rows: usize, width: usize, needed: u64, budget: u64 },
+    /// A search ended with nothing that is worth a run.
+    #[error(
+        "none of {} recipes learned anything: on the {} newest training rows the best has a loss of {best:.4}, the parent {:.4}",
+        .search.tried.len(), .search.rows, .search.parent
+    )]
+    NothingBetter { best: f64, rows: Box<RowsRecord>, search: Box<Searched> },
     /// The leaves of the trees.
     #[error("the leaves are not refitted")]
     Leaves(#[from] TreeRefitError),
@@ -111,6 +120,13 @@ pub enum TrainError {
     Key(#[from] KeyError),
 }
 
+/// What was left out, for people.
+fn why(left_out: &RowsRecord) -> String {
+    let reasons: Vec<String> =
+        left_out.left_out().iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
+    if reasons.is_empty() { String::new() } else { format!("; left out: {}", reasons.join(", ")) }
+}
+
 fn list(ids: &[u64]) -> String {
     ids.iter().map(|id| format!("sample {id}")).collect::<Vec<_>>().join(", ")
 }
@@ -122,13 +138,14 @@ pub(super) fn run(job: &TrainingJob, outside: &mut dyn Outside) -> Result<Born, 
     let parent = vault.get(job.parent)?;
     let reader = SamplesReader::open_read_only(&job.state).map_err(TrainError::Samples)?;
     let mut shelf = Shelf::open(job);
-    let (mut candidate, evidence, memory) = train(job, &parent, &reader, &mut shelf, outside)?;
+    let Made { package: mut candidate, evidence, memory, rows, search } =
+        train(job, &parent, &reader, &mut shelf, outside)?;
     candidate.sign(&device_key(&job.state)?)?;
     let version = vault.put(&candidate)?.version;
     shelf.close(version, &vault);
     let spent = outside.spent();
     let by = Some(build::made_by(job.limits.memory_bytes, spent.cpu_ms));
-    Ok(Born { version, evidence, memory, spent, by })
+    Ok(Born { version, evidence, memory, spent, by, rows, search })
 }
 
 /// Trains a candidate from its parent and the device's rows, and measures both on rows that were not trained
@@ -141,15 +158,26 @@ pub(super) fn train(
     reader: &SamplesReader,
     shelf: &mut Shelf,
     outside: &mut dyn Outside,
-) -> Result<(Package, Evidence, Memory), TrainError> {
+) -> Result<Made, TrainError> {
     let manifest = parent.manifest()?;
     let package_bytes = parent.to_files().values().map(Vec::len).sum();
     let onnx = parent.file(MODEL).ok_or(PackageError::Lacks { name: MODEL })?;
     let has_trees = shoal_onnx::leaves(onnx, &Limits::default()).map_err(TreeRefitError::from)?.is_some();
     let way = recipe::parse(&job.recipe, has_trees, job.seed, job.limits.session_bytes(package_bytes))?;
     let data = Data::choose(job, &manifest, parent, reader, shelf, &way)?;
+    let mut search = None;
     let Learned { onnx: trained, rows, memory } = match &way {
-        Way::Gradients(recipe) => learn(onnx, &data, recipe, shelf, outside)?,
+        Way::Gradients(parsed) if job.recipe.search == recipe::HALVING => {
+            let found = search::search(onnx, &manifest, &data, (&job.recipe, parsed), shelf, outside)?;
+            let span = Span { before: found.as_ref().map_or(0, |found| found.steps), after: 0 };
+            let chosen = match &found {
+                Some(found) => search::gradients(&found.recipe, parsed)?,
+                None => parsed.clone(),
+            };
+            search = found.map(|found| (found.searched, found.recipe));
+            learn(onnx, &data, &chosen, (shelf, outside), span)?
+        }
+        Way::Gradients(recipe) => learn(onnx, &data, recipe, (shelf, outside), Span::default())?,
         Way::Leaves(how) => refit(onnx, &data, how, outside)?,
         Way::InputAffine { cap } => renormalise(onnx, &data, &parent.reference()?, *cap, outside)?,
     };
@@ -167,7 +195,19 @@ pub(super) fn train(
     }
     let reference = data.reference(&manifest, &candidate)?;
     let package = package(job, parent, manifest, &trained, &data, &reference)?;
-    Ok((package, evidence, memory))
+    Ok(Made { package, evidence, memory, rows: data.pinned.record().clone(), search })
+}
+
+/// What a run made.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Not signed yet.
+    pub(super) package: Package,
+    pub(super) evidence: Evidence,
+    pub(super) memory: Memory,
+    pub(super) rows: RowsRecord,
+    /// Which recipes were tried, and the one that was chosen.
+    pub(super) search: Option<(Searched, manifest::Recipe)>,
 }
 
 /// What a way of training brought.
@@ -183,8 +223,8 @@ fn learn(
     onnx: &[u8],
     data: &Data<'_>,
     recipe: &shoal_learn::Recipe,
-    shelf: &mut Shelf,
-    outside: &mut dyn Outside,
+    (shelf, outside): (&mut Shelf, &mut dyn Outside),
+    span: Span,
 ) -> Result<Learned, TrainError> {
     let all = data.pinned.training();
     let looked_at = if recipe.patience > 0 { all.len() / VALIDATION_SHARE } else { 0 };
@@ -196,7 +236,7 @@ fn learn(
     let base_bytes = resident_bytes("VmRSS:");
     let mut session = Session::new(onnx, &mut rows, validation, recipe)?;
     let planned_bytes = session.bytes() as u64;
-    drive(&mut session, shelf, outside)?;
+    drive(&mut session, shelf, outside, span)?;
     let memory = Memory { base_bytes, planned_bytes, peak_bytes: resident_bytes("VmHWM:") };
     Ok(Learned { onnx: session.finish()?.onnx, rows: count, memory })
 }
@@ -238,10 +278,10 @@ fn renormalise(
 }
 
 /// The rows of a run.
-struct Data<'a> {
-    reader: &'a SamplesReader,
-    pinned: Pinned,
-    shape: Shape,
+pub(super) struct Data<'a> {
+    pub(super) reader: &'a SamplesReader,
+    pub(super) pinned: Pinned,
+    pub(super) shape: Shape,
     replay: Rows,
     guard: Rows,
 }
@@ -264,10 +304,18 @@ impl<'a> Data<'a> {
                 Ok(is_whole && pinned.is_there(reader, shape, &of_run)?)
             },
             || {
-                let pinned = Pinned::choose(reader, which, job.holdout_share, shape, &of_run)?;
+                let wanted = Wanted {
+                    shape,
+                    rules: &job.sources,
+                    max_rows: usize::try_from(job.recipe.max_rows).unwrap_or(usize::MAX),
+                    holdout_share: job.holdout_share,
+                    seed: job.seed,
+                };
+                let pinned = Pinned::choose(reader, &job.model, wanted, &of_run)?;
                 let (training, holdout) = (pinned.training().len(), pinned.holdout().len());
                 if training < MIN_TRAINING_ROWS || holdout == 0 {
-                    return Err(TrainError::TooFewRows { training, holdout });
+                    let left_out = Box::new(pinned.record().clone());
+                    return Err(TrainError::TooFewRows { training, holdout, left_out });
                 }
                 match way {
                     Way::InputAffine { .. } => pinned.with_inputs(reader, which, shape, &of_run),
@@ -287,7 +335,7 @@ impl<'a> Data<'a> {
     }
 
     /// Rows of the device, and those that are replayed, which together weigh a part of what those do.
-    fn trained_on(&self, places: Range<usize>) -> Stored<'_> {
+    pub(super) fn trained_on(&self, places: Range<usize>) -> Stored<'_> {
         let replay = Some(&self.replay).filter(|replay| !replay.is_empty());
         let weight = replay.map_or(0.0, |replay| REPLAY_WEIGHT * places.len() as f64 / replay.len() as f64);
         #[expect(clippy::cast_possible_truncation, reason = "a weight is an f32")]

@@ -369,7 +369,11 @@ impl World {
                 let outcome = self.train(at, &job);
                 self.later(
                     delay,
-                    Happening::Device(at, life, Box::new(Event::TrainingEnded { run: job.run, outcome })),
+                    Happening::Device(
+                        at,
+                        life,
+                        Box::new(Event::TrainingEnded { run: job.run, outcome: outcome.map_err(Into::into) }),
+                    ),
                 );
             }
             Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
@@ -425,7 +429,7 @@ impl World {
             training_set: job.parent,
             measured: None,
         };
-        Ok(Trained { candidate, evidence, by: None })
+        Ok(Trained { candidate, evidence, how: Box::default() })
     }
 
     /// Ten rows and their labels; after a while the world drifts.

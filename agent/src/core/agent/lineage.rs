@@ -125,6 +125,7 @@ impl Agent {
             seed: made.seed,
             recipe: made.recipe.clone(),
             holdout_share: made.holdout_share,
+            sources: made.sources.clone(),
         };
         Ok((job, *made))
     }

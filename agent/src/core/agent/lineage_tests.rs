@@ -146,7 +146,7 @@ fn local_learning_is_done_again_on_a_new_base_or_dropped() {
             assert_eq!(job.parent, next.version);
             assert_eq!(board.agent.models[&gas()].run.unwrap().trigger, Trigger::Base);
             // And its record says what it was made of.
-            let outcome = Err("too few labelled rows".to_owned());
+            let outcome = Err("too few labelled rows".into());
             board.handle(Event::TrainingEnded { run: job.run, outcome });
             let runs = board.agent.lineage().runs;
             let made = runs[0].made.as_ref().unwrap();

@@ -124,7 +124,7 @@ impl Agent {
             }
             (Phase::Parked, _) if model.slot.champion != run.parent => {
                 let reason = "another version took the slot while the run was parked".to_owned();
-                self.on_training_ended(now, number, Err(reason), turn);
+                self.on_training_ended(now, number, Err(reason.into()), turn);
             }
             (Phase::Parked, None) if model.slot.candidate.is_none() => self.train(now, name, run, turn),
             (Phase::Going | Phase::Resting | Phase::Parked, _) => {}

@@ -2,12 +2,12 @@
 
 use super::super::budget::Hold;
 use super::super::effect::{Effect, Note, TrainJob};
-use super::super::event::Trained;
+use super::super::event::{How, Trained, Untrained};
 use super::super::gate;
 use super::run::{Phase, Run, Stop, run_key};
 use super::{Agent, Turn, Waiting};
 use shoal_proto::decision::{
-    Evidence, Made, MadeBy, Rejection, Resource, RunRecord, Source, Trigger, Verdict,
+    Evidence, Made, Rejection, Resource, RunRecord, Searched, Source, Trigger, Verdict,
 };
 use shoal_proto::fact::{Count, Fact};
 use shoal_proto::id::{Digest, ModelName};
@@ -99,7 +99,7 @@ impl Agent {
             None => None,
         };
         if let Some(reason) = over {
-            return self.on_training_ended(now, run.number, Err(reason), turn);
+            return self.on_training_ended(now, run.number, Err(reason.into()), turn);
         }
         let went = run.stop.is_none() && run.phase != Phase::Parked;
         let run = Run { resumes: run.resumes + u32::from(went), stop: None, ..run };
@@ -157,6 +157,7 @@ impl Agent {
             seed,
             recipe: info.manifest.recipe.clone(),
             holdout_share: self.policy.holdout_share,
+            sources: self.policy.sources.clone(),
         }));
     }
 
@@ -169,14 +170,19 @@ impl Agent {
     }
 
     /// What is needed to repeat a run.
-    fn made(&self, name: &ModelName, run: &Run, by: Option<MadeBy>) -> Option<Made> {
+    fn made(&self, name: &ModelName, run: &Run, how: How) -> Option<Made> {
+        let How { by, rows, search, recipe } = how;
+        let own = &self.versions.get(&run.parent)?.manifest.recipe;
         Some(Made {
             base: self.base_of(run.parent),
             device: self.policy.device.clone(),
             number: self.models.get(name)?.slot.born + 1,
             seed: self.seed(run),
-            recipe: self.versions.get(&run.parent)?.manifest.recipe.clone(),
+            recipe: recipe.unwrap_or_else(|| own.clone()),
             holdout_share: self.policy.holdout_share,
+            sources: self.policy.sources.clone(),
+            rows,
+            search,
             started: run.started,
             by,
         })
@@ -186,7 +192,7 @@ impl Agent {
         &mut self,
         now: Now,
         number: u64,
-        outcome: Result<Trained, String>,
+        outcome: Result<Trained, Untrained>,
         turn: &mut Turn,
     ) {
         let owner = self.models.iter().find(|(_, model)| model.run.is_some_and(|run| run.number == number));
@@ -214,14 +220,17 @@ impl Agent {
         let superseded = model.slot.candidate.is_some() || model.slot.champion != run.parent;
         let mut candidate = None;
         let mut evidence = None;
-        let mut by = None;
+        let mut how = How::default();
         let verdict = match outcome {
             Err(_) if is_cancelled => Verdict::Reject(Rejection::Cancelled),
             Err(_) if run.stop == Some(Stop::OutOfTime) => {
                 let (limit, used) = (self.policy.budget.max_run.as_secs(), run.used.as_secs());
                 Verdict::Reject(Rejection::OutOfBudget { what: Resource::WallSeconds, limit, used })
             }
-            Err(reason) => Verdict::Reject(Rejection::TrainingFailed { reason }),
+            Err(untrained) => {
+                how = *untrained.how;
+                Verdict::Reject(untrained_reason(untrained.reason, how.search.as_deref()))
+            }
             Ok(trained) => {
                 let manifest = trained.candidate.manifest.clone();
                 let verdict = if superseded {
@@ -231,7 +240,7 @@ impl Agent {
                     let held_out = self.policy.holdout_share;
                     gate::decide(&trained.evidence, &manifest.gate, &manifest.output.classes, held_out)
                 };
-                by = trained.by.map(|by| *by);
+                how = *trained.how;
                 evidence = Some(trained.evidence);
                 candidate = Some(trained.candidate);
                 verdict
@@ -246,7 +255,7 @@ impl Agent {
             evidence,
             verdict: verdict.clone(),
             at: now.wall,
-            made: self.made(&name, &run, by).map(Box::new),
+            made: self.made(&name, &run, how).map(Box::new),
         };
         let held_out = record.evidence.as_ref().and_then(alike);
         let incarnation = self.peer.log.replica.incarnation;
@@ -290,4 +299,17 @@ impl Agent {
 fn alike(evidence: &Evidence) -> Option<(u64, u64)> {
     let differing = evidence.measured.as_ref()?.differing?;
     Some((evidence.holdout_rows, evidence.holdout_rows.saturating_sub(differing)))
+}
+
+/// Why a run brought no candidate: where recipes were tried, none was better than the parent.
+fn untrained_reason(reason: String, search: Option<&Searched>) -> Rejection {
+    match search.and_then(|search| search.best().map(|(_, best)| (search, best))) {
+        None => Rejection::TrainingFailed { reason },
+        Some((search, best)) => Rejection::NothingBetter {
+            tried: search.tried.len() as u64,
+            rows: search.rows,
+            parent: search.parent,
+            best,
+        },
+    }
 }

@@ -121,7 +121,7 @@ fn a_run_that_has_ended_is_not_resumed() {
     let (mut disk, info) = (Disk::default(), version(3));
     let (mut agent, job) = training(&mut disk, &info);
     let mut effects = Vec::new();
-    let outcome = Err("too few labelled rows".to_owned());
+    let outcome = Err("too few labelled rows".into());
     agent.handle(now(), Event::TrainingEnded { run: job.run, outcome }, &mut effects);
     disk.take(effects);
     assert!(jobs(&disk.boot(&info).1).is_empty());
@@ -168,7 +168,7 @@ fn a_cancelled_run_is_no_refused_one_and_is_not_resumed() {
     let (mut agent, other) = training(&mut disk, &info);
     assert_eq!(other, job);
     let mut effects = Vec::new();
-    let outcome = Err("too few labelled rows".to_owned());
+    let outcome = Err("too few labelled rows".into());
     agent.handle(now(), Event::TrainingEnded { run: other.run, outcome }, &mut effects);
     let reason = "too few labelled rows".into();
     assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::TrainingFailed { reason })]);
@@ -204,7 +204,7 @@ fn a_run_can_be_cancelled() {
     assert!(cancel().contains(&Effect::StopTraining { run: job.run }));
     assert!(cancel().contains(&Effect::StopTraining { run: job.run }), "repeated, the same answer");
     let mut effects = Vec::new();
-    let outcome = Err("paused at step 3 of 9".to_owned());
+    let outcome = Err("paused at step 3 of 9".into());
     agent.handle(now(), Event::TrainingEnded { run: job.run, outcome }, &mut effects);
     assert_eq!(verdicts(&effects), [Verdict::Reject(Rejection::Cancelled)]);
     let mut effects = Vec::new();
