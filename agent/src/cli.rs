@@ -10,6 +10,7 @@ mod packed;
 mod show;
 
 use crate::config::{Config, ConfigError};
+use crate::log_tail::LogTail;
 use crate::report::chain;
 use crate::run::{RunError, run};
 use args::{Args, Command, ConfigArgs, LabelArgs};
@@ -282,9 +283,10 @@ fn start(
 ) -> Result<(), CliError> {
     let config = Config::load(&config.config)?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(LOG));
+    let log = LogTail::default();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(log.clone())
         .with_ansi(io::stderr().is_terminal())
         .init();
     runtime()?.block_on(async {
@@ -300,7 +302,7 @@ fn start(
             told.cancel();
         };
         let (_, outcome) = tokio::join!(biased; wait_or(signals, &stop), async {
-            let outcome = run(config, program, ready_file.as_deref(), stop.clone()).await;
+            let outcome = run(config, program, (log, ready_file.as_deref()), stop.clone()).await;
             stop.cancel();
             outcome
         });

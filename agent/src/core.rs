@@ -16,7 +16,7 @@ mod worse;
 
 pub use agent::{Agent, Boot};
 pub use budget::{Budget, Conditions, Power};
-pub use effect::{Effect, Record, TrainJob};
+pub use effect::{Effect, Record, RemoteTask, TrainJob};
 pub use event::{Command, Event, How, Labelled, Observation, Trained, Untrained, VersionInfo};
 pub use policy::{Keep, Policy, Rebase, Triggers};
 pub use shoal_watch::row::{Asked, Truth};

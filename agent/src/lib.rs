@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod file;
 pub mod inspect;
 pub mod keys;
+pub mod log_tail;
 pub mod mqtt;
 pub mod pack;
 pub mod profile;

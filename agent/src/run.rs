@@ -13,6 +13,7 @@ use crate::core::{Agent, Boot, Event, VersionInfo};
 use crate::fetch::Fetcher;
 use crate::file::{FileError, write_atomic};
 use crate::keys::{KeyError, device_key};
+use crate::log_tail::LogTail;
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher, UrlError};
 use crate::report::chain;
 use crate::sensors::Sensors;
@@ -111,11 +112,11 @@ pub struct Ready {
 }
 
 /// Runs an agent until `stop`. `program` is how children are started: an executable and the arguments
-/// that make it this agent.
+/// that make it this agent; `log` is what is sent to a hub that asks for it.
 pub async fn run(
     config: Config,
     program: (PathBuf, Vec<String>),
-    ready_file: Option<&Path>,
+    (log, ready_file): (LogTail, Option<&Path>),
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let dir = config.state_dir.clone();
@@ -166,6 +167,7 @@ pub async fn run(
             .map_err(RunError::Pool)?;
     let mut watch = tracker.spawn(Arc::clone(&serving).watch_stalls(cancel.child_token()));
     let (hub, from_hub) = hub_link(&config, &agent, &tracker, &cancel)?;
+    serving.obey(operators.clone());
     let local = local_link(&config, &serving, &tracker, &cancel)?;
     if let Some(local) = local.clone().filter(|_| config.ask.per_day > 0) {
         let questions = Questions::new(asks, Arc::clone(&models), clock, &dir);
@@ -207,6 +209,7 @@ pub async fn run(
         tracker: tasks,
         sensors,
         swaps,
+        log,
     };
     let turns = turn::Turns::new(agent, act, clock, from_world, from_hub, from_operator);
     let mut core = tracker.spawn(turns.run(effects, cancel.child_token()));

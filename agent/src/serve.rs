@@ -185,6 +185,11 @@ impl ServeState {
         &self.models
     }
 
+    /// Lets applications on the local broker start training.
+    pub fn obey(&self, operators: tokio::sync::mpsc::Sender<crate::control::Ask>) {
+        self.outlet.obey(operators);
+    }
+
     /// The text for Prometheus.
     fn metrics_text(&self) -> String {
         let samples = self.samples.stats();

@@ -79,6 +79,8 @@ pub fn operators(state: State) -> Router {
         .route("/api/v1/devices", get(list_devices))
         .route("/api/v1/devices/{id}", get(device).delete(remove_device))
         .route("/api/v1/devices/{id}/tags", put(tag_device))
+        .route("/api/v1/devices/{id}/commands", post(give_command))
+        .route("/api/v1/devices/{id}/commands/{number}", get(command).delete(withdraw_command))
         .route("/api/v1/models", get(models).post(push).layer(DefaultBodyLimit::max(packages)))
         .route("/api/v1/models/{name}", get(model))
         .route("/api/v1/versions/{version}/condemnation", put(condemn))
@@ -156,6 +158,27 @@ async fn tag_device(
 ) -> Answered {
     let tags: BTreeMap<String, String> = json(&headers, &body)?;
     state.ask(Request::TagDevice { device: parse(&id)?, tags }).await
+}
+
+async fn give_command(
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let wish = Box::new(json(&headers, &body)?);
+    state.ask(Request::GiveCommand { device: parse(&id)?, wish }).await
+}
+
+async fn command(Shared(state): Shared<State>, Path((id, number)): Path<(String, String)>) -> Answered {
+    state.ask(Request::Command { device: parse(&id)?, id: parse(&number)? }).await
+}
+
+async fn withdraw_command(
+    Shared(state): Shared<State>,
+    Path((id, number)): Path<(String, String)>,
+) -> Answered {
+    state.ask(Request::WithdrawCommand { device: parse(&id)?, id: parse(&number)? }).await
 }
 
 async fn models(Shared(state): Shared<State>) -> Answered {

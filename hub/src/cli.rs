@@ -59,6 +59,9 @@ pub enum CliError {
     /// A watched rollout did not succeed.
     #[error("rollout ended: {phase}")]
     RolloutEnded { phase: String },
+    /// A command that was awaited was not done.
+    #[error("the command is {state}: {reason}")]
+    NotDone { state: String, reason: String },
     /// The output is closed.
     #[error("failed to write the output")]
     Output(#[source] io::Error),
@@ -72,7 +75,7 @@ impl CliError {
             Self::ReadConfig { .. } | Self::Config { .. } => 78,
             Self::Client(ClientError::Unreachable { .. } | ClientError::Stopping { .. }) => 75,
             Self::Client(ClientError::Address { .. }) => 64,
-            Self::Client(ClientError::Refused { .. }) | Self::RolloutEnded { .. } => 1,
+            Self::Client(ClientError::Refused { .. }) | Self::RolloutEnded { .. } | Self::NotDone { .. } => 1,
             Self::Serve(ServeError::Listen { .. } | ServeError::Locked { .. } | ServeError::Broker(_)) => 75,
             Self::Client(ClientError::Answer { .. })
             | Self::Serve(_)

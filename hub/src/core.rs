@@ -3,6 +3,9 @@
 //! Everything that happens is an [`Event`], everything that shall happen an [`Effect`]; the shell
 //! ([`crate::serve`]) turns the world into the one and the other into the world.
 
+pub mod command;
+#[cfg(test)]
+mod command_tests;
 pub mod device;
 pub mod drift;
 mod drive;

@@ -1,5 +1,6 @@
 //! The kinds of operation that this build knows, and their values.
 
+use crate::command::{Command, Report};
 use crate::decision::{RunRecord, ShadowSeen, SlotEnd, SlotState, Source};
 use crate::document::{Document, window_key};
 use crate::finding::Finding;
@@ -19,12 +20,16 @@ pub const HEALTH: Kind = Kind(0x0102);
 pub const SLOT: Kind = Kind(0x0103);
 /// Device register: [`Condemnation`] by version, on this device.
 pub const CONDEMNED: Kind = Kind(0x0104);
+/// Device register: [`Report`] by place.
+pub const REPORT: Kind = Kind(0x0105);
 /// Device, stamped by row count: the open [`WindowSummary`] by model.
 pub const OPEN_WINDOW: Kind = Kind(0x0201);
 /// Hub, stamped by generation: [`Assignment`] by model.
 pub const ASSIGNMENT: Kind = Kind(0x0202);
 /// Hub, stamped by generation: [`Condemnation`] by version, everywhere.
 pub const GLOBALLY_CONDEMNED: Kind = Kind(0x0203);
+/// Hub, stamped by generation: [`Command`] by place.
+pub const COMMAND: Kind = Kind(0x0204);
 /// Either: [`VersionRecord`] by digest.
 pub const VERSION: Kind = Kind(0x0301);
 /// Device: [`Finding`] by window, monitor and feature.
@@ -293,6 +298,10 @@ pub enum Fact {
     Assignment(u64, ModelName, Assignment),
     /// [`GLOBALLY_CONDEMNED`] under a generation.
     GloballyCondemned(u64, Digest, Condemnation),
+    /// [`COMMAND`] under a generation, in its place.
+    Command(u64, u8, Command),
+    /// [`REPORT`] about the command in a place.
+    Report(u8, Report),
     /// [`VERSION`].
     Version(Digest, VersionRecord),
     /// [`FINDING`].
@@ -328,6 +337,10 @@ impl Fact {
             Self::GloballyCondemned(generation, version, value) => {
                 (GLOBALLY_CONDEMNED, version.to_string(), stamped(generation, &to_cbor(&value)))
             }
+            Self::Command(generation, place, value) => {
+                (COMMAND, place.to_string(), stamped(generation, &to_cbor(&value)))
+            }
+            Self::Report(place, value) => (REPORT, place.to_string(), to_cbor(&value)),
             Self::Version(version, value) => (VERSION, version.to_string(), to_cbor(&value)),
             Self::Finding(value) => {
                 let feature = value.feature.as_deref().unwrap_or_default();
@@ -411,6 +424,21 @@ impl Facts<'_> {
     #[must_use]
     pub fn assignments(self) -> Vec<(ModelName, u64, Assignment)> {
         self.all_stamped(ASSIGNMENT)
+    }
+
+    /// Commands of the hub's by place, with the generation of each word.
+    #[must_use]
+    pub fn commands(self) -> Vec<(u8, u64, Command)> {
+        self.all_stamped(COMMAND)
+    }
+
+    /// The device's reports about commands, by place.
+    #[must_use]
+    pub fn reports(self) -> BTreeMap<u8, Report> {
+        self.all(REPORT)
+            .into_iter()
+            .filter_map(|(place, report)| Some((place.parse().ok()?, report)))
+            .collect()
     }
 
     /// Versions that may not serve on this device, by its own or the hub's word.

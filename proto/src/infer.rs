@@ -119,6 +119,32 @@ fn application() -> String {
     "application".into()
 }
 
+/// Local topic `in/train`: train a model as soon as the device's budget allows, whatever its monitors say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainIn {
+    /// Which; may be left out where one is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Comes back with the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Local topic `out/train`: what became of a word on `in/train`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainOut {
+    /// Which model.
+    pub model: ModelName,
+    /// The request's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Whether a run started or waits.
+    pub accepted: bool,
+    /// In words: the run's number, what it waits for, or why none comes.
+    pub text: String,
+}
+
 /// Local topic `out/prediction`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictionOut {

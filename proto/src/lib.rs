@@ -4,6 +4,7 @@
 //! Everything here is pure: no clock is read, no file opened, no random number drawn.
 
 pub mod baseline;
+pub mod command;
 pub mod decision;
 pub mod document;
 pub mod fact;

@@ -57,6 +57,10 @@ pub enum Local {
     Features,
     /// In: the truth about an earlier prediction, [`crate::infer::LabelIn`].
     Label,
+    /// In: train a model now, [`crate::infer::TrainIn`].
+    Train,
+    /// Out: what became of that word, [`crate::infer::TrainOut`].
+    Training,
     /// Out: [`crate::infer::PredictionOut`].
     Prediction,
     /// Out: what went wrong with a message, [`crate::infer::ErrorOut`].
@@ -79,9 +83,11 @@ const UP: [(Up, &str); 5] = [
     (Up::Need, "need"),
 ];
 const DOWN: [(Down, &str); 3] = [(Down::Sync, "sync"), (Down::Command, "cmd"), (Down::Artifact, "art")];
-const LOCAL: [(Local, &str); 8] = [
+const LOCAL: [(Local, &str); 10] = [
     (Local::Features, "in/features"),
     (Local::Label, "in/label"),
+    (Local::Train, "in/train"),
+    (Local::Training, "out/train"),
     (Local::Prediction, "out/prediction"),
     (Local::Error, "out/error"),
     (Local::Model, "out/model"),

@@ -361,6 +361,7 @@ impl World {
             | Effect::Sense
             | Effect::PauseTraining { .. }
             | Effect::ResumeTraining { .. }
+            | Effect::Remote { .. }
             | Effect::Reply { .. } => {}
         }
         Ok(())

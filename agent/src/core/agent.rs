@@ -6,6 +6,7 @@ mod failing;
 mod lineage;
 mod link;
 mod pacing;
+mod remote;
 mod run;
 mod shadowing;
 mod slots;
@@ -19,6 +20,8 @@ mod watching;
 mod lineage_tests;
 #[cfg(test)]
 mod pacing_tests;
+#[cfg(test)]
+mod remote_tests;
 #[cfg(test)]
 mod shadow_tests;
 #[cfg(test)]
@@ -203,6 +206,7 @@ impl Agent {
         };
         agent.write_inventory(now, &mut turn);
         agent.restore_models(&boot.memory, &boot.configured, now, &mut turn);
+        agent.resume_commands(&mut turn);
         turn.finish(effects);
         agent
     }
@@ -252,6 +256,7 @@ impl Agent {
             Event::ShadowStalled { model, version } => {
                 self.on_shadow_stalled(now, &model, version, &mut turn);
             }
+            Event::Remote { place, id, outcome } => self.on_remote(now, (place, id), outcome, &mut turn),
             Event::Command { number, command } => {
                 let outcome = self.on_command(now, &command, &mut turn);
                 turn.effects.push(Effect::Reply { number, outcome });

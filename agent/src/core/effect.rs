@@ -44,12 +44,23 @@ pub enum Effect {
     ResumeTraining { run: u64 },
     /// Stop a run within a step, paused or not; comes back as its `TrainingEnded`.
     StopTraining { run: u64 },
+    /// Do what a command of the hub's asks; comes back as `Remote`.
+    Remote { place: u8, id: u64, task: RemoteTask },
     /// Delete a version that nothing refers to any more.
     Remove { version: Digest },
     /// Answer a command: what happens now, or why not.
     Reply { number: u64, outcome: Result<String, String> },
     /// For the log: a transition, said once.
     Note(Note),
+}
+
+/// What a command of the hub's asks of the shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteTask {
+    /// Ask applications for labels of the rows that would teach most.
+    Labels { model: ModelName, rows: u32 },
+    /// The newest lines of the log.
+    Log { lines: u32 },
 }
 
 /// What is written to `state.db`.

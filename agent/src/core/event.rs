@@ -57,6 +57,8 @@ pub enum Event {
     Shadowed { model: ModelName, version: Digest, seen: ShadowSeen },
     /// A call of a candidate in the shadow did not end.
     ShadowStalled { model: ModelName, version: Digest },
+    /// A task of a command of the hub's is done, or why not; the answer to [`super::Effect::Remote`].
+    Remote { place: u8, id: u64, outcome: Result<String, String> },
     /// The operator of the device asks; answered by [`super::Effect::Reply`] with the same number.
     Command { number: u64, command: Command },
 }

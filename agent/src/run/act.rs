@@ -4,8 +4,9 @@ use super::note;
 use super::swap::{Place, Swap};
 use crate::control::Replay;
 use crate::core::agent::Status;
-use crate::core::{Agent, Conditions, Effect, Event, TrainJob};
+use crate::core::{Agent, Conditions, Effect, Event, RemoteTask, TrainJob};
 use crate::fetch::Fetcher;
+use crate::log_tail::LogTail;
 use crate::mqtt::{Message, Publisher};
 use crate::report::chain;
 use crate::sensors::Sensors;
@@ -37,6 +38,7 @@ pub(super) struct Act {
     pub(super) tracker: TaskTracker,
     pub(super) sensors: Arc<Mutex<Sensors>>,
     pub(super) swaps: mpsc::Sender<Swap>,
+    pub(super) log: LogTail,
 }
 
 impl Act {
@@ -75,6 +77,7 @@ impl Act {
             Effect::PauseTraining { run } => self.workers.pause(run),
             Effect::ResumeTraining { run } => self.workers.resume(run),
             Effect::StopTraining { run } => self.workers.stop(run),
+            Effect::Remote { place, id, task } => self.remote(place, id, &task),
             Effect::Remove { version } => self.remove(version),
             Effect::Note(said) => note::log(&said),
             Effect::Persist(_) | Effect::Reply { .. } => {} // the loop's own
@@ -174,6 +177,26 @@ impl Act {
                 training.loss = said.loss;
             }
         }
+    }
+
+    /// What the hub asked of this device.
+    fn remote(&self, place: u8, id: u64, task: &RemoteTask) {
+        let outcome = match task {
+            RemoteTask::Log { lines } => Ok(self.log.lines(usize::try_from(*lines).unwrap_or(usize::MAX))),
+            RemoteTask::Labels { model, rows } => self.ask_for_labels(model, *rows),
+        };
+        self.spawn(async move { Some(Event::Remote { place, id, outcome }) });
+    }
+
+    fn ask_for_labels(&self, model: &ModelName, rows: u32) -> Result<String, String> {
+        let count = usize::try_from(rows).unwrap_or(usize::MAX);
+        let asked = self.serving.next_asks(Some(model.as_str()), count).map_err(|refused| refused.text())?;
+        let Some(local) = &self.local else {
+            let waiting = asked.waiting;
+            return Ok(format!("{waiting} rows wait for labels; no broker of applications is configured"));
+        };
+        asked.rows.iter().for_each(|ask| local.tell_ask(ask));
+        Ok(format!("asked for the labels of {} rows", asked.rows.len()))
     }
 
     fn remove(&self, version: Digest) {

@@ -205,7 +205,7 @@ fn ask_out(served: &ServedModel, of: &OfModel, one: &Question) -> AskOut {
 
 impl ServeState {
     /// The rows of a model to label first.
-    pub(super) fn next_asks(&self, model: Option<&str>, count: usize) -> Result<AskedOut, Refused> {
+    pub fn next_asks(&self, model: Option<&str>, count: usize) -> Result<AskedOut, Refused> {
         let served = match model {
             Some(model) => self.models.get(model, None)?,
             None => self.models.only()?,

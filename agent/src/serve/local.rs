@@ -15,6 +15,7 @@ use shoal_proto::finding::Finding;
 use shoal_proto::id::{AppName, ModelName};
 use shoal_proto::infer::{
     AskOut, ErrorOut, FeaturesIn, FindingOut, HealthOut, LabelIn, ModelOut, Prediction, PredictionOut, RowIn,
+    TrainIn, TrainOut,
 };
 use shoal_proto::topic::{Local as What, Topic};
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ impl Local {
     }
 
     /// Asks for the label of a row.
-    pub(super) fn tell_ask(&self, ask: &AskOut) {
+    pub fn tell_ask(&self, ask: &AskOut) {
         self.publish(What::Ask, false, ask);
     }
 
@@ -119,7 +120,9 @@ impl Local {
 
     async fn on_message(&self, state: &Arc<ServeState>, tracker: &TaskTracker, message: Message) {
         let what = match Topic::parse(&message.topic) {
-            Some(Topic::Local(_, what @ (What::Features | What::Label))) if !message.retain => what,
+            Some(Topic::Local(_, what @ (What::Features | What::Label | What::Train))) if !message.retain => {
+                what
+            }
             // A retained request would be answered again at each reconnect.
             _ => return self.bad(state.outlet(), None, "not a topic for requests, or retained".into()),
         };
@@ -129,6 +132,7 @@ impl Local {
         }
         match what {
             What::Label => self.on_label(state, tracker, &message.payload).await,
+            What::Train => self.on_train(state, tracker, &message.payload),
             _ => self.on_features(state, &message.payload).await,
         }
     }
@@ -150,6 +154,25 @@ impl Local {
             }
             Err(refused) => self.refuse(state.outlet(), id_in(payload), &refused),
         }
+    }
+
+    /// Answered beside, since the core may be busy.
+    fn on_train(&self, state: &Arc<ServeState>, tracker: &TaskTracker, payload: &[u8]) {
+        let request = match read::<TrainIn>(payload) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(state.outlet(), id_in(payload), &refused),
+        };
+        let model = match request.model.map_or_else(|| Ok(state.models().only()?.name().clone()), Ok) {
+            Ok(model) => model,
+            Err(refused) => return self.refuse(state.outlet(), request.id, &refused),
+        };
+        let (local, outlet) = (self.clone(), state.outlet().clone());
+        tracker.spawn(async move {
+            let said = outlet.train(model.clone()).await;
+            let accepted = said.is_ok();
+            let text = said.unwrap_or_else(|reason| reason);
+            local.publish(What::Training, false, &TrainOut { model, id: request.id, accepted, text });
+        });
     }
 
     async fn on_features(&self, state: &Arc<ServeState>, payload: &[u8]) {

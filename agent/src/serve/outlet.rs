@@ -7,14 +7,15 @@ use super::models::Models;
 use super::shadow::Shadows;
 use crate::adapting::Desk;
 use crate::clock::Clock;
-use crate::core::{Event, Labelled, Observation, Truth};
+use crate::control::Ask;
+use crate::core::{Command, Event, Labelled, Observation, Truth};
 use crate::store::{Joined, Label, LateJoins};
 use shoal_proto::id::{Digest, ModelName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +45,8 @@ struct Shared {
     asks: OnceLock<Arc<Asks>>,
     /// The candidates that answer unheard.
     shadows: OnceLock<Arc<Shadows>>,
+    /// Where an operator's words go.
+    operators: OnceLock<mpsc::Sender<Ask>>,
 }
 
 /// Hands what happens to the core. Cheap to clone.
@@ -97,6 +100,23 @@ impl Outlet {
             tracker.spawn(Arc::clone(&shadows).run(mirrored, self.events.clone(), timeout, cancel));
         }
         shadows
+    }
+
+    /// Lets applications on the local broker say what an operator may say of training.
+    pub fn obey(&self, operators: mpsc::Sender<Ask>) {
+        if self.shared.operators.set(operators).is_err() {
+            tracing::debug!("commands of applications have their way already");
+        }
+    }
+
+    /// Has a model trained; what became of it.
+    pub(super) async fn train(&self, model: ModelName) -> Result<String, String> {
+        let not_here = || "this agent takes no such command from applications".to_owned();
+        let operators = self.shared.operators.get().ok_or_else(not_here)?;
+        let (answer, said) = oneshot::channel();
+        let ask = Ask::Command(Command::Train { model }, answer);
+        operators.send(ask).await.map_err(|_| "the agent stops".to_owned())?;
+        said.await.map_err(|_| "the agent stops".to_owned())?
     }
 
     /// Where candidates want requests.

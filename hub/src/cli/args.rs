@@ -36,6 +36,8 @@ pub(super) enum Command {
     /// Devices
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Have one device do something, once
+    Command(CommandArgs),
     /// Drift over the fleet
     Drift {
         /// Only this model
@@ -123,6 +125,53 @@ pub(super) enum DeviceCommand {
     Remove {
         /// Its id
         device: DeviceId,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CommandArgs {
+    /// Id of the device
+    pub(super) device: DeviceId,
+    /// Return at once; `shoal-hub command DEVICE show NUMBER` tells how far it is
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// Withdraw it when the device has not taken it up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(super) expires: u64,
+    #[command(subcommand)]
+    pub(super) what: What,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// Train a model as soon as the device's budget allows
+    Train {
+        /// Its name
+        model: ModelName,
+    },
+    /// Ask the applications around the device for labels
+    Labels {
+        /// Of which model
+        model: ModelName,
+        /// Of so many rows
+        #[arg(long, default_value_t = 20)]
+        rows: u32,
+    },
+    /// Send the newest lines of the agent's log
+    Log {
+        /// So many
+        #[arg(long, default_value_t = 100)]
+        lines: u32,
+    },
+    /// How far a command is
+    Show {
+        /// Its number
+        number: u64,
+    },
+    /// Take back a command that the device has not taken up
+    Withdraw {
+        /// Its number
+        number: u64,
     },
 }
 

@@ -1,13 +1,17 @@
 //! Every command but `serve`.
 
 use super::CliError;
-use super::args::{Command, CreateArgs, DeviceCommand, KeyCommand, ModelCommand, RolloutCommand};
+use super::args::{
+    Command, CommandArgs, CreateArgs, DeviceCommand, KeyCommand, ModelCommand, RolloutCommand, What,
+};
 use super::client::{Body, Hub, json, read};
 use super::show;
+use crate::core::command::{CommandView, CommandWish};
 use crate::core::rollout::{AbortMode, RolloutWish, Strategy};
 use crate::core::view::{AbortBody, RolloutView};
 use reqwest::Method;
 use serde_json::{Value, json};
+use shoal_proto::command::Ask;
 use shoal_proto::id::RolloutId;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -28,6 +32,7 @@ pub(super) async fn run(hub: &str, as_json: bool, command: Command) -> Result<()
             let views = hub.get(&["drift"]).await?;
             (keep_model(views, model.as_ref().map(shoal_proto::id::ModelName::as_str)), show::drift)
         }
+        Command::Command(args) => return follow(&hub, as_json, args).await,
         Command::Rollout(RolloutCommand::Watch { rollout }) => return watch(&hub, as_json, &rollout).await,
         Command::Rollout(command) => rollout(&hub, command).await?,
         Command::Key(KeyCommand::Show) => (hub.get(&["key"]).await?, show::key),
@@ -99,6 +104,48 @@ async fn rollout(hub: &Hub, command: RolloutCommand) -> Result<(Value, Show), Cl
             (hub.ask(Method::POST, &path, json(&AbortBody { mode })).await?, show::rollout)
         }
     })
+}
+
+/// Gives a command and follows it to its end; fails when it was not done.
+async fn follow(hub: &Hub, as_json: bool, args: CommandArgs) -> Result<(), CliError> {
+    let device = args.device.as_str();
+    let of =
+        |number: u64| ["devices".to_owned(), device.to_owned(), "commands".to_owned(), number.to_string()];
+    let what = match args.what {
+        What::Show { number } => {
+            let path = of(number);
+            let answer = hub.get(&path.each_ref().map(String::as_str)).await?;
+            return print(&answer, as_json, show::command);
+        }
+        What::Withdraw { number } => {
+            let path = of(number);
+            let path = path.each_ref().map(String::as_str);
+            let answer = hub.ask(Method::DELETE, &path, Body::Nothing).await?;
+            return print(&answer, as_json, show::command);
+        }
+        What::Train { model } => Ask::Train { model },
+        What::Labels { model, rows } => Ask::Labels { model, rows },
+        What::Log { lines } => Ask::Log { lines },
+    };
+    let wish = CommandWish { what, expires_s: args.expires };
+    let mut answer = hub.ask(Method::POST, &["devices", device, "commands"], json(&wish)).await?;
+    let mut last = String::new();
+    loop {
+        let view: CommandView = read(&answer)?;
+        let said = format!("{} {}", view.state, view.text);
+        if said != last {
+            print(&answer, as_json, show::command)?;
+            last = said;
+        }
+        match view.state.as_str() {
+            _ if args.no_wait => return Ok(()),
+            "done" => return Ok(()),
+            _ if view.over => return Err(CliError::NotDone { state: view.state, reason: view.text }),
+            _ => tokio::time::sleep(WATCH_EVERY).await,
+        }
+        let path = of(view.id);
+        answer = hub.get(&path.each_ref().map(String::as_str)).await?;
+    }
 }
 
 /// The wish of a command line; what is not said keeps its default.

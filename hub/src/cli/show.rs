@@ -1,6 +1,7 @@
 //! Answers for people: tables of plain text.
 
 use super::client::{ClientError, read};
+use crate::core::command::CommandView;
 use crate::core::drift::figures::Proportion;
 use crate::core::drift::{DriftView, FeatureDrift, Scope};
 use crate::core::view::{DeviceRow, DeviceView, RolloutView, VersionView};
@@ -142,6 +143,9 @@ pub(super) fn device(answer: &Value) -> Text {
     if !counters.is_empty() {
         text += &format!("{}\n", counters.join(", "));
     }
+    for command in &view.commands {
+        text += &command_line(command);
+    }
     for finding in view.findings.iter().rev() {
         let feature = finding.feature.as_deref().map(|it| format!(" `{}`", plain(it))).unwrap_or_default();
         let (found, limit) = (finding.statistic, finding.threshold);
@@ -156,6 +160,16 @@ pub(super) fn device(answer: &Value) -> Text {
         text += &format!("run {} of {}: {}\n", run.run, run.model, plain(&verdict));
     }
     Ok(text)
+}
+
+pub(super) fn command(answer: &Value) -> Text {
+    Ok(command_line(&read(answer)?))
+}
+
+fn command_line(view: &CommandView) -> String {
+    // Lines that a device sent are shown as they are, but for what would speak to the terminal.
+    let text: Vec<String> = view.text.lines().map(plain).collect();
+    format!("command {}: {}: {}, {}\n", view.id, view.what, view.state, text.join("\n"))
 }
 
 pub(super) fn drift(answer: &Value) -> Text {

@@ -1,5 +1,6 @@
 //! What the hub can do.
 
+use super::command::CommandView;
 use super::device::Memory;
 use super::drift::DriftView;
 use super::refusal::Refusal;
@@ -70,6 +71,8 @@ pub enum Answer {
     Rollouts(Vec<RolloutView>),
     /// To `CreateRollout`, `AbortRollout` and `Rollout`.
     Rollout(Box<RolloutView>),
+    /// To `GiveCommand`, `WithdrawCommand` and `Command`.
+    Command(Box<CommandView>),
     /// To `RemoveDevice`.
     Removed {
         /// Which.
@@ -88,6 +91,10 @@ pub enum Note {
     DeviceOffline { device: DeviceId },
     /// A device was forgotten.
     DeviceRemoved { device: DeviceId },
+    /// A command waits for its device.
+    CommandGiven { device: DeviceId, id: u64, what: String },
+    /// Nobody took it up, and nobody shall.
+    CommandWithdrawn { device: DeviceId, id: u64, reason: String },
     /// A version is in the registry.
     ModelPushed { name: String },
     /// A version was condemned everywhere, or the word was taken back.

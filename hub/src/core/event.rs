@@ -1,5 +1,6 @@
 //! What can happen to the hub.
 
+use super::command::CommandWish;
 use super::registered::Registered;
 use super::rollout::{AbortMode, RolloutWish};
 use shoal_proto::id::{DeviceId, ModelName, RolloutId};
@@ -36,6 +37,12 @@ pub enum Request {
     TagDevice { device: DeviceId, tags: BTreeMap<String, String> },
     /// Forget a device; one that is alive comes back with its next word.
     RemoveDevice { device: DeviceId },
+    /// Have one device do something, once.
+    GiveCommand { device: DeviceId, wish: Box<CommandWish> },
+    /// Take back what a device has not taken up.
+    WithdrawCommand { device: DeviceId, id: u64 },
+    /// One command.
+    Command { device: DeviceId, id: u64 },
     /// Whether all is well.
     Health,
     /// All devices in short.

@@ -9,7 +9,7 @@ use super::rollout::Rollout;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use shoal_proto::document::Document;
-use shoal_proto::fact::{ASSIGNMENT, Fact, Facts, GLOBALLY_CONDEMNED, SLOT};
+use shoal_proto::fact::{ASSIGNMENT, COMMAND, Fact, Facts, GLOBALLY_CONDEMNED, REPORT, SLOT};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, RolloutId};
 use shoal_proto::message::{Exchange, Hello, Status};
 use shoal_proto::sync::{self, Peer, SyncAlarm};
@@ -51,6 +51,8 @@ pub struct Hub {
     pub(super) bytes: (u64, u64),
     /// When each running rollout is planned next.
     pub(super) plans: BTreeMap<RolloutId, Mono>,
+    /// When commands that nobody took up are withdrawn.
+    pub(super) expiries: BTreeMap<(Mono, u64), DeviceId>,
     /// When it was planned last.
     pub(super) planned: BTreeMap<RolloutId, Mono>,
     rng: StdRng,
@@ -81,6 +83,9 @@ impl Hub {
             .map(|(id, (peer, document, memory))| (id, Device::restore(peer, document, memory)))
             .collect();
         let running = saved.rollouts.values().filter(|it| it.is_running());
+        let devices: BTreeMap<DeviceId, Device> = devices;
+        let documents = devices.iter().map(|(id, device)| (id, &device.document));
+        let expiries = super::command::expiries(documents);
         let plans = running.map(|it| (it.id.clone(), Mono::default())).collect();
         Self {
             policy,
@@ -92,6 +97,7 @@ impl Hub {
             alarms: 0,
             bytes: (0, 0),
             plans,
+            expiries,
             planned: BTreeMap::new(),
             rng: StdRng::seed_from_u64(seed),
             due: BTreeSet::new(),
@@ -114,6 +120,7 @@ impl Hub {
                 turn.effects.push(Effect::Reply { number, outcome });
             }
         }
+        self.expire_commands(&mut turn);
         self.plan_due(&mut turn);
         self.poll_due(&mut turn);
         if !turn.records.is_empty() {
@@ -126,7 +133,8 @@ impl Hub {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         let device = self.due.first().map(|(at, _)| *at);
-        device.into_iter().chain(self.plans.values().copied()).min()
+        let command = self.expiries.first_key_value().map(|((at, _), _)| *at);
+        device.into_iter().chain(command).chain(self.plans.values().copied()).min()
     }
 
     /// Counts and tells of something from outside that should not be.
@@ -354,7 +362,10 @@ fn highest_generation(device: &Device, records: &[sync::Record]) -> Option<u64> 
         sync::Record::Put(entry) if entry.kind == SLOT => {
             Some(Facts(&device.document).slot(&entry.key.parse().ok()?)?.applied_generation)
         }
-        sync::Record::Put(entry) if entry.kind == ASSIGNMENT || entry.kind == GLOBALLY_CONDEMNED => {
+        sync::Record::Put(entry) if entry.kind == REPORT => {
+            Some(Facts(&device.document).reports().get(&entry.key.parse().ok()?)?.id)
+        }
+        sync::Record::Put(entry) if [ASSIGNMENT, GLOBALLY_CONDEMNED, COMMAND].contains(&entry.kind) => {
             entry.marker.map(|marker| marker.stamp)
         }
         _ => None,

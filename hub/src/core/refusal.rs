@@ -22,6 +22,9 @@ pub enum Refusal {
     /// No such rollout.
     #[error("rollout `{rollout}` is not known")]
     UnknownRollout { rollout: RolloutId },
+    /// No such command.
+    #[error("device `{device}` has no command {id}, or its place was given to a later one")]
+    UnknownCommand { device: DeviceId, id: u64 },
     /// The version belongs to another model.
     #[error("version `{version}` is one of model `{found}`, not `{expected}`")]
     OtherModel { version: String, found: ModelName, expected: ModelName },
@@ -64,7 +67,8 @@ impl Refusal {
             Self::UnknownDevice { .. }
             | Self::UnknownModel { .. }
             | Self::UnknownVersion { .. }
-            | Self::UnknownRollout { .. } => RefusalKind::NotFound,
+            | Self::UnknownRollout { .. }
+            | Self::UnknownCommand { .. } => RefusalKind::NotFound,
             Self::AmbiguousVersion { .. } | Self::OtherModel { .. } | Self::Field { .. } => {
                 RefusalKind::Invalid
             }
@@ -86,6 +90,7 @@ impl Refusal {
             }
             Self::AmbiguousVersion { .. } => "give more digits of the digest",
             Self::UnknownRollout { .. } => "`shoal-hub rollout list` shows all rollouts",
+            Self::UnknownCommand { .. } => "`shoal-hub device show` lists a device's newest commands",
             Self::OtherModel { .. } => "name the model that the version belongs to",
             Self::Condemned { .. } => "`shoal-hub model condemn --lift` takes the word back",
             Self::NoDevices { .. } => {

@@ -25,6 +25,11 @@ impl Hub {
             Request::AbortRollout { rollout, mode } => self.abort_rollout(turn, &rollout, mode)?,
             Request::TagDevice { device, tags } => self.tag_device(turn, device, tags)?,
             Request::RemoveDevice { device } => self.remove_device(turn, device)?,
+            Request::GiveCommand { device, wish } => self.give_command(turn, &device, *wish)?,
+            Request::WithdrawCommand { device, id } => {
+                self.withdraw_command(turn, &device, id, "withdrawn by command")?
+            }
+            Request::Command { device, id } => self.answer_command(&device, id)?,
             Request::Health => Answer::Health(self.health_view()),
             Request::Devices => Answer::Devices(self.device_rows(now)),
             Request::Device(device) => Answer::Device(Box::new(self.device_view(&device, now)?)),

@@ -1,5 +1,6 @@
 //! What the API and the page show: plain values made from the hub's state.
 
+use super::command::CommandView;
 use super::device::Device;
 use super::drift::{self, DriftView, newest_windows};
 use super::hub::Hub;
@@ -115,6 +116,9 @@ pub struct DeviceView {
     pub findings: Vec<Finding>,
     /// The newest training runs.
     pub runs: Vec<RunRecord>,
+    /// What operators asked of it last, the oldest first.
+    #[serde(default)]
+    pub commands: Vec<CommandView>,
     /// Versions its document knows.
     pub versions: BTreeMap<Digest, VersionRecord>,
     /// Versions that must not serve there, and why.
@@ -293,6 +297,7 @@ impl Hub {
             counters: COUNTS.iter().map(|(count, key)| ((*key).to_owned(), facts.count(*count))).collect(),
             findings,
             runs,
+            commands: super::command::views(id, &device.document),
             versions: facts.versions(),
             condemned: facts.condemned(),
         })

@@ -147,6 +147,10 @@ fn log(note: &Note) {
         Note::DeviceOnline { device, boot } => info!(%device, boot, "device is online"),
         Note::DeviceOffline { device } => info!(%device, "device is offline"),
         Note::DeviceRemoved { device } => info!(%device, "device removed"),
+        Note::CommandGiven { device, id, what } => info!(%device, id, what, "command is given"),
+        Note::CommandWithdrawn { device, id, reason } => {
+            info!(%device, id, reason, "command is withdrawn");
+        }
         Note::ModelPushed { name } => info!(version = name, "version is in the registry"),
         Note::Condemned { name, holds, reason } => {
             info!(version = name, holds, reason, "word of condemnation");

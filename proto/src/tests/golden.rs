@@ -1,6 +1,7 @@
 //! The bytes of every message as the first version wrote them. What is in the field must stay
 //! readable: `SHOAL_BLESS=1` writes the files anew, and the change is seen in the review.
 
+use crate::command::{Ask, Command, Report, State};
 use crate::decision::{
     Evidence, Rejection, RollbackReason, RunRecord, SlotEnd, SlotState, Source, Trigger, Verdict,
 };
@@ -205,6 +206,21 @@ fn facts() -> Vec<Fact> {
         Fact::Window(window()),
         Fact::Counter(Count::Predictions, 123_456),
         Fact::WindowFloor(DEVICE, 5),
+        Fact::Command(
+            14,
+            2,
+            Command {
+                id: 13,
+                what: Ask::Train { model: gas() },
+                given: WALL,
+                withdrawn: Some("no answer before it expired".into()),
+                expires_s: Some(86_400),
+            },
+        ),
+        Fact::Report(
+            2,
+            Report { id: 13, state: State::Accepted, text: "run 4".into(), run: Some(4), at: WALL },
+        ),
     ]
 }
 
@@ -296,7 +312,7 @@ fn every_known_kind_is_written_and_read_as_before() {
     let mut kinds: Vec<Kind> = ops.iter().map(|op| op.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 13, "a kind has no golden file");
+    assert_eq!(kinds.len(), 15, "a kind has no golden file");
     for op in ops {
         let stored = hold(&format!("op-{:04x}.bin", op.kind.0), &to_cbor(&op));
         assert_eq!(from_cbor::<Op>(&stored).unwrap(), op);

@@ -60,6 +60,7 @@ impl Agent {
         }
         self.on_assignments(now, turn);
         self.on_condemnations(now, turn);
+        self.on_remote_commands(now, turn);
     }
 
     /// Says what is due. The shell publishes it after the records of this turn are on disk.

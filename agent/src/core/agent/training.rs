@@ -78,6 +78,7 @@ impl Agent {
         turn.remember("next_run", &self.next_run);
         turn.effects.push(Effect::Note(Note::RunStarted { run: number, model: name.clone(), trigger }));
         self.train(now, name, run, turn);
+        self.on_run_began(now, name, number, turn);
         number
     }
 
@@ -126,7 +127,10 @@ impl Agent {
         let run = self.models.get(name).and_then(|model| model.run);
         match (run, waited) {
             (None, None) => Err(format!("no run of `{name}` is under way")),
-            (None, Some(_)) => Ok("the run that waited does not start".into()),
+            (None, Some(_)) => {
+                self.on_asked_run_ended(now, name, None, turn);
+                Ok("the run that waited does not start".into())
+            }
             (Some(run), _) => {
                 let is_there = run.phase != Phase::Parked;
                 self.stop_run(now, name, Stop::Cancelled, turn);
@@ -260,6 +264,7 @@ impl Agent {
         let held_out = record.evidence.as_ref().and_then(alike);
         let incarnation = self.peer.log.replica.incarnation;
         self.fact(now, Fact::Run(incarnation, record.clone()), turn);
+        self.on_asked_run_ended(now, &name, Some((number, &verdict)), turn);
         turn.effects.push(Effect::Note(Note::RunEnded(record)));
         match (verdict, candidate) {
             (Verdict::Accept, Some(info)) => {
