@@ -10,7 +10,7 @@ use shoal_proto::id::{DeviceId, Incarnation};
 use shoal_proto::message::{Cursor, Exchange, Hello, Payload};
 use shoal_proto::op::{Chain, Kind, Op};
 use shoal_proto::time::{Hlc, WallMs};
-use shoal_proto::topic::{Down, Topic, Up};
+use shoal_proto::topic::{Topic, Up};
 use shoal_proto::wire;
 
 /// Frames that are kept to be sent again.
@@ -238,7 +238,7 @@ impl World {
                 self.later(10, Happening::ToDevice(id, session, frame));
             }
             _ => {
-                let topic = format!("shoal/v1/{}/{}", Down::Sync as u8, "x".repeat(300));
+                let topic = format!("shoal/v1/{}", "x".repeat(300));
                 self.to_hub(topic, vec![0xE5; 9], 10, false);
             }
         }

@@ -59,7 +59,7 @@ impl Agent {
         let (state, trial) = (SlotState::Staged, Trial::default());
         model.slot.candidate = Some(Candidate { version, source, state, policy, revert, trial });
         self.remember_slot(now, name, turn);
-        if let Some(rejection) = self.reason_against(name, version, revert) {
+        if let Some(rejection) = self.reason_against(name, version) {
             return self.reject(now, name, rejection, turn);
         }
         match assignment.artifact.clone() {

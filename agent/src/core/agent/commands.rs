@@ -41,6 +41,11 @@ impl Agent {
                 version.short()
             ));
         }
+        let condemned = self.facts().condemned();
+        if let Some((previous, reason)) = model.slot.previous.and_then(|it| condemned.get_key_value(&it)) {
+            let short = previous.short();
+            return Err(format!("the version before, {short}, is condemned here: {reason}; promote another one"));
+        }
         let previous = self
             .go_back(now, name, Source::Local, turn)
             .ok_or_else(|| format!("model `{name}` has no previous version"))?;

@@ -108,6 +108,7 @@ impl Agent {
             answering: false,
         };
         self.models.insert(name.clone(), model);
+        self.move_window(now, &name, turn);
         self.remember_slot(now, &name, turn);
         if self.admitted.contains(&serving) {
             turn.effects.push(Effect::Serve { model: name, version: serving });
@@ -150,7 +151,7 @@ impl Agent {
         });
         turn.effects.push(Effect::Note(Note::Staged { model: name.clone(), version }));
         self.remember_slot(now, name, turn);
-        if let Some(rejection) = self.reason_against(name, version, revert) {
+        if let Some(rejection) = self.reason_against(name, version) {
             self.reject(now, name, rejection, turn);
         } else if self.admitted.contains(&version) {
             self.put_on_trial(now, name, turn);
@@ -159,14 +160,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn reason_against(
-        &self,
-        name: &ModelName,
-        version: Digest,
-        revert: bool,
-    ) -> Option<Rejection> {
+    /// Why a version may not have the slot. A way back is no word for a version that was condemned.
+    pub(super) fn reason_against(&self, name: &ModelName, version: Digest) -> Option<Rejection> {
         let condemned = self.facts().condemned();
-        if let Some(reason) = condemned.get(&version).filter(|_| !revert) {
+        if let Some(reason) = condemned.get(&version) {
             return Some(Rejection::Condemned { reason: reason.clone() });
         }
         let info = self.versions.get(&version)?;

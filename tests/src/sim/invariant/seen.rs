@@ -78,6 +78,7 @@ impl Seen {
             windows: before.windows.clone(),
             records: before.records.clone(),
             runs: before.runs.clone(),
+            champions: before.champions.clone(),
             cloned: before.cloned,
             ..Self::default()
         }
