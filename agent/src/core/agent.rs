@@ -5,6 +5,7 @@ mod commands;
 mod failing;
 mod lineage;
 mod link;
+mod lives;
 mod pacing;
 mod remote;
 mod run;
@@ -37,6 +38,7 @@ use super::effect::{Effect, Record};
 use super::event::{Command, Event, VersionInfo};
 use super::policy::Policy;
 use super::slot::Slot;
+use lives::{LIVES, Lives};
 use pacing::Pacing;
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
@@ -102,6 +104,7 @@ pub struct Agent {
     retired: Vec<Digest>,
     counts: BTreeMap<Count, u64>,
     next_window: u64,
+    lives: Lives,
     next_run: u64,
     pacing: Pacing,
     next_heartbeat: Mono,
@@ -185,6 +188,7 @@ impl Agent {
         let mut agent = Self {
             next_window: number("next_window"),
             next_run: number("next_run"),
+            lives: memory(LIVES).and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
             admitted: memory("admitted").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
             pinned: memory("pinned").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
             retired: memory("retired").and_then(|bytes| from_cbor(bytes).ok()).unwrap_or_default(),
@@ -204,6 +208,7 @@ impl Agent {
             policy,
             random,
         };
+        agent.begin_life(&mut turn);
         agent.write_inventory(now, &mut turn);
         agent.restore_models(&boot.memory, &boot.configured, now, &mut turn);
         agent.resume_commands(&mut turn);

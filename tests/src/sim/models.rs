@@ -16,24 +16,43 @@ use std::sync::Arc;
 /// The one model of the simulated fleet.
 pub(super) const NAME: &str = "gas";
 
+/// What becomes of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It answers, more or less rightly.
+    Sound,
+    /// The admission child does not take it.
+    Inadmissible,
+    /// The server cannot load it.
+    Unloadable,
+    /// Its requests fail.
+    Failing,
+    /// A call of it does not end.
+    Stalling,
+}
+
 /// A version and the truth about it.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
     pub(super) info: VersionInfo,
     /// Share of right answers.
     pub(super) quality: f64,
-    /// Whether the admission child takes it.
-    pub(super) admissible: bool,
+    /// What becomes of it.
+    pub(super) kind: Kind,
+    /// Whether the holdout says that it is better, whatever it is in life.
+    pub(super) shown_better: bool,
     /// What its archive weighs.
     pub(super) artifact: Artifact,
 }
 
 impl Version {
+    /// `salt`: what its bytes depend on beside all that.
     pub(super) fn new(
         number: u32,
         born: Option<(&DeviceId, u32, Digest)>,
+        salt: &str,
         quality: f64,
-        admissible: bool,
+        kind: Kind,
     ) -> Self {
         let manifest = Manifest {
             format: 1,
@@ -42,7 +61,7 @@ impl Version {
                 name: ModelName::new(NAME).expect("a legal name"),
                 version: number,
                 task: Task::Classification,
-                description: String::new(),
+                description: salt.to_owned(),
             },
             input: InputInfo { tensor: "x".into() },
             output: OutputInfo {
@@ -53,7 +72,7 @@ impl Version {
                 embedding: None,
             },
             recipe: Recipe::default(),
-            gate: GatePolicy::default(),
+            gate: GatePolicy { min_holdout: 6, ..GatePolicy::default() },
             goal: None,
             lineage: born.map(|(device, number, parent)| Lineage {
                 parent,
@@ -101,7 +120,7 @@ impl Version {
         };
         let artifact =
             Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
-        Self { info, quality, admissible, artifact }
+        Self { info, quality, kind, shown_better: born.is_none(), artifact }
     }
 
     /// Share of right answers: what was made before the world changed suffers from the change.

@@ -1,103 +1,223 @@
-//! The world: a virtual clock, a lossy network, and processes that crash.
+//! The world: a virtual clock, a queue of what happens, and a trace.
 
-use super::disk::{DeviceDisk, HubDisk};
-use super::invariant::{Seen, invariant_persist_comes_first};
-use super::models::{NAME, Version, changed};
+use super::board::Board;
+use super::fleet::HubSide;
+use super::form::{Form, Size};
+use super::invariant::Account;
+use super::models::{Kind, Version};
+use super::mutant::Mutant;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use shoal_agent::core::{
-    self as device, Agent, Asked, Effect, Event, Labelled, Observation, Policy, Trained, Truth,
-};
-use shoal_hub::core::{self as hub, Hub, Request};
-use shoal_proto::decision::{Evidence, ShadowSeen};
-use shoal_proto::fact::TrialPolicy;
-use shoal_proto::id::{DeviceId, Digest, ModelName};
-use shoal_proto::time::{Mono, Now, WallMs};
-use shoal_watch::answer::GroupCodes;
+use shoal_agent::core::Event;
+use shoal_hub::core::{self as hub, Request};
+use shoal_proto::id::{DeviceId, Digest};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::io::Write as _;
 
-/// Virtual seconds of trouble.
-const TROUBLE_S: u64 = 600;
-/// Virtual seconds within which a healed world must come to rest.
-const REST_S: u64 = 3_600;
-/// Lines of the trace that are kept.
-const TRACE: usize = 40;
+/// Lines of the trace that are kept for a failure.
+const TRACE: usize = 60;
+/// Characters of one line.
+const LINE: usize = 170;
 
-/// A fault planted on purpose, to prove that the simulator sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sabotage {
-    /// None.
-    Nothing,
-    /// Writes of devices are said to be on disk and are not.
-    DiskLies,
-    /// Effects before the write they depend on.
-    PublishFirst,
-    /// The hub takes all devices for canaries.
-    NoCanary,
-    /// A device serves what admission has refused.
-    AdmitAll,
+/// What histories came to, added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Histories.
+    pub histories: u64,
+    /// Devices in them.
+    pub devices: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// Events handled by any core, and whatever else happened.
+    pub events: u64,
+    /// Starts of agents and hubs after the first.
+    pub restarts: u64,
+    /// Crashes, at any moment.
+    pub crashes: u64,
+    /// Crashes between two effects of one turn, or while it was written.
+    pub torn: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Messages that vanished.
+    pub lost: u64,
+    /// Messages that came twice, or again much later.
+    pub doubled: u64,
+    /// Messages held back for long.
+    pub delayed: u64,
+    /// Messages damaged on the way, forged, or of a later wire.
+    pub forged: u64,
+    /// Full disks.
+    pub full: u64,
+    /// Databases lost, restored or cloned.
+    pub disasters: u64,
+    /// Lives of databases that began after the first.
+    pub reborn: u64,
+    /// Training runs that were started.
+    pub runs: u64,
+    /// Runs that were stopped, failed or hung.
+    pub failed_runs: u64,
+    /// Candidates that the gate let pass.
+    pub accepted: u64,
+    /// Candidates that the gate refused.
+    pub refused: u64,
+    /// Trials that began.
+    pub trials: u64,
+    /// Trials that ended well.
+    pub confirmed: u64,
+    /// Trials that were rolled back.
+    pub rolled_back: u64,
+    /// Rollouts that were asked for.
+    pub rollouts: u64,
+    /// Devices whose tenth or later run was confirmed after healing.
+    pub tenth: u64,
+    /// Bad versions confirmed for want of a record to compare with.
+    pub misled: u64,
 }
 
-/// What a history came to.
+impl Counts {
+    /// Adds another history's.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, mine), (_, other)) in self.rows_mut().into_iter().zip(other.clone().rows_mut()) {
+            *mine += *other;
+        }
+    }
+
+    /// Names and numbers.
+    pub(super) fn rows_mut(&mut self) -> [(&'static str, &mut u64); 25] {
+        [
+            ("histories", &mut self.histories),
+            ("devices", &mut self.devices),
+            ("virtual_ms", &mut self.virtual_ms),
+            ("events", &mut self.events),
+            ("restarts", &mut self.restarts),
+            ("crashes", &mut self.crashes),
+            ("crashes between two effects", &mut self.torn),
+            ("messages", &mut self.messages),
+            ("messages lost", &mut self.lost),
+            ("messages doubled or replayed", &mut self.doubled),
+            ("messages held back", &mut self.delayed),
+            ("messages garbled or forged", &mut self.forged),
+            ("full disks", &mut self.full),
+            ("databases lost, restored, cloned", &mut self.disasters),
+            ("new incarnations", &mut self.reborn),
+            ("runs", &mut self.runs),
+            ("runs failed or stopped", &mut self.failed_runs),
+            ("candidates passed", &mut self.accepted),
+            ("candidates refused", &mut self.refused),
+            ("trials", &mut self.trials),
+            ("confirmed", &mut self.confirmed),
+            ("rolled back", &mut self.rolled_back),
+            ("rollouts", &mut self.rollouts),
+            ("tenth retrain confirmed", &mut self.tenth),
+            ("bad ones confirmed unseen", &mut self.misled),
+        ]
+    }
+}
+
+/// A history that broke an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Events handled.
-    pub events: u64,
-    /// Devices on which the bad version served.
-    pub bad_served_on: usize,
-    /// Versions trained on devices that were confirmed or tried.
-    pub runs: usize,
-    /// Crashes of devices and of the hub.
-    pub crashes: u64,
-    /// Messages lost or doubled.
-    pub meddled: u64,
+pub struct Broken {
+    /// Which history.
+    pub seed: u64,
+    /// The invariant's name and what was seen.
+    pub what: String,
+    /// The last of the trace.
+    pub trace: Vec<String>,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "seed {}: {}", self.seed, self.what)
+    }
 }
 
 #[derive(Debug)]
 pub(super) enum Happening {
+    /// Something comes back to an agent of this life.
     Device(usize, u64, Box<Event>),
-    ToHub(String, Vec<u8>),
+    DeviceTick(usize, u64),
+    /// The server swaps.
+    Swap(usize, u64, Digest),
+    /// A training child ends, unless it was paused since.
+    ChildEnds(usize, u64, u64, u64),
+    /// A version's files go.
+    Removed(usize, u64, Digest),
+    /// A write that failed is tried again.
+    Retry(usize, u64),
+    Start(usize, u64),
+    Link(usize, u64),
+    ToDevice(DeviceId, u64, Vec<u8>),
+    ToHub {
+        topic: String,
+        retained: bool,
+        session: u64,
+        again: bool,
+        bytes: Vec<u8>,
+    },
     Rows(usize),
     Fault,
-    Rollout(usize),
-    HubTick,
-    DeviceTick(usize, u64),
+    HubOperator,
+    HubTick(u64),
+    HubStart,
+    HubLink,
+    BrokerUp,
 }
 
-pub(super) struct Board {
-    pub(super) id: DeviceId,
-    pub(super) disk: DeviceDisk,
-    pub(super) agent: Option<Agent>,
-    /// Counts the lives, so that answers to an earlier one are dropped.
-    pub(super) life: u64,
-    pub(super) linked: bool,
-    pub(super) serving: Option<Digest>,
-    pub(super) poisoned: bool,
+impl Happening {
+    /// The board that it happens to.
+    pub(super) const fn board(&self) -> Option<usize> {
+        match self {
+            Self::Device(at, ..)
+            | Self::DeviceTick(at, _)
+            | Self::Swap(at, ..)
+            | Self::ChildEnds(at, ..)
+            | Self::Removed(at, ..)
+            | Self::Retry(at, _)
+            | Self::Start(at, _)
+            | Self::Link(at, _)
+            | Self::Rows(at) => Some(*at),
+            Self::ToDevice(..)
+            | Self::ToHub { .. }
+            | Self::Fault
+            | Self::HubOperator
+            | Self::HubTick(_)
+            | Self::HubStart
+            | Self::HubLink
+            | Self::BrokerUp => None,
+        }
+    }
 }
 
 /// One history.
 pub struct World {
     pub(super) seed: u64,
+    pub(super) form: Form,
+    pub(super) mutant: Mutant,
     pub(super) random: ChaCha8Rng,
     pub(super) now: u64,
     pub(super) queue: BTreeMap<(u64, u64), Happening>,
     pub(super) order: u64,
     pub(super) boards: Vec<Board>,
-    pub(super) hub: Hub,
-    pub(super) hub_disk: HubDisk,
+    pub(super) hub: HubSide,
+    pub(super) broker_up: bool,
+    /// What the broker remembers: the last status of each device.
+    pub(super) retained: BTreeMap<DeviceId, (String, Vec<u8>)>,
+    /// Frames that somebody wrote down, to send them again: for a device, or on a topic.
+    pub(super) tape: Vec<(Result<DeviceId, String>, Vec<u8>)>,
     pub(super) versions: BTreeMap<Digest, Version>,
     pub(super) pushed: Vec<Digest>,
-    pub(super) seen: Seen,
-    pub(super) trace: VecDeque<String>,
+    pub(super) account: Account,
     pub(super) healed: bool,
     pub(super) quiet: bool,
-    pub(super) loss: f64,
-    pub(super) sabotage: Sabotage,
-    pub(super) canary: u32,
-    pub(super) outcome: Outcome,
+    pub(super) counts: Counts,
     pub(super) requests: u64,
-    asked: u64,
+    pub(super) asked: u64,
+    trace: VecDeque<String>,
+    prints: bool,
+    hash: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -109,106 +229,89 @@ impl std::fmt::Debug for World {
 impl World {
     /// Draws fleet, schedule and faults.
     #[must_use]
-    pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+    pub fn new(seed: u64, size: Size, devices: Option<usize>, mutant: Mutant) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let count = random.random_range(2..6);
-        let loss = random.random_range(0.0..0.4);
-        let hub = Hub::restore(hub::Policy::default(), hub::Saved::default(), seed);
-        let boards = (0..count).map(|at| Board {
-            id: DeviceId::new(format!("d{at}")).expect("a legal name"),
-            disk: DeviceDisk::default(),
-            agent: None,
-            life: 0,
-            linked: false,
-            serving: None,
-            poisoned: at == 0,
-        });
+        let form = Form::drawn(&mut random, size, devices);
+        let boards = (0..form.devices).map(|at| Board::new(at, &mut random)).collect();
         let mut world = Self {
             seed,
             now: 0,
             queue: BTreeMap::new(),
             order: 0,
-            boards: boards.collect(),
-            hub,
-            hub_disk: HubDisk::default(),
+            boards,
+            hub: HubSide::new(seed),
+            broker_up: true,
+            retained: BTreeMap::new(),
+            tape: Vec::new(),
             versions: BTreeMap::new(),
             pushed: Vec::new(),
-            seen: Seen::default(),
-            trace: VecDeque::new(),
+            account: Account::default(),
             healed: false,
             quiet: false,
-            loss,
-            sabotage,
-            canary: if sabotage == Sabotage::NoCanary { 100 } else { 1 },
-            outcome: Outcome { events: 0, bad_served_on: 0, runs: 0, crashes: 0, meddled: 0 },
+            counts: Counts::default(),
             requests: 0,
             asked: 0,
+            trace: VecDeque::new(),
+            prints: false,
+            hash: 0xcbf2_9ce4_8422_2325,
+            mutant,
+            form,
             random,
         };
-        for (number, quality, admissible) in
-            [(1, 0.85, true), (2, 0.9, true), (3, 0.2, true), (4, 0.9, false)]
-        {
-            let version = Version::new(number, None, quality, admissible);
+        for (number, quality, kind) in [
+            (1, 0.85, Kind::Sound),
+            (2, 0.9, Kind::Sound),
+            (3, 0.2, Kind::Sound),
+            (4, 0.9, Kind::Inadmissible),
+            (5, 0.9, Kind::Failing),
+            (6, 0.9, Kind::Unloadable),
+            (7, 0.9, Kind::Stalling),
+        ] {
+            let version = Version::new(number, None, "", quality, kind);
             world.pushed.push(version.info.version);
             world.versions.insert(version.info.version, version);
         }
         world
     }
 
-    /// Plays the whole history; the error names the invariant and ends with the last of the trace.
-    pub fn play(mut self) -> Result<Outcome, String> {
-        self.play_inner().map_err(|broken| {
-            let trace: Vec<String> = self.trace.iter().cloned().collect();
-            format!(
-                "seed {}: {broken}\n{}\nagain: SHOAL_SEED={} cargo test -p shoal-tests sim",
-                self.seed,
-                trace.join("\n"),
-                self.seed
-            )
-        })?;
-        Ok(self.outcome)
+    /// Prints the trace as it grows.
+    #[must_use]
+    pub fn printing(mut self) -> Self {
+        self.prints = true;
+        self
     }
 
-    fn play_inner(&mut self) -> Result<(), String> {
+    /// Plays the whole history; gives what it came to and the hash of its trace.
+    ///
+    /// # Errors
+    /// The first invariant that broke.
+    pub fn play(mut self) -> Result<(Counts, u64), Broken> {
+        let outcome = self.trouble().and_then(|()| self.come_to_rest());
+        if let Err(what) = outcome {
+            return Err(Broken { seed: self.seed, what, trace: self.trace.into_iter().collect() });
+        }
+        self.counts.histories = 1;
+        self.counts.devices = self.form.devices as u64;
+        self.counts.virtual_ms = self.now;
+        Ok((self.counts, self.hash))
+    }
+
+    fn trouble(&mut self) -> Result<(), String> {
         self.hub_event(hub::Event::BrokerUp)?;
         for version in self.pushed.clone() {
             let registered = self.versions[&version].registered();
             self.request(Request::PushModel(Box::new(registered)))?;
         }
+        let beat = self.form.beat_ms;
         for at in 0..self.boards.len() {
-            self.start(at)?;
-            self.later(1_000, Happening::Rows(at));
+            let offset = self.random.random_range(0..beat);
+            self.later(offset, Happening::Start(at, 0));
+            self.later(beat + offset, Happening::Rows(at));
         }
-        self.later(5_000, Happening::Fault);
-        self.later(1_000, Happening::HubTick);
-        for (at, seconds) in [(1, 100), (2, 250), (3, 400)] {
-            self.later(seconds * 1_000, Happening::Rollout(at));
-        }
-        self.run_until(TROUBLE_S * 1_000)?;
-        self.healed = true;
-        for at in 0..self.boards.len() {
-            if self.boards[at].agent.is_none() {
-                self.start(at)?;
-            }
-            self.link(at, true)?;
-        }
-        let bound = self.now + REST_S * 1_000;
-        while self.now < bound && !self.are_rollouts_over() {
-            let step = self.now + 5_000;
-            self.run_until(step)?;
-        }
-        self.quiet = true; // trials need rows; when they are over, the world may come to rest
-        while self.now < bound && !self.is_at_rest() {
-            let step = self.now + 5_000;
-            self.run_until(step)?;
-        }
-        self.invariant_all_is_told()?;
-        self.outcome.bad_served_on = self.seen.served_on(self.pushed[2]);
-        Ok(())
-    }
-
-    pub(super) fn now(&self) -> Now {
-        Now { mono: Mono::from_millis(self.now), wall: WallMs(1_800_000_000_000 + self.now) }
+        self.later(5 * beat, Happening::Fault);
+        self.later(20 * beat, Happening::HubOperator);
+        let end = self.form.beats * beat;
+        self.run_until(end)
     }
 
     pub(super) fn later(&mut self, ms: u64, what: Happening) {
@@ -216,21 +319,38 @@ impl World {
         self.queue.insert((self.now + ms, self.order), what);
     }
 
-    pub(super) fn note(&mut self, line: String) {
-        self.trace.push_back(format!("{:>8} ms  {line}", self.now));
-        while self.trace.len() > TRACE {
+    pub(super) fn note(&mut self, line: &str) {
+        let (seconds, ms) = (self.now / 1_000, self.now % 1_000);
+        let line: String = format!("{seconds:>7}.{ms:03} s  {line}").chars().take(LINE).collect();
+        self.mix(line.as_bytes());
+        if self.prints {
+            drop(writeln!(std::io::stdout(), "{line}")); // a closed terminal cannot be told
+        }
+        self.trace.push_back(line);
+        if self.trace.len() > TRACE {
             self.trace.pop_front();
         }
     }
 
-    fn run_until(&mut self, end: u64) -> Result<(), String> {
+    /// Mixes bytes into the hash of the trace (FNV-1a).
+    pub(super) fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub(super) fn chance(&mut self, chance: f64) -> bool {
+        chance > 0.0 && self.random.random_bool(chance)
+    }
+
+    pub(super) fn run_until(&mut self, end: u64) -> Result<(), String> {
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) {
             let ((at, _), what) = entry.remove_entry();
             self.now = self.now.max(at);
-            self.outcome.events += 1;
+            self.counts.events += 1;
             self.happen(what)?;
         }
-        self.now = end;
+        self.now = self.now.max(end);
         Ok(())
     }
 
@@ -240,272 +360,39 @@ impl World {
                 self.device_event(at, *event)
             }
             Happening::DeviceTick(at, life) if self.boards[at].life == life => {
+                self.boards[at].tick_at = None;
                 self.device_event(at, Event::Tick)
             }
-            Happening::Device(..) | Happening::DeviceTick(..) => Ok(()),
-            Happening::ToHub(topic, bytes) => {
-                self.hub_event(hub::Event::DeviceFrame { topic, retained: false, bytes })
+            Happening::Swap(at, life, version) if self.boards[at].life == life => self.swap(at, version),
+            Happening::ChildEnds(at, life, run, token) if self.boards[at].life == life => {
+                self.child_ends(at, run, token)
+            }
+            Happening::Removed(at, life, version) if self.boards[at].life == life => {
+                self.boards[at].disk.versions.remove(&version);
+                Ok(())
+            }
+            Happening::Retry(at, life) if self.boards[at].life == life => self.go_on(at),
+            Happening::Start(at, life) if self.boards[at].life == life => self.start(at),
+            Happening::Link(at, life) if self.boards[at].life == life => self.link(at),
+            Happening::Device(..)
+            | Happening::DeviceTick(..)
+            | Happening::Swap(..)
+            | Happening::ChildEnds(..)
+            | Happening::Removed(..)
+            | Happening::Retry(..)
+            | Happening::Start(..)
+            | Happening::Link(..) => Ok(()), // of a life that is over
+            Happening::ToDevice(id, session, bytes) => self.deliver_to_device(&id, session, bytes),
+            Happening::ToHub { topic, retained, session, again, bytes } => {
+                self.deliver_to_hub(topic, retained, session, again, bytes)
             }
             Happening::Rows(at) => self.rows(at),
             Happening::Fault => self.fault(),
-            Happening::Rollout(at) => self.roll_out(at),
-            Happening::HubTick => {
-                self.later(1_000, Happening::HubTick);
-                self.hub_event(hub::Event::Tick)
-            }
-        }
-    }
-
-    fn policy(&self, id: &DeviceId) -> Policy {
-        Policy {
-            window_rows: 60,
-            min_labels: 40,
-            cooldown: Duration::from_secs(20),
-            heartbeat: Duration::from_secs(30),
-            keep_windows: 8,
-            trial: TrialPolicy { min_requests: 30, min_labels: 20, max_s: 120, ..TrialPolicy::default() },
-            ..Policy::new(id.clone())
-        }
-    }
-
-    fn start(&mut self, at: usize) -> Result<(), String> {
-        let base = self.versions[&self.pushed[0]].info.clone();
-        let seed = self.random.random();
-        let policy = self.policy(&self.boards[at].id);
-        let now = self.now();
-        let board = &mut self.boards[at];
-        board.disk.versions.entry(base.version).or_insert_with(|| base.clone());
-        board.life += 1;
-        board.linked = false;
-        board.serving = None;
-        let boot = board.disk.boot(base, seed);
-        let mut effects = Vec::new();
-        board.agent = Some(Agent::new(policy, boot, now, &mut effects));
-        let life = board.life;
-        self.note(format!("d{at} starts, life {life}"));
-        self.device_effects(at, effects)?;
-        self.later(500, Happening::DeviceTick(at, life));
-        self.link(at, true)
-    }
-
-    fn link(&mut self, at: usize, up: bool) -> Result<(), String> {
-        if self.boards[at].agent.is_none() || self.boards[at].linked == up {
-            return Ok(());
-        }
-        self.boards[at].linked = up;
-        self.note(format!("d{at} link {}", if up { "up" } else { "down" }));
-        self.device_event(at, if up { Event::LinkUp } else { Event::LinkDown })
-    }
-
-    fn device_event(&mut self, at: usize, event: Event) -> Result<(), String> {
-        let now = self.now();
-        let Some(agent) = self.boards[at].agent.as_mut() else { return Ok(()) };
-        let is_tick = matches!(event, Event::Tick);
-        let mut effects = Vec::new();
-        agent.handle(now, event, &mut effects);
-        if is_tick {
-            let due = agent.next_deadline().since(now.mono).as_millis();
-            let (wait, life) = (u64::try_from(due).unwrap_or(5_000).clamp(100, 5_000), self.boards[at].life);
-            self.later(wait, Happening::DeviceTick(at, life));
-        }
-        self.device_effects(at, effects)
-    }
-
-    fn device_effects(&mut self, at: usize, mut effects: Vec<Effect>) -> Result<(), String> {
-        if self.sabotage == Sabotage::PublishFirst {
-            effects.reverse();
-        }
-        invariant_persist_comes_first(&effects)?;
-        for effect in effects {
-            self.device_effect(at, effect)?;
-        }
-        Ok(())
-    }
-
-    fn device_effect(&mut self, at: usize, effect: Effect) -> Result<(), String> {
-        let (life, id) = (self.boards[at].life, self.boards[at].id.clone());
-        match effect {
-            Effect::Persist(records) => {
-                if self.sabotage != Sabotage::DiskLies {
-                    self.seen.invariant_windows_are_sealed_once(&id, &records)?;
-                }
-                let lies = self.sabotage == Sabotage::DiskLies && self.random.random_bool(0.05);
-                if !lies {
-                    self.boards[at].disk.commit(records);
-                }
-            }
-            Effect::Publish { topic, frame } => self.send_to_hub(at, topic, frame),
-            Effect::Fetch { model, generation, version, .. } => {
-                let delay = self.random.random_range(100..20_000);
-                let info = self.versions[&version].info.clone();
-                self.boards[at].disk.versions.insert(version, info.clone());
-                let fetched = Event::Fetched { model, generation, outcome: Ok(info) };
-                self.later(delay, Happening::Device(at, life, Box::new(fetched)));
-            }
-            Effect::Admit { version } => {
-                let ok = self.versions[&version].admissible || self.sabotage == Sabotage::AdmitAll;
-                if self.versions[&version].admissible {
-                    self.seen.admitted(&id, version);
-                }
-                let outcome = if ok { Ok(()) } else { Err("the engine panics on it".to_owned()) };
-                let delay = self.random.random_range(10..2_000);
-                self.later(
-                    delay,
-                    Happening::Device(at, life, Box::new(Event::Admitted { version, outcome })),
-                );
-            }
-            Effect::Serve { model, version } => {
-                self.seen.invariant_admitted_before_served(&id, version)?;
-                self.seen.invariant_bad_stays_in_the_canary(&id, &self.versions[&version], 1)?;
-                self.note(format!("d{at} serves {}", self.versions[&version].info.record.name));
-                self.boards[at].serving = Some(version);
-                self.later(
-                    50,
-                    Happening::Device(at, life, Box::new(Event::Serving { model, version, outcome: Ok(()) })),
-                );
-            }
-            Effect::Train(job) => {
-                let delay = self.random.random_range(500..30_000);
-                let outcome = self.train(at, &job);
-                self.later(
-                    delay,
-                    Happening::Device(
-                        at,
-                        life,
-                        Box::new(Event::TrainingEnded { run: job.run, outcome: outcome.map_err(Into::into) }),
-                    ),
-                );
-            }
-            Effect::Remove { version } => drop(self.boards[at].disk.versions.remove(&version)),
-            Effect::Note(said) => self.note(format!("d{at} {said:?}").chars().take(160).collect()),
-            Effect::Sense => {
-                let seen = Box::new(Event::Conditions(device::Conditions::default()));
-                self.later(20, Happening::Device(at, life, seen));
-            }
-            Effect::Shadow { model, version } => {
-                let rows = self.random.random_range(1..200);
-                let seen = ShadowSeen { rows, ..ShadowSeen::default() };
-                let stands = Event::Shadowing { model: model.clone(), version, outcome: Ok(None) };
-                self.later(50, Happening::Device(at, life, Box::new(stands)));
-                let shadowed = Event::Shadowed { model, version, seen };
-                self.later(1_000, Happening::Device(at, life, Box::new(shadowed)));
-            }
-            Effect::EndShadow { .. }
-            | Effect::PauseTraining { .. }
-            | Effect::ResumeTraining { .. }
-            | Effect::Announce(_)
-            | Effect::TellFinding(_)
-            | Effect::TellHealth(_)
-            | Effect::Reply { .. }
-            | Effect::StopTraining { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// A candidate that is better, or (on the poisoned device) one that has forgotten the guard set.
-    fn train(&mut self, at: usize, job: &device::TrainJob) -> Result<Trained, String> {
-        if self.random.random_bool(0.1) {
-            return Err("killed by signal 9".into());
-        }
-        let poisoned = self.boards[at].poisoned;
-        let quality = if poisoned { 0.3 } else { 0.95 };
-        let born = Some((&job.device, u32::try_from(job.run).unwrap_or(0) + 1, job.parent));
-        let version = Version::new(1, born, quality, true);
-        let candidate = version.info.clone();
-        self.outcome.runs += 1;
-        self.versions.insert(candidate.version, version);
-        self.boards[at].disk.versions.insert(candidate.version, candidate.clone());
-        let evidence = Evidence {
-            trained_rows: 100,
-            holdout_rows: 100,
-            champion_correct: 60,
-            candidate_correct: 90,
-            only_champion: 0,
-            only_candidate: 30,
-            guard_rows: 100,
-            guard_champion_correct: 95,
-            guard_candidate_correct: if poisoned { 30 } else { 94 },
-            classes: vec![(50, 30, 45), (50, 30, 45)],
-            training_set: job.parent,
-            measured: None,
-        };
-        Ok(Trained { candidate, evidence, how: Box::default() })
-    }
-
-    /// Ten rows and their labels; after a while the world drifts.
-    fn rows(&mut self, at: usize) -> Result<(), String> {
-        self.later(1_000, Happening::Rows(at));
-        let alive = self.boards[at].agent.is_some() && !self.quiet;
-        let Some(version) = self.boards[at].serving.filter(|_| alive) else {
-            return Ok(());
-        };
-        let model = ModelName::new(NAME).expect("a legal name");
-        let drifted = self.now > 60_000;
-        let quality = self.versions[&version].quality_when(drifted);
-        let mut rows = Vec::new();
-        for _ in 0..10 {
-            let value: f64 = self.random.random_range(0.0..100.0);
-            #[expect(clippy::cast_possible_truncation, reason = "features are f32")]
-            let value = if drifted { changed(value) } else { value } as f32;
-            let class = Some(u32::from(self.random.random_bool(0.5)));
-            self.asked += 1;
-            rows.push(Observation {
-                place: None,
-                model: model.clone(),
-                version,
-                asked: Asked { life: 1, number: self.asked },
-                at: Mono::from_millis(self.now),
-                features: vec![value].into(),
-                class,
-                confidence: 0.95,
-                values: [0.05, 0.95].into(),
-                embedding: [].into(),
-                groups: GroupCodes::default(),
-            });
-        }
-        self.device_event(at, Event::Predicted(rows.clone()))?;
-        for row in rows.into_iter().take(5) {
-            let right = self.random.random_bool(quality);
-            let said = row.class.unwrap_or_default();
-            let truth = Truth::Class(if right { said } else { 1 - said });
-            let Observation { model, asked, features, class, confidence, values, groups, .. } = row;
-            let label =
-                Labelled { model, version, asked, features, class, confidence, values, truth, groups };
-            self.device_event(at, Event::Labelled(label))?;
-        }
-        Ok(())
-    }
-
-    /// A crash, a restart, or a link that goes or comes.
-    fn fault(&mut self) -> Result<(), String> {
-        if self.healed {
-            return Ok(());
-        }
-        let next = self.random.random_range(2_000..20_000);
-        self.later(next, Happening::Fault);
-        let at = self.random.random_range(0..self.boards.len());
-        match self.random.random_range(0..10) {
-            0 => {
-                self.note("hub crashes and restarts".into());
-                self.outcome.crashes += 1;
-                self.hub = Hub::restore(hub::Policy::default(), self.hub_disk.saved(), self.now);
-                self.hub_event(hub::Event::BrokerUp)?;
-                for board in 0..self.boards.len() {
-                    self.link(board, false)?;
-                    self.link(board, true)?;
-                }
-                Ok(())
-            }
-            1..=3 => {
-                self.note(format!("d{at} crashes"));
-                self.outcome.crashes += 1;
-                self.boards[at].agent = None;
-                self.start(at)
-            }
-            _ => {
-                let up = !self.boards[at].linked;
-                self.link(at, up)
-            }
+            Happening::HubOperator => self.hub_operator(),
+            Happening::HubTick(life) => self.hub_tick(life),
+            Happening::HubStart => self.hub_start(),
+            Happening::HubLink => self.hub_link(),
+            Happening::BrokerUp => self.broker_up(),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Agent {
         let revert = assignment.revert;
         model.slot.candidate = Some(Candidate::staged(version, source, assignment.trial, revert));
         self.remember_slot(now, name, turn);
-        if let Some(rejection) = self.reason_against(name, version, revert) {
+        if let Some(rejection) = self.reason_against(name, version) {
             return self.reject(now, name, rejection, turn);
         }
         match assignment.artifact.clone() {

@@ -38,6 +38,13 @@ impl Agent {
         if model.slot.previous.is_none() {
             return Err(format!("model `{name}` has no previous version"));
         }
+        let condemned = self.facts().condemned();
+        if let Some((previous, reason)) = model.slot.previous.and_then(|it| condemned.get_key_value(&it)) {
+            let short = previous.short();
+            return Err(format!(
+                "the version before, {short}, is condemned here: {reason}; promote another one"
+            ));
+        }
         // A candidate that does not serve yet gives way: who goes back does not wait for it.
         self.reject(now, name, Rejection::Cancelled, turn);
         let previous = self

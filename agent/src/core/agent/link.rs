@@ -54,8 +54,11 @@ impl Agent {
             turn.effects.push(Effect::Note(Note::Alarm { reason: alarm.to_string() }));
         }
         if self.peer.log.replica.incarnation != before {
-            // Windows are numbered per incarnation, and counters are this replica's own.
-            self.next_window = 0;
+            // Windows and counters are this replica's own.
+            self.begin_life(turn);
+            for name in self.models.keys().cloned().collect::<Vec<_>>() {
+                self.move_window(now, &name, turn);
+            }
             self.write_counts(now, turn);
         }
         self.on_assignments(now, turn);

@@ -39,7 +39,7 @@ impl Agent {
         let Some(model) = self.models.get(name) else { return };
         let Some(candidate) = &model.slot.candidate else { return };
         // The hub may have spoken since it was staged.
-        if let Some(rejection) = self.reason_against(name, candidate.version, candidate.revert) {
+        if let Some(rejection) = self.reason_against(name, candidate.version) {
             return self.reject(now, name, rejection, turn);
         }
         let is_asked_for = candidate.policy.shadow_requests > 0 && candidate.source != Source::Local;

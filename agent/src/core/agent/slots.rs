@@ -110,6 +110,7 @@ impl Agent {
             answering: false,
         };
         self.models.insert(name.clone(), model);
+        self.move_window(now, &name, turn);
         self.remember_slot(now, &name, turn);
         if self.admitted.contains(&serving) {
             turn.effects.push(Effect::Serve { model: name, version: serving });
@@ -146,7 +147,7 @@ impl Agent {
         model.slot.candidate = Some(Candidate::staged(version, source, policy, revert));
         turn.effects.push(Effect::Note(Note::Staged { model: name.clone(), version }));
         self.remember_slot(now, name, turn);
-        if let Some(rejection) = self.reason_against(name, version, revert) {
+        if let Some(rejection) = self.reason_against(name, version) {
             self.reject(now, name, rejection, turn);
         } else if self.admitted.contains(&version) {
             self.put_forward(now, name, turn);
@@ -155,14 +156,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn reason_against(
-        &self,
-        name: &ModelName,
-        version: Digest,
-        revert: bool,
-    ) -> Option<Rejection> {
+    /// Why a version may not have the slot. A way back is no word for a version that was condemned.
+    pub(super) fn reason_against(&self, name: &ModelName, version: Digest) -> Option<Rejection> {
         let condemned = self.facts().condemned();
-        if let Some(reason) = condemned.get(&version).filter(|_| !revert) {
+        if let Some(reason) = condemned.get(&version) {
             return Some(Rejection::Condemned { reason: reason.clone() });
         }
         let info = self.versions.get(&version)?;
@@ -353,7 +350,6 @@ impl Agent {
         for name in names {
             let Some(slot) = self.models.get(&name).map(|model| &model.slot) else { continue };
             match &slot.candidate {
-                Some(candidate) if candidate.revert => {}
                 Some(candidate) => match condemned.get(&candidate.version) {
                     Some(_) if candidate.state == SlotState::OnTrial => {
                         self.roll_back(now, &name, RollbackReason::Hub, false, turn);

@@ -139,8 +139,9 @@ impl Agent {
     /// What labels said of the predictions of each window, where more came: now and then, and not with each.
     pub(super) fn tell_labels(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get_mut(name) else { return };
-        let (incarnation, version) = (model.watch.window().incarnation, model.watch.version());
+        let (present, version) = (model.watch.window().incarnation, model.watch.version());
         for (number, slot) in model.watch.take_label_slots() {
+            let incarnation = self.lives.of(number, present);
             let key = LabelKey { incarnation, number, model: name.clone(), version };
             self.fact(now, Fact::Labels(key, slot), turn);
         }
