@@ -122,7 +122,8 @@ mod tests {
     fn text_is_cut_at_its_beginning_and_between_letters() {
         assert_eq!(fitting("short"), "short");
         let long = "é".repeat(MAX_REPORT_BYTES);
-        let cut = fitting(&format!("x{long}"));
+        let long = format!("x{long}");
+        let cut = fitting(&long);
         assert!(cut.len() <= MAX_REPORT_BYTES && cut.len() > MAX_REPORT_BYTES - 4);
         assert!(cut.chars().all(|letter| letter == 'é'));
     }
