@@ -32,14 +32,14 @@ pub const GLOBALLY_CONDEMNED: Kind = Kind(0x0203);
 pub const COMMAND: Kind = Kind(0x0204);
 /// Either: [`VersionRecord`] by digest.
 pub const VERSION: Kind = Kind(0x0301);
-/// Device: [`Finding`] by window, monitor and feature.
-pub const FINDING: Kind = Kind(0x0302);
 /// Device: [`RunRecord`] by incarnation and number.
 pub const RUN: Kind = Kind(0x0303);
 /// Device: sealed [`WindowSummary`] by incarnation, number and model.
 pub const WINDOW: Kind = Kind(0x0401);
 /// Device: [`LabelSlot`] by incarnation, window of the prediction, model and version.
 pub const LABELS: Kind = Kind(0x0402);
+/// Device: [`Finding`] by window, monitor and feature; it goes with its window.
+pub const FINDING: Kind = Kind(0x0403);
 /// Device: a [`Count`] by name.
 pub const COUNTER: Kind = Kind(0x0501);
 /// Device: windows below this number are gone, by incarnation.
@@ -257,10 +257,12 @@ pub enum Count {
     RetrainsAccepted,
     /// Retrained versions that did not.
     RetrainsRejected,
+    /// Windows that fell below the floor before the hub had them.
+    WindowsDropped,
 }
 
 /// Every counter and its key.
-pub const COUNTS: [(Count, &str); 10] = [
+pub const COUNTS: [(Count, &str); 11] = [
     (Count::Predictions, "predictions"),
     (Count::Captured, "captured"),
     (Count::CaptureDropped, "capture_dropped"),
@@ -271,6 +273,7 @@ pub const COUNTS: [(Count, &str); 10] = [
     (Count::Drifts, "drifts"),
     (Count::RetrainsAccepted, "retrains_accepted"),
     (Count::RetrainsRejected, "retrains_rejected"),
+    (Count::WindowsDropped, "windows_dropped"),
 ];
 
 impl Count {

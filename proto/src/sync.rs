@@ -29,6 +29,10 @@ use std::time::Duration;
 
 /// Bytes of operations in one batch, before compression: always fits [`crate::wire::MAX_FRAME_BYTES`].
 pub const BATCH_BYTES: usize = 40 * 1024;
+/// Operations that a log keeps, in bytes before compression: some weeks of a device. Beyond it the log is dropped
+/// and the document, which holds all that still matters, is sent in its place: decisions before telemetry, since that
+/// is the order of its kinds.
+pub const LOG_BYTES: usize = 1024 * 1024;
 /// Silence after which what is unacknowledged is sent again: several round trips of a slow link, for
 /// each message of it.
 pub const RESEND_FIRST: Duration = Duration::from_secs(2);
@@ -42,6 +46,7 @@ pub const MAX_SNAPSHOT_PARTS: usize = 1024;
 pub struct Peer {
     /// Our own log.
     pub log: Log,
+    log_bytes: usize,
     cursor: Option<Cursor>,
     sealed: BTreeSet<Incarnation>,
     arrived: Option<Arrived>,
@@ -62,6 +67,7 @@ impl Peer {
     pub fn new(log: Log, cursor: Option<Cursor>, sealed: BTreeSet<Incarnation>) -> Self {
         Self {
             log,
+            log_bytes: LOG_BYTES,
             cursor: cursor.filter(|cursor| !sealed.contains(&cursor.incarnation)),
             sealed,
             arrived: None,
@@ -73,6 +79,13 @@ impl Peer {
             owe_ack: false,
             owe_fork: None,
         }
+    }
+
+    /// With another bound on the log.
+    #[must_use]
+    pub const fn with_log_bytes(mut self, bytes: usize) -> Self {
+        self.log_bytes = bytes;
+        self
     }
 
     /// Where we stand in the other's log.
@@ -126,6 +139,20 @@ impl Peer {
         let op = self.log.append(wall, kind, key, value).clone();
         record_change(document.apply(self.log.replica, &op), records);
         records.push(Record::Append(op));
+        self.bound_log(records);
+    }
+
+    /// A log over its bound is dropped: a reader that stands before its base is sent the document.
+    fn bound_log(&mut self, records: &mut Vec<Record>) {
+        if self.log.bytes() <= self.log_bytes {
+            return;
+        }
+        self.log.forget_to(self.log.last().0);
+        records.push(Record::Forget(self.log.base().0, self.log.base().1));
+        if self.connected {
+            self.snapshot = Some(self.log.last().0);
+            self.next_send = self.next_send.or(Some(Mono::default()));
+        }
     }
 
     /// The other side told where it stands in our log (in a hello or an exchange). `fresh` is the

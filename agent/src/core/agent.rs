@@ -104,6 +104,8 @@ pub struct Agent {
     retired: Vec<Digest>,
     counts: BTreeMap<Count, u64>,
     next_window: u64,
+    /// The first window that the hub is not known to have.
+    untold: u64,
     lives: Lives,
     next_run: u64,
     pacing: Pacing,
@@ -197,7 +199,8 @@ impl Agent {
                 .filter_map(|(count, key)| Some((*count, *counts.get(*key)?)))
                 .collect(),
             pacing: Pacing::new(memory("written").and_then(|bytes| from_cbor(bytes).ok())),
-            peer: Peer::new(log, boot.cursor, boot.sealed),
+            peer: Peer::new(log, boot.cursor, boot.sealed).with_log_bytes(policy.outbox_bytes),
+            untold: number("untold"),
             document,
             models: BTreeMap::new(),
             versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
@@ -415,6 +418,7 @@ impl Agent {
         }
         let named: BTreeMap<&str, u64> = self.counts.iter().map(|(count, n)| (count.key(), *n)).collect();
         turn.remember("counts", &named);
+        turn.remember("untold", &self.untold);
     }
 
     /// What earlier incarnations of this device counted: our own totals go on from there.

@@ -41,6 +41,8 @@ pub struct Policy {
     pub keep: Keep,
     /// How versions born here are judged on trial.
     pub trial: TrialPolicy,
+    /// Operations that wait for the hub, in bytes before compression; beyond it the whole document is sent.
+    pub outbox_bytes: usize,
     /// How often counters, health and monitors are written.
     pub heartbeat: Duration,
 }
@@ -65,6 +67,7 @@ impl Policy {
             budget: Budget::NONE,
             keep: Keep::default(),
             trial: TrialPolicy::default(),
+            outbox_bytes: shoal_proto::sync::LOG_BYTES,
             heartbeat: Duration::from_secs(300),
         }
     }

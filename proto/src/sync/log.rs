@@ -15,13 +15,20 @@ pub struct Log {
     pub(super) clock: Hlc,
     base: (u64, Chain),
     ops: VecDeque<(Op, Chain)>,
+    /// What they weigh.
+    bytes: usize,
+}
+
+/// What an operation weighs in a batch and in an outbox.
+fn weight(op: &Op) -> usize {
+    op.key.len() + op.value.len() + 64
 }
 
 impl Log {
     /// An empty log of a new incarnation.
     #[must_use]
     pub fn new(replica: Replica) -> Self {
-        Self { replica, clock: Hlc::default(), base: (0, Chain::default()), ops: VecDeque::new() }
+        Self { replica, clock: Hlc::default(), base: (0, Chain::default()), ops: VecDeque::new(), bytes: 0 }
     }
 
     /// A log as a database held it: the last acknowledged position and the operations after it.
@@ -35,13 +42,14 @@ impl Log {
         base: (u64, Chain),
         ops: impl IntoIterator<Item = Op>,
     ) -> Self {
-        let mut log = Self { replica, clock, base, ops: VecDeque::new() };
+        let mut log = Self { replica, clock, base, ops: VecDeque::new(), bytes: 0 };
         for op in ops.into_iter().skip_while(|op| op.seq <= base.0) {
             if op.seq != log.last().0 + 1 {
                 break;
             }
             log.clock = log.clock.max(op.hlc);
             let chain = log.last().1.then(&op);
+            log.bytes += weight(&op);
             log.ops.push_back((op, chain));
         }
         log
@@ -71,6 +79,12 @@ impl Log {
         self.ops.len()
     }
 
+    /// What they weigh, in bytes before compression.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Writes an operation.
     ///
     /// # Panics
@@ -80,6 +94,7 @@ impl Log {
         assert!(value.len() <= MAX_VALUE_BYTES, "value of kind {kind:?} has {} bytes", value.len());
         let op = Op { seq: self.last().0 + 1, hlc: self.clock.tick(wall), kind, key, value };
         let chain = self.last().1.then(&op);
+        self.bytes += weight(&op);
         self.ops.push_back((op, chain));
         self.ops.back().map(|(op, _)| op).expect("an operation was just written")
     }
@@ -97,6 +112,7 @@ impl Log {
     pub(super) fn forget_to(&mut self, seq: u64) {
         while self.ops.front().is_some_and(|(op, _)| op.seq <= seq) {
             if let Some((op, chain)) = self.ops.pop_front() {
+                self.bytes = self.bytes.saturating_sub(weight(&op));
                 self.base = (op.seq, chain);
             }
         }
@@ -110,7 +126,7 @@ impl Log {
             .iter()
             .map(|(op, _)| op)
             .take_while(|op| {
-                bytes += op.key.len() + op.value.len() + 64;
+                bytes += weight(op);
                 bytes <= BATCH_BYTES
             })
             .cloned()

@@ -10,7 +10,7 @@ use crate::op::{Chain, Kind, Op};
 pub enum Record {
     /// A new operation of our own log.
     Append(Op),
-    /// Our own log up to here is on the other side's disk.
+    /// Our own log up to here is on the other side's disk, or over its bound; it is not kept.
     Forget(u64, Chain),
     /// A key of the document has a new state.
     Put(Entry),

@@ -153,8 +153,14 @@ impl World {
             },
             triggers: board.triggers,
             budget: Budget { max_run: form.beats(60), ..board.budget.clone() },
+            outbox_bytes: self.outbox_bytes(),
             ..Policy::new(board.id.clone())
         }
+    }
+
+    /// In a third of the histories so little that a log is dropped again and again.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        if self.seed.is_multiple_of(3) { 20_000 } else { shoal_proto::sync::LOG_BYTES }
     }
 
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {

@@ -61,6 +61,9 @@ impl Agent {
             }
             self.write_counts(now, turn);
         }
+        if self.peer.is_quiet() {
+            self.untold = self.next_window;
+        }
         self.on_assignments(now, turn);
         self.on_condemnations(now, turn);
         self.on_remote_commands(now, turn);

@@ -129,11 +129,20 @@ impl Agent {
         if let Some(floor) = number.checked_sub(self.policy.keep_windows)
             && floor.is_multiple_of(self.policy.keep_windows.div_ceil(16).max(1))
         {
+            self.drop_windows(floor);
             self.fact(now, Fact::WindowFloor(incarnation, floor), turn);
         }
         self.write_counts(now, turn);
         self.remember_model(name, turn);
         self.consider_training(now, name, turn);
+    }
+
+    /// Windows below a floor go; those that a hub never had are counted.
+    fn drop_windows(&mut self, floor: u64) {
+        if self.peer.cursor().is_some() {
+            self.count(Count::WindowsDropped, floor.saturating_sub(self.untold));
+        }
+        self.untold = self.untold.max(floor);
     }
 
     /// What labels said of the predictions of each window, where more came: now and then, and not with each.

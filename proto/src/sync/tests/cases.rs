@@ -250,3 +250,45 @@ fn a_hostile_stamp_does_not_stop_the_clock() {
     device.write(KIND, "a", "still here");
     assert_eq!(device.document.get(KIND, "a"), Some(b"still here".as_slice()));
 }
+
+#[test]
+fn a_log_over_its_bound_gives_way_to_the_document() {
+    for connected in [false, true] {
+        let (mut device, mut hub) = pair();
+        device.peer = device.disk.peer().with_log_bytes(2_000);
+        if connected {
+            assert_eq!(talk(&mut device, &mut hub), []);
+        }
+        for number in 0..40 {
+            device.write(KIND, "health", &format!("{number} {}", "x".repeat(100)));
+            device.write(Kind(0x0301), &format!("version-{number:02}"), "for ever");
+            assert!(device.peer.log.bytes() <= 2_000);
+        }
+        assert!(device.peer.log.waiting() < 20 && device.disk.peer().log.waiting() < 20);
+        let restarted = Node::of(device.disk.clone());
+        device = Node { peer: restarted.peer.with_log_bytes(2_000), ..restarted };
+        assert_eq!(talk(&mut device, &mut hub), [], "{connected}");
+        assert_eq!(hub.document.of_kind(Kind(0x0301)).count(), 40, "nothing that lasts is lost");
+    }
+}
+
+#[test]
+fn a_log_that_is_dropped_in_a_conversation_is_made_good_in_it() {
+    let (mut device, mut hub) = pair();
+    device.peer = device.disk.peer().with_log_bytes(500);
+    assert_eq!(talk(&mut device, &mut hub), []);
+    for number in 0..20 {
+        device.write(KIND, &format!("key-{number}"), &"x".repeat(100));
+    }
+    // The link stays up: nobody says hello again.
+    for _ in 0..6 {
+        for message in device.say() {
+            hub.take(message).unwrap();
+        }
+        for message in hub.say() {
+            device.take(message).unwrap();
+        }
+    }
+    assert!(device.peer.is_quiet());
+    assert_eq!(device.document.to_bytes(), hub.document.to_bytes());
+}
