@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod decode;
 mod show;
 
 use crate::config::{BrokerMode, Config, ConfigError};
@@ -11,6 +12,7 @@ use crate::serve::{ServeError, serve};
 use args::{Args, Command, ServeArgs};
 use clap::Parser as _;
 use client::ClientError;
+use shoal_proto::describe::DescribeError;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -59,6 +61,9 @@ pub enum CliError {
     /// A watched rollout did not succeed.
     #[error("rollout ended: {phase}")]
     RolloutEnded { phase: String },
+    /// Messages that are not what their topics are for.
+    #[error("{count} messages cannot be shown; the first: {cause}")]
+    Unreadable { count: usize, cause: DescribeError },
     /// A command that was awaited was not done.
     #[error("the command is {state}: {reason}")]
     NotDone { state: String, reason: String },
@@ -76,6 +81,7 @@ impl CliError {
             Self::Client(ClientError::Unreachable { .. } | ClientError::Stopping { .. }) => 75,
             Self::Client(ClientError::Address { .. }) => 64,
             Self::Client(ClientError::Refused { .. }) | Self::RolloutEnded { .. } | Self::NotDone { .. } => 1,
+            Self::Unreadable { .. } => 65,
             Self::Serve(ServeError::Listen { .. } | ServeError::Locked { .. } | ServeError::Broker(_)) => 75,
             Self::Client(ClientError::Answer { .. })
             | Self::Serve(_)
@@ -127,6 +133,7 @@ fn execute(args: Args) -> Result<(), CliError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     match args.command {
+        Command::Decode { file, topic } => decode::run(file, topic.as_deref()),
         Command::Serve(serve) => runtime.block_on(run_serve(serve)),
         command => runtime.block_on(commands::run(&args.hub, args.json, command)),
     }

@@ -6,6 +6,7 @@
 pub mod baseline;
 pub mod command;
 pub mod decision;
+pub mod describe;
 pub mod document;
 pub mod fact;
 pub mod finding;

@@ -50,6 +50,18 @@ pub(super) enum Command {
     /// The key that signs packages
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Show captured messages as JSON, one a line
+    ///
+    /// Reads lines of `TOPIC HEX` from standard input, as `mosquitto_sub -t 'shoal/#' -F '%t %x'` writes them; or one
+    /// message from a file, with its topic.
+    Decode {
+        /// The message's bytes as they were sent
+        #[arg(requires = "topic")]
+        file: Option<PathBuf>,
+        /// The topic of the file's message
+        #[arg(long)]
+        topic: Option<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
