@@ -133,6 +133,10 @@ fn execute(args: Args) -> Result<(), CliError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     match args.command {
+        Command::Asyncapi => {
+            let text = format!("{:#}\n", shoal_proto::asyncapi::document());
+            io::stdout().lock().write_all(text.as_bytes()).map_err(CliError::Output)
+        }
         Command::Decode { file, topic } => decode::run(file, topic.as_deref()),
         Command::Serve(serve) => runtime.block_on(run_serve(serve)),
         command => runtime.block_on(commands::run(&args.hub, args.json, command)),

@@ -8,6 +8,7 @@ use std::fmt;
 
 /// What watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Monitor {
     /// Histogram of a feature against its baseline (PSI, chi-square calibrated).
@@ -222,6 +223,7 @@ impl fmt::Display for Monitor {
 
 /// Something that a monitor found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The model that is watched.
     pub model: ModelName,
@@ -256,6 +258,7 @@ pub struct Finding {
 
 /// What of a model can be well or ill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Whether inputs arrive whole.
@@ -304,6 +307,7 @@ impl Part {
 
 /// How well a model does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelHealth {
     /// From 0, do not trust it, to 100: that of its worst part by weight.
     pub score: u8,

@@ -13,6 +13,7 @@ pub type Parameters = BTreeMap<String, Value>;
 
 /// `POST /v2/models/{model}/infer`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InferRequest {
     /// Only echoed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +30,7 @@ pub struct InferRequest {
 
 /// An output that a request names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OutputWanted {
     /// Its name.
     pub name: String,
@@ -39,6 +41,7 @@ pub struct OutputWanted {
 
 /// A tensor in JSON: `data` flat or nested, row-major.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TensorJson {
     /// Its name.
     pub name: String,
@@ -55,6 +58,7 @@ pub struct TensorJson {
 
 /// The answer to an [`InferRequest`]; `parameters.prediction_id` is what a label refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InferResponse {
     /// Which model.
     pub model_name: String,
@@ -73,6 +77,7 @@ pub struct InferResponse {
 /// Local topic `in/features`: one row or several, each a list in the manifest's order or an object by
 /// feature name. Besides this, an [`InferRequest`] with a `model` is taken, for models of tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeaturesIn {
     /// Which model; absent where the agent serves only one.
@@ -94,6 +99,7 @@ pub struct FeaturesIn {
 
 /// A row of features; `null` is a missing value, and so is a name left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged, expecting = "a row must be a list of numbers or an object of numbers by feature name")]
 pub enum RowIn {
     /// In the manifest's order.
@@ -104,6 +110,7 @@ pub enum RowIn {
 
 /// Local topic `in/label`, and `POST /v2/shoal/label`: the truth about an earlier prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LabelIn {
     /// `prediction_id` of the answer; a row of a batch is `id#row`.
@@ -121,6 +128,7 @@ fn application() -> String {
 
 /// Local topic `in/train`: train a model as soon as the device's budget allows, whatever its monitors say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrainIn {
     /// Which; may be left out where one is served.
@@ -133,6 +141,7 @@ pub struct TrainIn {
 
 /// Local topic `out/train`: what became of a word on `in/train`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrainOut {
     /// Which model.
     pub model: ModelName,
@@ -147,6 +156,7 @@ pub struct TrainOut {
 
 /// Local topic `out/prediction`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PredictionOut {
     /// Which model.
     pub model: ModelName,
@@ -163,6 +173,7 @@ pub struct PredictionOut {
 
 /// One row's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Prediction {
     /// The class, for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +187,7 @@ pub struct Prediction {
 
 /// Local topic `out/error`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorOut {
     /// The request's own id, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,6 +198,7 @@ pub struct ErrorOut {
 
 /// Local topic `out/ask`, and `GET /v2/shoal/label/next`: a row whose label would teach much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AskOut {
     /// Which model.
     pub model: ModelName,
@@ -207,6 +220,7 @@ pub struct AskOut {
 
 /// Why a row is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Why {
     /// Its answer is among the least sure.
@@ -238,6 +252,7 @@ pub struct SkipIn {
 
 /// Local topic `out/model`, retained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelOut {
     /// Which model.
     pub model: ModelName,
@@ -251,6 +266,7 @@ pub struct ModelOut {
 
 /// Local topic `out/finding`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FindingOut {
     /// What was found.
     pub finding: Finding,
@@ -267,6 +283,7 @@ impl From<Finding> for FindingOut {
 
 /// Local topic `out/health`, retained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthOut {
     /// Which model.
     pub model: ModelName,

@@ -3,6 +3,8 @@
 //!
 //! Everything here is pure: no clock is read, no file opened, no random number drawn.
 
+#[cfg(feature = "schema")]
+pub mod asyncapi;
 pub mod baseline;
 pub mod command;
 pub mod decision;

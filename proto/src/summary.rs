@@ -29,6 +29,7 @@ const STAMP_BYTES: usize = 8;
 
 /// How far live data stands from the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DriftLevel {
     /// Nothing beyond the stated false-alarm rate.
@@ -54,6 +55,7 @@ impl DriftLevel {
 
 /// What identifies a summary; immutable once sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WindowId {
     /// Which life of the device's database.
     pub incarnation: Incarnation,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Wall time in milliseconds since 1970-01-01 UTC. A label, never a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct WallMs(pub u64);
 

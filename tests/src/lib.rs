@@ -7,4 +7,5 @@ pub mod hostile;
 pub mod program;
 pub mod rig;
 pub mod sim;
+pub mod traffic;
 pub mod zoo;

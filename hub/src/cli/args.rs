@@ -50,6 +50,8 @@ pub(super) enum Command {
     /// The key that signs packages
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Print the AsyncAPI document of all topics
+    Asyncapi,
     /// Show captured messages as JSON, one a line
     ///
     /// Reads lines of `TOPIC HEX` from standard input, as `mosquitto_sub -t 'shoal/#' -F '%t %x'` writes them; or one

@@ -36,8 +36,8 @@ pub(super) async fn run(hub: &str, as_json: bool, command: Command) -> Result<()
         Command::Rollout(RolloutCommand::Watch { rollout }) => return watch(&hub, as_json, &rollout).await,
         Command::Rollout(command) => rollout(&hub, command).await?,
         Command::Key(KeyCommand::Show) => (hub.get(&["key"]).await?, show::key),
-        Command::Decode { .. } => {
-            let what = "`decode` is not asked of a hub".to_owned();
+        Command::Asyncapi | Command::Decode { .. } => {
+            let what = "this is not asked of a hub".to_owned();
             return Err(CliError::Usage { what, hint: "run it as a command of its own" });
         }
         Command::Serve(_) => {

@@ -1,0 +1,289 @@
+//! What a device-day costs on the link, by kind: the production cores of a device and of the hub in virtual time, a
+//! row a second of twenty features, and every frame weighed as it goes out.
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use shoal_agent::core::{
+    Agent, Asked, Boot, Command, Effect, Event, Labelled, Observation, Policy, Truth, VersionInfo,
+};
+use shoal_hub::core::{self as hub, Hub};
+use shoal_proto::baseline::{Baseline, FeatureBaseline, PredictionBaseline};
+use shoal_proto::describe;
+use shoal_proto::id::{DeviceId, ModelName};
+use shoal_proto::manifest::Manifest;
+use shoal_proto::message::{Exchange, Payload};
+use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
+use shoal_proto::time::{Mono, Now, WallMs};
+use shoal_proto::topic::{Topic, Up};
+use shoal_proto::wire;
+use shoal_watch::answer::GroupCodes;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+const FEATURES: usize = 20;
+const CLASSES: usize = 4;
+const DAY_S: u64 = 86_400;
+/// A label so often.
+const LABEL_EVERY_S: u64 = 60;
+/// A new version so often: five a day.
+const VERSION_EVERY_S: u64 = DAY_S / 5;
+/// When features 3 and 7 begin to drift.
+const DRIFT_AT_S: u64 = 50_000;
+/// What MQTT adds to a payload: fixed header with its length, length of the topic, packet id.
+const HEADER_BYTES: usize = 2 + 2 + 2 + 2;
+
+/// Bytes of one direction.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes on MQTT, headers and topics among them.
+    pub bytes: u64,
+    /// Of them, by kind of operation, or what else a frame is for.
+    pub kinds: BTreeMap<String, (u64, f64)>,
+}
+
+impl Way {
+    fn take(&mut self, topic: &str, frame: &[u8]) {
+        let bytes = frame.len() + topic.len() + HEADER_BYTES;
+        self.messages += 1;
+        self.bytes += bytes as u64;
+        let parts: Vec<(String, usize)> = match wire::decode::<Exchange>(frame)
+            .map(|exchange| exchange.payload)
+        {
+            Ok(Payload::Batch { ops, .. }) => {
+                ops.iter().map(|op| (describe::name(op.kind), op.key.len() + op.value.len() + 24)).collect()
+            }
+            Ok(Payload::Snapshot { entries, .. }) => {
+                let of = |kind| format!("{} (snapshot)", describe::name(kind));
+                entries
+                    .iter()
+                    .map(|entry| (of(entry.kind), entry.key.len() + entry.value.len() + 40))
+                    .collect()
+            }
+            Ok(Payload::Nothing) => vec![("acknowledgements".into(), 1)],
+            Ok(Payload::Forked { .. }) | Err(_) => vec![("hello".into(), 1)],
+        };
+        let whole: usize = parts.iter().map(|(_, size)| size).sum();
+        for (kind, size) in parts {
+            let entry = self.kinds.entry(kind).or_default();
+            entry.0 += 1;
+            entry.1 += bytes as f64 * size as f64 / whole.max(1) as f64;
+        }
+    }
+}
+
+/// One device-day with windows of so many seconds: up and down.
+#[must_use]
+pub fn day(window_s: u64) -> (Way, Way) {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let device = DeviceId::new("press-07").expect("a legal name");
+    let model = ModelName::new("gas").expect("a legal name");
+    let versions: Vec<VersionInfo> = (1..=6).map(version).collect();
+    let policy = Policy {
+        window: Duration::from_secs(window_s),
+        window_rows: u64::MAX,
+        retrain: false,
+        ..Policy::new(device.clone())
+    };
+    let boot = Boot {
+        versions: vec![versions[0].clone()],
+        configured: vec![versions[0].clone()],
+        seed: 3,
+        ..Boot::default()
+    };
+    let (mut up, mut down) = (Way::default(), Way::default());
+    let mut hub = Hub::restore(hub::Policy::default(), hub::Saved::default(), 5);
+    let mut effects = Vec::new();
+    let mut agent = Agent::new(policy, boot, at(0), &mut effects);
+    let mut waiting = vec![Event::LinkUp];
+    hub.handle(at(0), hub::Event::BrokerUp, &mut Vec::new());
+    for second in 0..DAY_S {
+        let now = at(second);
+        if second > 0 && second.is_multiple_of(VERSION_EVERY_S) {
+            let place = usize::try_from(second / VERSION_EVERY_S).unwrap_or(0);
+            waiting.push(Event::Installed { command: second, outcome: Ok(versions[place].clone()) });
+        }
+        if let Some(status) = agent.status(now).models.first().filter(|status| status.ready) {
+            let row = row(&mut random, &model, status.serving, second);
+            if second.is_multiple_of(LABEL_EVERY_S) {
+                waiting.push(Event::Labelled(label(&row, &mut random)));
+            }
+            waiting.push(Event::Predicted(vec![row]));
+        }
+        waiting.push(Event::Tick);
+        for effect in effects.drain(..) {
+            answer(effect, &device, &mut hub, now, &mut waiting, (&mut up, &mut down));
+        }
+        while let Some(event) = (!waiting.is_empty()).then(|| waiting.remove(0)) {
+            let mut said = Vec::new();
+            agent.handle(now, event, &mut said);
+            for effect in said {
+                answer(effect, &device, &mut hub, now, &mut waiting, (&mut up, &mut down));
+            }
+        }
+    }
+    (up, down)
+}
+
+fn at(second: u64) -> Now {
+    let ms = second * 1_000;
+    Now { mono: Mono::from_millis(ms), wall: WallMs(1_800_000_000_000 + ms) }
+}
+
+fn answer(
+    effect: Effect,
+    device: &DeviceId,
+    hub: &mut Hub,
+    now: Now,
+    waiting: &mut Vec<Event>,
+    (up, down): (&mut Way, &mut Way),
+) {
+    match effect {
+        Effect::Publish { topic, frame } => {
+            let name = Topic::Up(device.clone(), topic).to_string();
+            if topic != Up::Status {
+                up.take(&name, &frame);
+            }
+            let (mut said, retained) = (Vec::new(), false);
+            hub.handle(now, hub::Event::DeviceFrame { topic: name, retained, bytes: frame }, &mut said);
+            for effect in said {
+                if let hub::Effect::Publish { topic, frame } = effect {
+                    down.take(&topic.to_string(), &frame);
+                    waiting.push(Event::FromHub(frame));
+                }
+            }
+        }
+        Effect::Admit { version } => waiting.push(Event::Admitted { version, outcome: Ok(()) }),
+        Effect::Serve { model, version } => waiting.push(Event::Serving { model, version, outcome: Ok(()) }),
+        Effect::Reply { number, outcome: Err(_) } if number > 0 => {
+            // An earlier version is still on trial: its operator gives it up.
+            let model = ModelName::new("gas").expect("a legal name");
+            waiting.push(Event::Command { number: 0, command: Command::Rollback { model } });
+        }
+        _ => {}
+    }
+}
+
+fn row(
+    random: &mut ChaCha8Rng,
+    model: &ModelName,
+    version: shoal_proto::id::Digest,
+    second: u64,
+) -> Observation {
+    let class = random.random_range(0..4_u32);
+    let moved = if second > DRIFT_AT_S { 0.8 } else { 0.0 };
+    let features: Vec<f32> = (0..FEATURES)
+        .map(|place| {
+            let noise: f32 = (0..4).map(|_| random.random_range(-1.0_f32..1.0)).sum();
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let centre = (class as f32) * 0.3 + place as f32;
+            centre + noise + if place == 3 || place == 7 { moved } else { 0.0 }
+        })
+        .collect();
+    let mut values = [0.02_f32; CLASSES];
+    let sure = random.random_range(0.5_f32..0.94);
+    values[usize::try_from(class).unwrap_or(0)] = sure;
+    Observation {
+        place: None,
+        model: model.clone(),
+        version,
+        asked: Asked { life: 1, number: second },
+        at: at(second).mono,
+        features: features.into(),
+        class: Some(class),
+        confidence: sure,
+        values: values.into(),
+        embedding: [].into(),
+        groups: GroupCodes::default(),
+    }
+}
+
+fn label(row: &Observation, random: &mut ChaCha8Rng) -> Labelled {
+    let said = row.class.unwrap_or(0);
+    let truth = if random.random_bool(0.9) { said } else { (said + 1) % 4 };
+    let Observation { model, version, asked, features, class, confidence, values, groups, .. } = row.clone();
+    Labelled {
+        model,
+        version,
+        asked,
+        features,
+        class,
+        confidence,
+        values,
+        truth: Truth::Class(truth),
+        groups,
+    }
+}
+
+fn version(number: u32) -> VersionInfo {
+    let mut text = format!(
+        "format = 1\n[model]\nname = \"gas\"\nversion = {number}\ntask = \"classification\"\n[input]\ntensor = \"x\"\n\
+         [output]\ntensor = \"y\"\nkind = \"probabilities\"\nclasses = [\"a\", \"b\", \"c\", \"d\"]\n"
+    );
+    for place in 0..FEATURES {
+        let _ = write!(text, "[[feature]]\nname = \"s{place}\"\nmin = -10.0\nmax = 40.0\n");
+    }
+    let manifest = Manifest::parse(&text).expect("a legal manifest");
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let model = ModelName::new("gas").expect("a legal name");
+    let none = shoal_proto::id::Digest::of(b"none");
+    let rows: Vec<Observation> = (0..5_000).map(|second| row(&mut random, &model, none, second)).collect();
+    let column = |place: usize| {
+        FeatureBaseline::of(rows.iter().map(|row| f64::from(row.features[place]))).without_order()
+    };
+    let predictions = PredictionBaseline {
+        counts: (0..CLASSES * 10).map(|bin| if (5..9).contains(&(bin % 10)) { 312 } else { 0 }).collect(),
+        labelled: 5_000,
+        correct: 4_500,
+        ..PredictionBaseline::default()
+    };
+    let baseline = Baseline {
+        rows: 5_000,
+        features: (0..FEATURES).map(column).collect(),
+        predictions: Some(predictions),
+        ..Baseline::default()
+    };
+    let files = [
+        (MODEL, b"graph".to_vec()),
+        (MANIFEST, manifest.to_text().into_bytes()),
+        (BASELINE, baseline.to_bytes()),
+    ];
+    let files = files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+    let (version, record) =
+        Package::new(files).and_then(|package| package.record()).expect("a package of consistent parts");
+    let baseline = Arc::new(baseline);
+    let (manifest, reference) = (Arc::new(manifest), Arc::clone(&baseline));
+    VersionInfo { version, record, manifest, reference, baseline, size_bytes: 1_000 }
+}
+
+fn table(title: &str, way: &Way) -> String {
+    let mut text = format!("{title}: {} messages, {:.1} KB\n", way.messages, way.bytes as f64 / 1_000.0);
+    let mut kinds: Vec<_> = way.kinds.iter().collect();
+    kinds.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    for (kind, (count, bytes)) in kinds {
+        let _ = writeln!(text, "  {kind:<24} {count:>6}  {:>8.2} KB", bytes / 1_000.0);
+    }
+    text
+}
+
+/// Prints the tables.
+#[must_use]
+#[expect(clippy::print_stdout, reason = "the program's output")]
+pub fn main() -> ExitCode {
+    println!(
+        "A device-day: {FEATURES} features, {CLASSES} classes, a row a second, a label a minute, two features"
+    );
+    println!(
+        "that drift, five new versions; bytes as MQTT carries them, shares of a packed frame by weight.\n"
+    );
+    for window_s in [3_600, 300] {
+        let (up, down) = day(window_s);
+        println!("windows of {window_s} s");
+        print!("{}{}\n", table("up", &up), table("down", &down));
+    }
+    ExitCode::SUCCESS
+}
