@@ -1,8 +1,8 @@
 //! Which labelled rows a run trains on, and which it is judged by: pure, from what is told of them.
 //!
 //! Sources that contradict each other, or one that stands out ([`distrust`]), are settled first. Then the newest
-//! rows are taken, and where there are more than may be, a part of the training places goes to older ones, the
-//! classes alike, so that a class that has not come for weeks is not forgotten. The newest by time are held out.
+//! rows are taken, and where there are more than may be, a part of the training places goes to older ones of classes
+//! that are missing among them, so that a class that has not come for weeks is not forgotten. The newest by time are held out.
 
 mod distrust;
 mod words;
@@ -16,10 +16,11 @@ use words::{CLEARLY, Settled, settle};
 
 /// Labelled rows, the newest, that older ones are chosen among: three megabytes of them.
 pub(super) const LOOK_BACK: u32 = 50_000;
-/// Share of the training places that is kept for older rows where there are more than may be.
+/// Share of the training places that older rows may have, where there are more rows than may be: on streams whose
+/// classes change at once, a quarter of older rows of all classes cost up to six points.
 const OLDER_SHARE: usize = 4;
 /// Rows of a regression are parted by their values, and each part is kept as a class is.
-const PARTS_OF_VALUES: usize = 5;
+const PARTS_OF_VALUES: u8 = 5;
 /// Values of two sources that differ by less of the values' standard deviation are alike: instruments are noisy.
 const LIKE_VALUES: f64 = 0.25;
 /// Share of rows that may have a twin, the same features in every bit, where features are measurements. Then two
@@ -209,8 +210,14 @@ fn pick<E>(
     record: &mut RowsRecord,
 ) -> Result<Vec<Row>, E> {
     let places = wanted.max_rows;
-    let is_all = settled.len() <= places;
-    let older = if is_all { 0 } else { training_of(places, wanted.holdout_share) / OLDER_SHARE };
+    let training = training_of(places, wanted.holdout_share);
+    let classes = classes(settled);
+    let missing = if settled.len() > places {
+        missing(&classes, training / OLDER_SHARE, (places, training))
+    } else {
+        BTreeMap::new()
+    };
+    let older: usize = missing.values().sum();
     let mut with_print = |row: &Row, is_older| -> Result<Option<Row>, E> {
         let found = print(row.rowid)?;
         record.unusable += u64::from(found.is_none());
@@ -218,47 +225,59 @@ fn pick<E>(
     };
     let mut rows = Vec::with_capacity(places.min(settled.len()));
     let mut left = settled;
-    while rows.len() < places - older
+    while rows.len() < places.saturating_sub(older)
         && let Some(((_, row), before)) = left.split_last()
     {
         left = before;
         rows.extend(with_print(row, false)?);
     }
-    let mut classes = shuffled(left, wanted.seed);
-    while rows.len() < places && !classes.is_empty() {
-        for rest in classes.values_mut() {
-            if rows.len() < places
-                && let Some(row) = rest.pop()
-            {
-                rows.extend(with_print(&row, true)?);
+    for (class, mut count) in missing {
+        let of_class = left.iter().zip(&classes).filter(|(_, other)| **other == class);
+        let mut of_class: Vec<Row> = of_class.map(|((_, row), _)| *row).collect();
+        of_class.sort_by_key(|row| (mixed(wanted.seed ^ mixed(row.rowid)), row.rowid));
+        for row in of_class {
+            if count == 0 {
+                break;
+            }
+            if let Some(row) = with_print(&row, true)? {
+                rows.push(row);
+                count -= 1;
             }
         }
-        classes.retain(|_, rest| !rest.is_empty());
     }
     Ok(rows)
 }
 
-/// Rows by class, each in an order that the seed decides.
-fn shuffled(rows: &[(ToldRow, Row)], seed: u64) -> BTreeMap<u32, Vec<Row>> {
+/// The class of each row; of a regression, which of equal parts of the range that all but the outermost hundredths
+/// span.
+fn classes(rows: &[(ToldRow, Row)]) -> Vec<u32> {
     let mut values: Vec<f32> = rows.iter().filter_map(|(_, row)| row.truth.value()).collect();
     values.sort_by(f32::total_cmp);
-    // Equal parts of the range that all but the outermost hundredths span.
     let outer = values.len() / 100;
     let (least, most) = values.get(outer).zip(values.iter().nth_back(outer)).unwrap_or((&0.0, &0.0));
-    let bound = |part: usize| least + (most - least) * part as f32 / PARTS_OF_VALUES as f32;
-    let part = |value: f32| (1..PARTS_OF_VALUES).filter(|part| value >= bound(*part)).count();
-    let mut classes: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
-    for (_, row) in rows {
-        let class = match row.truth {
-            One::Class(class) => class,
-            One::Value(value) => u32::try_from(part(value)).unwrap_or(0),
-        };
-        classes.entry(class).or_default().push(*row);
+    let bound = |part: u8| least + (most - least) * f32::from(part) / f32::from(PARTS_OF_VALUES);
+    let class = |row: &Row| match row.truth {
+        One::Class(class) => class,
+        One::Value(value) => (1..PARTS_OF_VALUES).map(|part| u32::from(value >= bound(part))).sum(),
+    };
+    rows.iter().map(|(_, row)| class(row)).collect()
+}
+
+/// How many older rows each class is to have: what the newest training rows lack of its equal part of the places
+/// that may be kept, as far as there are any. A class that comes all the time has none: what it looked like long ago
+/// may contradict what it looks like now.
+fn missing(classes: &[u32], kept: usize, (places, training): (usize, usize)) -> BTreeMap<u32, usize> {
+    let (before, newest) = classes.split_at(classes.len().saturating_sub(places - kept));
+    let mut there: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
+    for class in before {
+        there.entry(*class).or_default().0 += 1;
     }
-    for rows in classes.values_mut() {
-        rows.sort_by_key(|row| (mixed(seed ^ mixed(row.rowid)), row.rowid));
+    for class in &newest[..newest.len().saturating_sub(places - training)] {
+        there.entry(*class).or_default().1 += 1;
     }
-    classes
+    let part = kept / there.len().max(1);
+    let lacks = there.into_iter().map(|(class, (old, new))| (class, part.saturating_sub(new).min(old)));
+    lacks.filter(|(_, count)| *count > 0).collect()
 }
 
 /// The finaliser of SplitMix64: Steele, Lea and Flood 2014.

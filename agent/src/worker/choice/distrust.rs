@@ -133,7 +133,12 @@ mod tests {
             let more = if at >= 500 { drift } else { 0.0 };
             let wrong = rng.random_bool((1.0 - f64::from(confidence) + more).min(1.0));
             let disagrees = wrong != rng.random_bool(lies);
-            Seen { source: u32::try_from(source).unwrap(), class: at as u32 % 3, confidence, disagrees }
+            Seen {
+                source: u32::try_from(source).unwrap(),
+                class: u32::from(at.is_multiple_of(3)),
+                confidence,
+                disagrees,
+            }
         };
         (0..1_000).map(one).collect()
     }
