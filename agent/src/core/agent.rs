@@ -38,6 +38,7 @@ use super::effect::{Effect, Record};
 use super::event::{Command, Event, VersionInfo};
 use super::policy::Policy;
 use super::slot::Slot;
+use super::trial::Errors;
 use lives::{LIVES, Lives};
 use pacing::Pacing;
 use rand::rngs::StdRng;
@@ -136,6 +137,8 @@ struct Model {
     trial_since: Mono,
     /// Since when the present candidate stands in the shadow in this life; `None`: it is not loaded there.
     shadow_since: Option<Mono>,
+    /// How far off the champion's answers were in this life, where it answers with numbers.
+    errors: Errors,
     /// Whether the version that should serve does.
     serving: bool,
     /// Whether it was found that it cannot.

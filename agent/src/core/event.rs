@@ -132,6 +132,17 @@ impl Labelled {
         Given { asked, features: &self.features, answer, truth, groups }
     }
 
+    /// How far off the answer was; `None` for a classifier.
+    #[must_use]
+    pub fn error(&self) -> Option<f64> {
+        match self.truth {
+            Truth::Class(_) => None,
+            Truth::Value(truth) => {
+                Some(self.values.first().map_or(f64::NAN, |said| (f64::from(*said) - truth).abs()))
+            }
+        }
+    }
+
     /// Whether the answer was right; `None` for a regression, whose answers are more or less so.
     #[must_use]
     pub fn correct(&self) -> Option<bool> {

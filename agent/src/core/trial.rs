@@ -1,18 +1,23 @@
 //! A version on trial: it serves, and is judged on what comes.
 
+use super::event::Labelled;
 use super::gate::share;
 use super::worse;
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::RollbackReason;
 use shoal_proto::fact::TrialPolicy;
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+/// Labels of a regression that are remembered, and below which its errors are not known.
+const MOST_ERRORS: usize = 256;
+const LEAST_ERRORS: usize = 20;
 /// Failures that may be chance: fewer never end a trial.
 pub(super) const MIN_FAILURES: u64 = 3;
 
 /// What a trial has seen so far; survives restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trial {
     /// Rows answered.
     pub requests: u64,
@@ -24,6 +29,45 @@ pub struct Trial {
     pub before: (u64, u64),
     /// Serving time of earlier lives of the process.
     pub served_before: Duration,
+    /// Of a regression: how far off an answer may be to count as right, the median of the champion's last errors.
+    #[serde(default)]
+    pub tolerance: Option<f64>,
+}
+
+impl Trial {
+    /// Whether an answer was right, where that can be said.
+    #[must_use]
+    pub fn right(&self, label: &Labelled) -> Option<bool> {
+        label.correct().or_else(|| Some(label.error()? <= self.tolerance?))
+    }
+}
+
+/// The absolute errors of the last labels of a champion that answers with numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Errors(VecDeque<f64>);
+
+impl Errors {
+    /// Takes one.
+    pub fn push(&mut self, error: f64) {
+        if self.0.len() == MOST_ERRORS {
+            self.0.pop_front();
+        }
+        // What is no number is as far off as can be.
+        self.0.push_back(if error.is_nan() { f64::INFINITY } else { error });
+    }
+
+    /// A trial to be held against them: half of them are right by its tolerance. Few say nothing.
+    #[must_use]
+    pub fn trial(&self) -> Option<Trial> {
+        if self.0.len() < LEAST_ERRORS {
+            return None;
+        }
+        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let tolerance = sorted[(sorted.len() - 1) / 2];
+        let right = sorted.iter().filter(|error| **error <= tolerance).count() as u64;
+        Some(Trial { before: (sorted.len() as u64, right), tolerance: Some(tolerance), ..Trial::default() })
+    }
 }
 
 /// What a trial says.
@@ -101,6 +145,27 @@ impl Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_regression_is_held_against_the_champions_own_errors() {
+        let mut errors = Errors::default();
+        (0..19).for_each(|error| errors.push(f64::from(error)));
+        assert_eq!(errors.trial(), None, "too few to tell");
+        (19..300).for_each(|error| errors.push(f64::from(error % 100)));
+        errors.push(f64::NAN);
+        let trial = errors.trial().unwrap();
+        let tolerance = trial.tolerance.unwrap();
+        assert!((40.0..60.0).contains(&tolerance) && trial.before.0 == 256, "{trial:?}");
+        assert!((126..140).contains(&trial.before.1), "half of them: {trial:?}");
+        let (policy, soon) = (TrialPolicy::default(), Duration::from_secs(1));
+        let far = Trial { requests: 100, labels: (60, 12), ..trial };
+        assert!(matches!(
+            far.judge(&policy, soon),
+            TrialVerdict::RollBack(RollbackReason::WorseOnLabels { .. })
+        ));
+        let near = Trial { requests: 100, labels: (60, 31), ..trial };
+        assert_eq!(near.judge(&policy, soon), TrialVerdict::Confirm);
+    }
 
     #[test]
     fn every_verdict() {

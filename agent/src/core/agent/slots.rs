@@ -3,7 +3,7 @@
 use super::super::effect::{Effect, Note};
 use super::super::event::VersionInfo;
 use super::super::slot::{Candidate, Slot};
-use super::super::trial::{Trial, TrialVerdict};
+use super::super::trial::{Errors, Trial, TrialVerdict};
 use super::run::{Run, Wanted, run_key, wanted_key};
 use super::{Agent, Model, Turn};
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
@@ -104,6 +104,7 @@ impl Agent {
             failures: 0,
             trial_since: now.mono,
             shadow_since: None,
+            errors: Errors::default(),
             serving: false,
             is_broken: false,
             told: None,
@@ -185,10 +186,10 @@ impl Agent {
     pub(super) fn put_on_trial(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
         self.leave_shadow(now, name, turn);
         let Some(model) = self.models.get_mut(name) else { return };
-        let before = model.watch.recent_accuracy();
+        let (before, of_errors) = (model.watch.recent_accuracy(), model.errors.trial());
         let Some(candidate) = model.slot.candidate.as_mut() else { return };
         candidate.state = SlotState::OnTrial;
-        candidate.trial = Trial { before, ..Trial::default() };
+        candidate.trial = of_errors.unwrap_or(Trial { before, ..Trial::default() });
         let version = candidate.version;
         model.trial_since = now.mono;
         model.serving = false;
@@ -298,6 +299,7 @@ impl Agent {
     fn confirm(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get_mut(name) else { return };
         let before = model.slot.champion;
+        model.errors = Errors::default(); // another's from here on
         let Some(candidate) = model.slot.end(SlotEnd::Confirmed, now.wall) else { return };
         let version = candidate.version;
         turn.effects.push(Effect::Note(Note::Confirmed { model: name.clone(), version }));

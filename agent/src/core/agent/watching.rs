@@ -67,9 +67,14 @@ impl Agent {
         model.slot.labels_since_run += 1;
         if label.version == model.slot.serving() && label.version == model.watch.version() {
             model.watch.label(&label.given());
-            if let (Some(candidate), Some(correct)) = (model.slot.on_trial_mut(), label.correct()) {
-                candidate.trial.labels.0 += 1;
-                candidate.trial.labels.1 += u64::from(correct);
+            match model.slot.on_trial_mut() {
+                Some(candidate) => {
+                    if let Some(right) = candidate.trial.right(label) {
+                        candidate.trial.labels.0 += 1;
+                        candidate.trial.labels.1 += u64::from(right);
+                    }
+                }
+                None => label.error().into_iter().for_each(|error| model.errors.push(error)),
             }
             self.listen(now, &label.model, turn);
         }
