@@ -102,38 +102,49 @@ impl Agent {
 
     /// A run of a model began: those who asked for one hear its number.
     pub(super) fn on_run_began(&mut self, now: Now, name: &ModelName, run: u64, turn: &mut Turn) {
-        for (place, of) in self.awaiting(name, run) {
+        for (place, of) in self.awaiting(name, |first| first <= run) {
             self.report(now, place, of, (State::Accepted, &format!("run {run} is under way")), turn);
         }
     }
 
-    /// A run that was asked for ended, or never begins.
+    /// A run that was asked for ended.
     pub(super) fn on_asked_run_ended(
         &mut self,
         now: Now,
         name: &ModelName,
-        run: Option<(u64, &Verdict)>,
+        (run, verdict): (u64, &Verdict),
         turn: &mut Turn,
     ) {
-        let (state, text) = match run {
-            None => (State::Failed, Rejection::Cancelled.to_string()),
-            Some((run, Verdict::Accept)) => (State::Done, format!("run {run} passed the gate")),
-            Some((run, Verdict::Reject(reason))) => {
+        let (state, text) = match verdict {
+            Verdict::Accept => (State::Done, format!("run {run} passed the gate")),
+            Verdict::Reject(reason) => {
                 let is_tried = !matches!(reason, Rejection::Cancelled | Rejection::TrainingFailed { .. });
                 let state = if is_tried { State::Done } else { State::Failed };
                 (state, format!("run {run} brought no version: {reason}"))
             }
         };
-        for (place, of) in self.awaiting(name, run.map_or(u64::MAX, |(run, _)| run)) {
+        for (place, of) in self.awaiting(name, |first| first <= run) {
             self.report(now, place, of, (state, &text), turn);
         }
     }
 
-    /// Who asked for a run of a model, before this one began.
-    fn awaiting(&self, name: &ModelName, run: u64) -> Vec<(u8, (u64, Option<u64>))> {
+    /// The run that would have followed, after this one where one is under way, does not.
+    pub(super) fn on_asked_run_dropped(
+        &mut self,
+        now: Now,
+        name: &ModelName,
+        after: Option<u64>,
+        turn: &mut Turn,
+    ) {
+        for (place, of) in self.awaiting(name, |first| after.is_none_or(|run| first > run)) {
+            self.report(now, place, of, (State::Failed, &Rejection::Cancelled.to_string()), turn);
+        }
+    }
+
+    /// Who asked for a run of a model, by the first run that counts for them.
+    fn awaiting(&self, name: &ModelName, counts: impl Fn(u64) -> bool) -> Vec<(u8, (u64, Option<u64>))> {
         let of_it = |(_, report, what): &(u8, Report, Ask)| {
-            matches!(what, Ask::Train { model } if model == name)
-                && report.run.is_some_and(|first| first <= run)
+            matches!(what, Ask::Train { model } if model == name) && report.run.is_some_and(&counts)
         };
         let open = self.open_commands().into_iter();
         open.filter(of_it).map(|(place, report, _)| (place, (report.id, report.run))).collect()

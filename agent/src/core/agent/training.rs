@@ -128,10 +128,13 @@ impl Agent {
         match (run, waited) {
             (None, None) => Err(format!("no run of `{name}` is under way")),
             (None, Some(_)) => {
-                self.on_asked_run_ended(now, name, None, turn);
+                self.on_asked_run_dropped(now, name, None, turn);
                 Ok("the run that waited does not start".into())
             }
-            (Some(run), _) => {
+            (Some(run), waited) => {
+                if waited.is_some() {
+                    self.on_asked_run_dropped(now, name, Some(run.number), turn);
+                }
                 let is_there = run.phase != Phase::Parked;
                 self.stop_run(now, name, Stop::Cancelled, turn);
                 if !is_there {
@@ -264,7 +267,7 @@ impl Agent {
         let held_out = record.evidence.as_ref().and_then(alike);
         let incarnation = self.peer.log.replica.incarnation;
         self.fact(now, Fact::Run(incarnation, record.clone()), turn);
-        self.on_asked_run_ended(now, &name, Some((number, &verdict)), turn);
+        self.on_asked_run_ended(now, &name, (number, &verdict), turn);
         turn.effects.push(Effect::Note(Note::RunEnded(record)));
         match (verdict, candidate) {
             (Verdict::Accept, Some(info)) => {
