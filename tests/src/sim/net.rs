@@ -158,7 +158,7 @@ impl World {
         }
         if self.tape.len() >= TAPE {
             let at = self.random.random_range(0..TAPE);
-            self.tape.swap_remove(at);
+            drop(self.tape.swap_remove(at));
         }
         self.tape.push((place, frame.to_vec()));
     }
