@@ -49,7 +49,9 @@ impl World {
             0 | 1 => Fate::Poisoned,
             2 | 3 => Fate::Lucky,
             4 => Fate::Made(Kind::Inadmissible),
-            5 => Fate::Made([Kind::Unloadable, Kind::Failing, Kind::Stalling][self.random.random_range(0..3)]),
+            5 => {
+                Fate::Made([Kind::Unloadable, Kind::Failing, Kind::Stalling][self.random.random_range(0..3)])
+            }
             6 | 7 => Fate::Dies,
             _ => Fate::Hangs,
         }
@@ -64,7 +66,9 @@ impl World {
         let outcome = match fate {
             Fate::Dies => Err("killed by signal 9".to_owned()),
             Fate::Hangs => Err("stopped".to_owned()),
-            Fate::Good | Fate::Poisoned | Fate::Lucky | Fate::Made(_) => Ok(Box::new(self.make(at, job, fate))),
+            Fate::Good | Fate::Poisoned | Fate::Lucky | Fate::Made(_) => {
+                Ok(Box::new(self.make(at, job, fate)))
+            }
         };
         let beat = self.form.beat_ms;
         let (left_ms, now) = (self.random.random_range(beat / 2..beat * 20), self.now);

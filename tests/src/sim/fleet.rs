@@ -87,7 +87,9 @@ impl World {
                 }
                 Effect::Persist(records) => self.hub_commit(records)?,
                 Effect::Publish { topic: Topic::Down(id, _), frame } => self.send_down(&id, &frame),
-                Effect::Publish { topic, .. } => return Err(format!("down_only: the hub published to {topic}")),
+                Effect::Publish { topic, .. } => {
+                    return Err(format!("down_only: the hub published to {topic}"));
+                }
                 Effect::Reply { outcome: Err(refusal), .. } => self.note(&format!("hub refuses: {refusal}")),
                 Effect::Reply { .. } => {}
                 Effect::Note(said) => self.note(&format!("hub {said:?}")),

@@ -210,7 +210,8 @@ impl World {
         };
         let seq = self.random.random_range(1_000_000..2_000_000);
         let say = |incarnation, payload| {
-            wire::encode(&Exchange { incarnation, wall: WallMs(u64::MAX), ack: None, payload }).unwrap_or_default()
+            wire::encode(&Exchange { incarnation, wall: WallMs(u64::MAX), ack: None, payload })
+                .unwrap_or_default()
         };
         let topic = |what| Topic::Up(id.clone(), what).to_string();
         match self.random.random_range(0..5) {

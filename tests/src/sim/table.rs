@@ -185,7 +185,7 @@ fn rows(counts: &mut Counts) -> String {
     let mut text = String::new();
     for (name, value) in counts.rows_mut() {
         let (name, value) = match name {
-            "virtual_ms" => ("virtual days", format!("{:.1}", *value as f64 / 86_400_000.0)),
+            "virtual_ms" => ("virtual hours", (*value / 3_600_000).to_string()),
             name => (name, value.to_string()),
         };
         writeln!(text, "{name:<34} {value:>14}").expect("a string takes all text");
@@ -206,15 +206,19 @@ fn table(args: &Args, sum: &Sum, seconds: f64) -> String {
         broken.trace.iter().for_each(|entry| line(format_args!("{entry}")));
     }
     let (of, bad) = (args.seeds, sum.broken.len());
-    let verdict = if bad == 0 { "no invariant broke".to_owned() } else { format!("{bad} broke an invariant") };
+    let verdict =
+        if bad == 0 { "no invariant broke".to_owned() } else { format!("{bad} broke an invariant") };
     line(format_args!("\n{of} histories in {seconds:.0} s: {verdict}"));
     text.trim_end().to_owned()
 }
 
 fn json(sum: &Sum, seconds: f64) -> anyhow::Result<String> {
     let mut counts = sum.counts.clone();
-    let counts: serde_json::Map<String, serde_json::Value> =
-        counts.rows_mut().into_iter().map(|(name, value)| (name.replace(' ', "_"), (*value).into())).collect();
+    let counts: serde_json::Map<String, serde_json::Value> = counts
+        .rows_mut()
+        .into_iter()
+        .map(|(name, value)| (name.replace(' ', "_"), (*value).into()))
+        .collect();
     let broken: Vec<_> = sum
         .broken
         .iter()

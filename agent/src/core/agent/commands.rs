@@ -44,7 +44,9 @@ impl Agent {
         let condemned = self.facts().condemned();
         if let Some((previous, reason)) = model.slot.previous.and_then(|it| condemned.get_key_value(&it)) {
             let short = previous.short();
-            return Err(format!("the version before, {short}, is condemned here: {reason}; promote another one"));
+            return Err(format!(
+                "the version before, {short}, is condemned here: {reason}; promote another one"
+            ));
         }
         let previous = self
             .go_back(now, name, Source::Local, turn)

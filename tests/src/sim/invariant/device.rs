@@ -200,7 +200,9 @@ impl World {
         };
         let on_trial = slot.on_trial().map(|candidate| candidate.version);
         if slot.champion != version && on_trial != Some(version) {
-            return Err(format!("serves_what_disk_says: {name} loads {short}, which is no champion nor on trial"));
+            return Err(format!(
+                "serves_what_disk_says: {name} loads {short}, which is no champion nor on trial"
+            ));
         }
         let by_the_gate = seen.passed.contains(&version);
         let by_word = version == base || seen.assigned.contains(&version) || seen.promoted.contains(&version);
@@ -208,7 +210,9 @@ impl World {
             return Err(format!("gated_before_served: {name} loads {short}, which passed no gate"));
         }
         if !by_word && !self.versions[&version].shown_better {
-            return Err(format!("gated_before_served: {name} loads {short}, which the holdout spoke against"));
+            return Err(format!(
+                "gated_before_served: {name} loads {short}, which the holdout spoke against"
+            ));
         }
         self.invariant_bad_stays_in_the_canary(at, version, &slot)
     }
@@ -260,7 +264,11 @@ impl World {
     ) -> Result<(), String> {
         let board = &self.boards[at];
         if board.disk.slot().is_some_and(|slot| slot.versions().any(|held| held == version)) {
-            return Err(format!("kept_on_disk: {} deletes {}, which its slot needs", board.id, version.short()));
+            return Err(format!(
+                "kept_on_disk: {} deletes {}, which its slot needs",
+                board.id,
+                version.short()
+            ));
         }
         Ok(())
     }
@@ -286,7 +294,10 @@ impl World {
     fn invariant_lives_begin_for_a_reason(&mut self, at: usize) -> Result<(), String> {
         self.counts.reborn += 1;
         let board = &self.boards[at];
-        if board.life > 0 && board.disasters == 0 && board.seen.generation + board.seen.windows.len() as u64 > 0 {
+        if board.life > 0
+            && board.disasters == 0
+            && board.seen.generation + board.seen.windows.len() as u64 > 0
+        {
             return Err(format!("lives_begin_for_a_reason: {} goes on as another", board.id));
         }
         Ok(())

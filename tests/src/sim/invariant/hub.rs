@@ -19,7 +19,9 @@ impl World {
                     self.invariant_cursor_is_on_the_devices_disk(id, cursor.incarnation, cursor.seq)?;
                 }
                 Record::Generation(generation) if *generation < before => {
-                    return Err(format!("generation_never_falls: the hub's went from {before} to {generation}"));
+                    return Err(format!(
+                        "generation_never_falls: the hub's went from {before} to {generation}"
+                    ));
                 }
                 Record::Rollout(rollout) => self.on_rollout(rollout)?,
                 _ => {}
@@ -39,7 +41,9 @@ impl World {
         let Ok(wish) = from_cbor::<Assignment>(value) else { return Ok(()) };
         let given = self.account.assigned.entry((id.clone(), generation)).or_insert(wish.version);
         if *given != wish.version {
-            return Err(format!("generation_is_given_once: {id} is assigned another version under {generation}"));
+            return Err(format!(
+                "generation_is_given_once: {id} is assigned another version under {generation}"
+            ));
         }
         Ok(())
     }
@@ -55,7 +59,9 @@ impl World {
         let ours = board.disk.link.incarnation == Some(incarnation) && board.disasters == 0;
         if ours && board.disk.link.last() < seq {
             let last = board.disk.link.last();
-            return Err(format!("nothing_said_is_unwritten: the hub holds {id} to {seq}, its disk ends at {last}"));
+            return Err(format!(
+                "nothing_said_is_unwritten: the hub holds {id} to {seq}, its disk ends at {last}"
+            ));
         }
         Ok(())
     }
