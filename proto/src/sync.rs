@@ -255,6 +255,7 @@ impl Peer {
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
         self.on_disconnected();
+        self.close_forgotten(hello.incarnation, hello.cursor, records);
         self.turn_to(hello.incarnation, records)?;
         self.owe_ack = true;
         self.on_ack(now, hello.cursor, fresh, records)
@@ -278,6 +279,7 @@ impl Peer {
             self.reborn(now, fresh, records);
             return Err(SyncAlarm::Forked { theirs: 0, ours });
         }
+        self.close_forgotten(message.incarnation, message.ack, records);
         self.turn_to(message.incarnation, records)?;
         self.observe(Hlc::from_wall(message.wall), wall);
         self.on_ack(now, message.ack, fresh, records)?;
@@ -299,6 +301,18 @@ impl Peer {
                 self.take_part(cursor, ours.then_some((after, until)), records);
                 Ok(())
             }
+        }
+    }
+
+    /// A device's life that we never heard of, and that stands in our log, spoke to a life of ours that is lost with
+    /// our database. What its clones told us since is in no log of ours: it is closed, and asks for everything.
+    fn close_forgotten(&mut self, incarnation: Incarnation, ack: Option<Cursor>, records: &mut Vec<Record>) {
+        let ours = self.log.replica;
+        let Some(held) = self.cursor.filter(|held| held.incarnation != incarnation) else { return };
+        let stands = ack.is_some_and(|ack| ack.incarnation == ours.incarnation && !ack.is_lost());
+        if ours.side == Side::Hub && stands && self.sealed.insert(incarnation) {
+            // In a database, closing takes the cursor away.
+            records.extend([Record::Seal(incarnation), Record::Cursor(held)]);
         }
     }
 

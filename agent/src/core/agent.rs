@@ -175,13 +175,16 @@ impl Agent {
     pub fn new(policy: Policy, boot: Boot, now: Now, effects: &mut Vec<Effect>) -> Self {
         let mut random = StdRng::seed_from_u64(boot.seed);
         let mut turn = Turn::default();
-        let incarnation = boot.incarnation.unwrap_or_else(|| {
-            let fresh = Incarnation(random.next_u64().max(1));
-            turn.records.push(Record::Link(shoal_proto::sync::Record::Reborn(fresh)));
-            fresh
-        });
-        let replica = Replica { side: Side::Device, incarnation };
+        let fresh = Incarnation(random.next_u64().max(1));
+        let replica = Replica { side: Side::Device, incarnation: boot.incarnation.unwrap_or(fresh) };
         let log = Log::restore(replica, boot.clock, boot.base, boot.ops);
+        let mut peer = Peer::new(log, boot.cursor, boot.sealed).with_log_bytes(policy.outbox_bytes);
+        if boot.incarnation.is_none() {
+            // A database that is new or was restored: what it lacks comes back with the hub's whole document.
+            let mut records = Vec::new();
+            peer.reborn(now.mono, fresh, &mut records);
+            turn.records.extend(records.into_iter().map(Record::Link));
+        }
         let mut document = Document::default();
         for entry in boot.entries {
             document.join(entry);
@@ -202,7 +205,7 @@ impl Agent {
                 .filter_map(|(count, key)| Some((*count, *counts.get(*key)?)))
                 .collect(),
             pacing: Pacing::new(memory("written").and_then(|bytes| from_cbor(bytes).ok())),
-            peer: Peer::new(log, boot.cursor, boot.sealed).with_log_bytes(policy.outbox_bytes),
+            peer,
             untold: number("untold"),
             document,
             models: BTreeMap::new(),

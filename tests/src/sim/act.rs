@@ -136,9 +136,8 @@ impl World {
         let on_disk = self.boards[at].disk.versions.contains_key(&version);
         let outcome = match self.versions[&version].kind {
             Kind::Unloadable => Err("an operator of it is not known".to_owned()),
-            _ if !on_disk => {
-                return Err(format!("kept_on_disk: {} is to be loaded and is gone", version.short()));
-            }
+            // Asked for and taken back before it was loaded: nobody waits for it.
+            _ if !on_disk => Err("its files are gone".to_owned()),
             _ => Ok(()),
         };
         if outcome.is_ok() {

@@ -12,8 +12,9 @@ use shoal_watch::answer::GroupCodes;
 
 /// Rows of a beat.
 const ROWS: u64 = 10;
-/// Labels of a beat.
+/// Labels of a beat, and of one in a storm.
 const LABELS: usize = 4;
+const STORM: usize = 10;
 
 impl World {
     /// Ten rows and some labels; after a while the world drifts.
@@ -44,7 +45,7 @@ impl World {
         self.device_event(at, Event::Predicted(rows.clone()))?;
         let storm = self.storm();
         let quality = self.versions[&version].quality_when(drifted);
-        let burst = if storm { ROWS as usize } else { LABELS };
+        let burst = if storm { STORM } else { LABELS };
         for row in rows.into_iter().take(burst) {
             let right = self.random.random_bool(quality);
             self.label(at, row, right)?;

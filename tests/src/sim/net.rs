@@ -67,14 +67,14 @@ impl World {
         self.record(Err(topic.clone()), &frame);
         for (copy, delay) in self.deliveries().into_iter().enumerate() {
             let (frame, topic) = (self.garble(frame.clone()), topic.clone());
-            self.to_hub(topic, frame, delay, copy > 0);
+            self.pass_up(topic, frame, delay, copy > 0);
         }
         if self.chance(self.form.garbled / 4.0) {
             self.forge(at);
         }
     }
 
-    fn to_hub(&mut self, topic: String, bytes: Vec<u8>, delay: u64, again: bool) {
+    fn pass_up(&mut self, topic: String, bytes: Vec<u8>, delay: u64, again: bool) {
         let session = self.hub.session;
         self.later(delay, Happening::ToHub { topic, retained: false, session, again, bytes });
     }
@@ -84,7 +84,7 @@ impl World {
         let topic = Topic::Up(id.clone(), Up::Status).to_string();
         self.retained.insert(id, (topic.clone(), will.clone()));
         let delay = self.random.random_range(10..WILL_MS);
-        self.to_hub(topic, will, delay, false);
+        self.pass_up(topic, will, delay, false);
     }
 
     pub(super) fn send_down(&mut self, id: &DeviceId, frame: &[u8]) {
@@ -158,7 +158,7 @@ impl World {
         }
         if self.tape.len() >= TAPE {
             let at = self.random.random_range(0..TAPE);
-            self.tape.swap_remove(at);
+            drop(self.tape.swap_remove(at));
         }
         self.tape.push((place, frame.to_vec()));
     }
@@ -172,7 +172,7 @@ impl World {
         let (place, frame) = self.tape[at].clone();
         self.counts.doubled += 1;
         match place {
-            Err(topic) => self.to_hub(topic, frame, 10, true),
+            Err(topic) => self.pass_up(topic, frame, 10, true),
             Ok(id) => {
                 let session = self.reader(&id).map_or(0, |at| self.boards[at].session);
                 self.later(10, Happening::ToDevice(id, session, frame));
@@ -217,9 +217,9 @@ impl World {
         match self.random.random_range(0..5) {
             0 => {
                 let frame = say(known, Payload::Forked { incarnation: foreign });
-                self.to_hub(topic(Up::Sync), frame, 10, false);
+                self.pass_up(topic(Up::Sync), frame, 10, false);
             }
-            1 => self.to_hub(topic(Up::Sync), say(known, gap(seq)), 10, false),
+            1 => self.pass_up(topic(Up::Sync), say(known, gap(seq)), 10, false),
             2 => {
                 let hello = Hello {
                     device: DeviceId::new("another").expect("a legal name"),
@@ -231,7 +231,7 @@ impl World {
                     wire_max: 9,
                     wall: WallMs(0),
                 };
-                self.to_hub(topic(Up::Hello), wire::encode(&hello).unwrap_or_default(), 10, false);
+                self.pass_up(topic(Up::Hello), wire::encode(&hello).unwrap_or_default(), 10, false);
             }
             3 => {
                 let session = self.boards[at].session;
@@ -240,7 +240,7 @@ impl World {
             }
             _ => {
                 let topic = format!("shoal/v1/{}", "x".repeat(300));
-                self.to_hub(topic, vec![0xE5; 9], 10, false);
+                self.pass_up(topic, vec![0xE5; 9], 10, false);
             }
         }
     }

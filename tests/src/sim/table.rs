@@ -185,7 +185,7 @@ fn rows(counts: &mut Counts) -> String {
     let mut text = String::new();
     for (name, value) in counts.rows_mut() {
         let (name, value) = match name {
-            "virtual_ms" => ("virtual days", format!("{:.1}", *value as f64 / 86_400_000.0)),
+            "virtual_ms" => ("virtual hours", (*value / 3_600_000).to_string()),
             name => (name, value.to_string()),
         };
         writeln!(text, "{name:<34} {value:>14}").expect("a string takes all text");
@@ -194,7 +194,7 @@ fn rows(counts: &mut Counts) -> String {
 }
 
 fn table(args: &Args, sum: &Sum, seconds: f64) -> String {
-    let mut text = rows(&mut sum.counts.clone());
+    let mut text = rows(&mut { sum.counts });
     let mut line = |out: std::fmt::Arguments<'_>| writeln!(text, "{out}").expect("a string takes all text");
     line(format_args!("slowest history: seed {}, {:.1} s", sum.slowest.1, sum.slowest.0));
     line(format_args!("hash of all traces {:016x}", sum.hash));
@@ -213,7 +213,7 @@ fn table(args: &Args, sum: &Sum, seconds: f64) -> String {
 }
 
 fn json(sum: &Sum, seconds: f64) -> anyhow::Result<String> {
-    let mut counts = sum.counts.clone();
+    let mut counts = sum.counts;
     let counts: serde_json::Map<String, serde_json::Value> = counts
         .rows_mut()
         .into_iter()

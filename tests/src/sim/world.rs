@@ -77,7 +77,7 @@ pub struct Counts {
 impl Counts {
     /// Adds another history's.
     pub fn add(&mut self, other: &Self) {
-        for ((_, mine), (_, other)) in self.rows_mut().into_iter().zip(other.clone().rows_mut()) {
+        for ((_, mine), (_, other)) in self.rows_mut().into_iter().zip({ *other }.rows_mut()) {
             *mine += *other;
         }
     }

@@ -95,7 +95,7 @@ impl Agent {
                 self.stage(now, name, version, source, candidate.policy, candidate.revert, turn);
             }
             (Some(_), Err(rejection)) => self.reject(now, name, rejection, turn),
-            (None, Ok(info)) if !self.versions.contains_key(&info.version) => {
+            (None, Ok(info)) if !self.needs(info.version) => {
                 turn.effects.push(Effect::Remove { version: info.version });
             }
             (None, Ok(_) | Err(_)) => {}

@@ -70,6 +70,13 @@ impl Agent {
         base_of(version, &self.facts().versions())
     }
 
+    /// Whether a version is known or on its way into a slot: a late answer about another wish for it, or a run
+    /// that brought the same bytes again, must not delete it.
+    pub(super) fn needs(&self, version: Digest) -> bool {
+        let mut slots = self.models.values().flat_map(|model| model.slot.versions());
+        self.versions.contains_key(&version) || slots.any(|held| held == version)
+    }
+
     /// Versions and runs as a graph.
     #[must_use]
     pub fn lineage(&self) -> Lineage {

@@ -404,6 +404,8 @@ fn forget_interrupted(slot: &mut Slot, versions: &BTreeMap<Digest, VersionInfo>)
     {
         slot.champion = previous; // the champion's files were damaged: better the one before than none
     }
+    // A snapshot of an earlier day may name one that was deleted since: there is no way back to it.
+    slot.previous = slot.previous.filter(|version| versions.contains_key(version));
     let Some(candidate) = &slot.candidate else { return };
     if versions.contains_key(&candidate.version) {
         return;

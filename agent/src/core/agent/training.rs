@@ -204,7 +204,9 @@ impl Agent {
     ) {
         let owner = self.models.iter().find(|(_, model)| model.run.is_some_and(|run| run.number == number));
         let Some(name) = owner.map(|(name, _)| name.clone()) else {
-            if let Ok(trained) = outcome {
+            if let Ok(trained) = outcome
+                && !self.needs(trained.candidate.version)
+            {
                 turn.effects.push(Effect::Remove { version: trained.candidate.version });
             }
             return; // a late answer of a run that is over
@@ -291,8 +293,7 @@ impl Agent {
                 if let Some(model) = self.models.get_mut(&name).filter(|_| !is_cancelled) {
                     model.slot.refused_in_a_row = model.slot.refused_in_a_row.saturating_add(1);
                 }
-                let known = candidate.as_ref().is_some_and(|info| self.versions.contains_key(&info.version));
-                if let Some(info) = candidate.filter(|_| !known) {
+                if let Some(info) = candidate.filter(|info| !self.needs(info.version)) {
                     turn.effects.push(Effect::Remove { version: info.version });
                 }
             }

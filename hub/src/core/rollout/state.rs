@@ -94,7 +94,7 @@ pub fn sort(
     overdue: bool,
 ) -> Seen {
     let Some(Assigned { generation, .. }) = assigned else { return DeviceState::Pending.into() };
-    if let Some(seen) = ended(sight, generation).or_else(|| verdict.cloned()) {
+    if let Some(seen) = ended(sight, version, generation).or_else(|| verdict.cloned()) {
         return seen;
     }
     let open = match sight.slot {
@@ -122,9 +122,13 @@ fn is_ours(source: &Source, expected: u64) -> bool {
     matches!(source, Source::Hub { generation, .. } if *generation == expected)
 }
 
-/// The verdict in a slot's last end, where it is about this generation.
-fn ended(sight: &Sight<'_>, generation: u64) -> Option<Seen> {
-    let end = sight.slot?.last_end.as_ref().filter(|end| is_ours(&end.source, generation))?;
+/// The verdict in a slot's last end, where it is about this generation and version: a hub that was restored may
+/// give a generation again that a device knows from before.
+fn ended(sight: &Sight<'_>, version: Digest, generation: u64) -> Option<Seen> {
+    let end = sight.slot?.last_end.as_ref()?;
+    if end.version != version || !is_ours(&end.source, generation) {
+        return None;
+    }
     let state = match &end.end {
         SlotEnd::Confirmed => DeviceState::Succeeded,
         SlotEnd::RolledBack(reason) => DeviceState::Failed(reason.clone()),

@@ -43,6 +43,8 @@ fn every_report_is_sorted() {
     let refused = ended(SlotEnd::Rejected(rejected()), hub(5), old());
     let other = ended(SlotEnd::RolledBack(RollbackReason::Command), Source::Born { run: 1 }, old());
     let earlier = SlotReport { applied_generation: 4, ..ended(SlotEnd::Confirmed, hub(4), old()) };
+    let lost_life = EndReport { version: old(), ..confirmed.last_end.clone().unwrap() };
+    let lost_life = SlotReport { last_end: Some(lost_life), ..slot(5, old()) };
     let on_trial = trying(SlotState::OnTrial, hub(5));
     let born = trying(SlotState::OnTrial, Source::Born { run: 1 });
     let rebased = SlotReport { previous: Some(new()), ..slot(5, Digest::of(b"born of new")) };
@@ -54,6 +56,7 @@ fn every_report_is_sorted() {
         ("on trial", Some(&on_trial), 0, false, "in_progress"),
         ("another candidate", Some(&born), 0, false, "in_progress"),
         ("another candidate's end", Some(&other), 0, false, "in_progress"),
+        ("another version's end under a generation given twice", Some(&lost_life), 0, false, "in_progress"),
         ("confirmed", Some(&confirmed), 0, false, "succeeded"),
         ("served already", Some(&slot(5, new())), 0, false, "succeeded"),
         ("its local child serves", Some(&rebased), 0, false, "succeeded"),

@@ -130,7 +130,7 @@ impl World {
             }
             return Err(format!("trial_before_champion: {name} made {} champion untried", version.short()));
         };
-        let labels = slot.last_end.as_ref().map_or(0, |end| end.trial_labels.0);
+        let (labels, right) = slot.last_end.as_ref().map_or((0, 0), |end| end.trial_labels);
         let most_ms = candidate.policy.max_s * 1_000;
         let served = seen.served(self.now);
         if !candidate.revert && labels < candidate.policy.min_labels && served < most_ms {
@@ -141,7 +141,10 @@ impl World {
         }
         let quality = self.versions[&version].quality_when(true);
         if quality < BAD && !candidate.revert {
-            if candidate.trial.before.0 >= RECORD && labels >= candidate.policy.min_labels {
+            // What labels said, and not what is true: a bad version may be lucky on a dozen of them.
+            let before = candidate.trial.before;
+            let is_plain = right * before.0 * 10 + labels * before.0 * 4 < before.1 * labels * 10;
+            if before.0 >= RECORD && labels >= candidate.policy.min_labels && is_plain {
                 return Err(format!("bad_is_found: {name} confirmed {} by {labels} labels", version.short()));
             }
             self.account.misled.insert(version);
