@@ -190,6 +190,7 @@ async fn remote(command: Command, socket: &std::path::Path, json: bool) -> Resul
             let models = client.status().await?.models;
             print(json, &models, || show::models(&models))
         }
+        Command::Versions { lift: Some(version), .. } => done(json, &client.lift(&version).await?),
         Command::Versions { pin: Some(version), .. } => done(json, &client.pin(&version, true).await?),
         Command::Versions { unpin: Some(version), .. } => done(json, &client.pin(&version, false).await?),
         Command::Versions { model, graph: true, .. } => {

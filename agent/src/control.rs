@@ -1,7 +1,7 @@
 //! The operator's socket: HTTP on a unix socket, beside the inference routes.
 
 use crate::core::Command;
-use crate::core::agent::{Lineage, Status};
+use crate::core::agent::{Lineage, Mark, Node, Status};
 use crate::worker::Replayed;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -95,6 +95,7 @@ pub fn router(asks: Asks) -> Router {
         .route("/control/lineage", get(lineage))
         .route("/control/versions/{version}/pin", post(pin))
         .route("/control/versions/{version}/unpin", post(unpin))
+        .route("/control/versions/{version}/lift", post(lift))
         .route("/control/versions/{version}/replay", post(replay))
         .route("/control/models/{model}/manifest", get(manifest))
         .route("/control/models/{model}/drift", get(drift))
@@ -193,6 +194,23 @@ async fn pin(State(asks): State<Asks>, Path(version): Path<String>) -> Result<Js
 async fn unpin(State(asks): State<Asks>, Path(version): Path<String>) -> Result<Json<Done>, Response> {
     let version = resolve(&asks, &version).await?;
     command(&asks, Command::Pin { version, pinned: false }).await
+}
+
+/// One that is condemned is mostly no longer on disk: it is looked for among all that the device knows.
+async fn lift(State(asks): State<Asks>, Path(text): Path<String>) -> Result<Json<Done>, Response> {
+    let known = ask(&asks, Ask::Lineage).await?.versions.into_iter();
+    let is_condemned = |node: &Node| node.marks.iter().any(|mark| matches!(mark, Mark::Condemned { .. }));
+    let fits: Vec<Digest> = known
+        .filter(|node| {
+            is_condemned(node) && (node.record.name == text || node.version.to_string().starts_with(&text))
+        })
+        .map(|node| node.version)
+        .collect();
+    match (fits.as_slice(), text.len() >= 5) {
+        ([version], true) => command(&asks, Command::Lift { version: *version }).await,
+        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` is condemned here"))),
+        _ => Err(refuse(StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
+    }
 }
 
 async fn lineage(State(asks): State<Asks>) -> Result<Json<Lineage>, Response> {

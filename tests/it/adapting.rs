@@ -221,6 +221,13 @@ async fn the_loop_adapts_retrains_refuses_poison_and_rolls_back_through_crashes(
     let reason = node["marks"][0]["condemned"]["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("label"), "{node}");
     assert_eq!(the.alone.command(&["promote", "nose", &bad]).0, 1, "condemned stays condemned");
+    assert_eq!(the.alone.command(&["install", &package]).0, 0);
+    wait(|| async { the.model()["last_end"]["end"]["rejected"].is_object() }).await;
+    assert_eq!(the.serving(), champion, "installed again, it is condemned still");
+    assert_eq!(the.alone.command(&["versions", "--lift", &bad]).0, 0);
+    assert_eq!(the.alone.command(&["versions", "--lift", &bad]).0, 1, "there is nothing to lift any more");
+    let (code, asked, error) = the.alone.command(&["label", "--next", "3"]);
+    assert_eq!((code, asked["rows"].as_array().map(Vec::len)), (0, Some(3)), "{asked} {error}");
 
     // Labels that are mixed up: a retrain on them does not pass the gate, and says why.
     the.feed(300, |row, gas| (gas + 1 + row % 4) % GASES.len()).await;

@@ -6,6 +6,7 @@ mod commands;
 mod e2e;
 mod hostile;
 mod learning;
+mod link;
 mod serving;
 mod sim;
 mod tidy;

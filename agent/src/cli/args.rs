@@ -76,6 +76,9 @@ pub(super) enum Command {
         /// Keep it no longer.
         #[arg(long, value_name = "VERSION", conflicts_with = "pin")]
         unpin: Option<String>,
+        /// Let this version, which was taken back here, serve again where somebody wants it to; the hub's word stays.
+        #[arg(long, value_name = "VERSION", conflicts_with_all = ["pin", "unpin"])]
+        lift: Option<String>,
     },
     /// Train a version of this device again from its record, and compare all bytes.
     Replay {

@@ -99,6 +99,10 @@ impl Client {
         self.get("/control/lineage").await
     }
 
+    pub(super) async fn lift(&self, version: &str) -> Result<Done, ClientError> {
+        self.post(&format!("/control/versions/{version}/lift"), &json!({})).await
+    }
+
     pub(super) async fn pin(&self, version: &str, pinned: bool) -> Result<Done, ClientError> {
         let what = if pinned { "pin" } else { "unpin" };
         self.post(&format!("/control/versions/{version}/{what}"), &json!({})).await

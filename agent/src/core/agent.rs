@@ -343,6 +343,7 @@ impl Agent {
             Command::CancelTraining { model } => self.on_cancel_command(now, model, turn),
             Command::Rollback { model } => self.on_rollback_command(now, model, turn),
             Command::Promote { model, version } => self.on_promote_command(now, model, *version, turn),
+            Command::Lift { version } => self.on_lift_command(now, *version, turn),
             Command::Pin { version, pinned } => self.on_pin_command(*version, *pinned, turn),
         }
     }

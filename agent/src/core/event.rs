@@ -241,6 +241,8 @@ pub enum Command {
     Rollback { model: ModelName },
     /// Serve a version that is on disk, by digest or by its prefix.
     Promote { model: ModelName, version: Digest },
+    /// Let a version that was taken back here serve again, where somebody wants it to.
+    Lift { version: Digest },
     /// Keep a version on disk whatever comes, or no longer.
     Pin { version: Digest, pinned: bool },
 }

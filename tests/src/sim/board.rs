@@ -34,6 +34,8 @@ pub(super) struct Board {
     /// When this life began: the monotonic clock starts there.
     pub(super) started: u64,
     pub(super) clock: Wall,
+    /// What it showed then.
+    started_wall: u64,
     pub(super) linked: bool,
     /// Counts connections: the broker keeps nothing for an earlier one.
     pub(super) session: u64,
@@ -81,6 +83,7 @@ impl Board {
             life: 0,
             started: 0,
             clock: if random.random_bool(0.5) { Wall::True } else { Wall::drawn(random, 0) },
+            started_wall: 0,
             linked: false,
             session: 0,
             will: Vec::new(),
@@ -130,7 +133,7 @@ impl World {
         let board = &self.boards[at];
         let wall = board.clock.read(self.now);
         let mono = match self.mutant {
-            Mutant::WallClockDecides => wall.saturating_sub(board.clock.read(board.started)),
+            Mutant::WallClockDecides => wall.saturating_sub(board.started_wall),
             _ => self.now - board.started,
         };
         Now { mono: Mono::from_millis(mono), wall: WallMs(wall) }
@@ -170,6 +173,7 @@ impl World {
         let base = self.versions[&self.pushed[0]].info.clone();
         let seed = self.random.random();
         self.boards[at].started = self.now;
+        self.boards[at].started_wall = self.boards[at].clock.read(self.now);
         let (policy, now, mutant) = (self.policy(at), self.now_of(at), self.mutant);
         let board = &mut self.boards[at];
         board.disk.versions.entry(base.version).or_insert_with(|| base.clone());

@@ -74,6 +74,24 @@ impl Agent {
         Ok(format!("{} goes on trial", version.short()))
     }
 
+    /// Takes this device's own word against a version back; the hub's stays.
+    pub(super) fn on_lift_command(
+        &mut self,
+        now: Now,
+        version: Digest,
+        turn: &mut Turn,
+    ) -> Result<String, String> {
+        if !self.facts().condemned().contains_key(&version) {
+            return Err(format!("version {} is not condemned here", version.short()));
+        }
+        let word = Condemnation { holds: false, reason: "lifted by command".into() };
+        self.fact(now, Fact::Condemned(version, word), turn);
+        match self.facts().condemned().get(&version) {
+            None => Ok(format!("{} may serve here again", version.short())),
+            Some(reason) => Err(format!("version {} is condemned by the hub: {reason}", version.short())),
+        }
+    }
+
     pub(super) fn on_installed(
         &mut self,
         now: Now,

@@ -4,7 +4,7 @@ use super::super::{Agent, Effect, Event, RemoteTask};
 use super::Turn;
 use super::training_tests::{Disk, gas, jobs, version};
 use shoal_proto::command::{Ask, Command, Report, State};
-use shoal_proto::fact::Fact;
+use shoal_proto::fact::{Condemnation, Fact};
 use shoal_proto::id::{Incarnation, ModelName, Replica, Side};
 use shoal_proto::op::Op;
 use shoal_proto::time::{Hlc, Mono, Now, WallMs};
@@ -123,6 +123,31 @@ fn a_run_that_an_operator_stops_is_told() {
     let cancelled = "run 0 brought no version: cancelled by command";
     assert_eq!(board.told(0), (10, State::Failed, cancelled.into()));
     assert_eq!(board.told(1).1, State::Failed, "nor does the one after it start");
+}
+
+#[test]
+fn a_condemnation_is_lifted_by_a_word_and_only_this_devices_own() {
+    let mut board = Board::new();
+    let (own, hubs) = (version(4).version, version(5).version);
+    let lift = |version| Event::Command { number: 1, command: super::super::Command::Lift { version } };
+    let reply = |effects: Vec<Effect>| {
+        let found = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { outcome, .. } => Some(outcome),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    assert!(reply(board.handle(lift(own))).unwrap_err().contains("not condemned"));
+    let word = |holds| Condemnation { holds, reason: "wrong too often".into() };
+    let mut turn = Turn::default();
+    board.agent.fact(NOW, Fact::Condemned(own, word(true)), &mut turn);
+    let (kind, key, value) = Fact::GloballyCondemned(3, hubs, word(true)).into_parts();
+    let op = Op { seq: 1, hlc: Hlc(1), kind, key, value };
+    board.agent.document.apply(Replica { side: Side::Hub, incarnation: Incarnation(9) }, &op);
+    assert!(reply(board.handle(lift(own))).is_ok());
+    assert!(reply(board.handle(lift(hubs))).unwrap_err().contains("by the hub"));
+    let condemned = board.agent.facts().condemned();
+    assert_eq!(condemned.keys().collect::<Vec<_>>(), [&hubs]);
 }
 
 #[test]
