@@ -5,6 +5,7 @@ mod adapting;
 mod e2e;
 mod hostile;
 mod learning;
+mod power;
 mod serving;
 mod sim;
 mod tidy;
