@@ -107,7 +107,8 @@ pub(super) struct Disk {
 impl Disk {
     /// After a boot: what is there is on the disk.
     pub(super) fn new(image: &Image) -> Self {
-        let file = |bytes: &Vec<u8>| File { durable: bytes.clone(), pending: Vec::new(), seen: bytes.clone() };
+        let file =
+            |bytes: &Vec<u8>| File { durable: bytes.clone(), pending: Vec::new(), seen: bytes.clone() };
         let names: Names = image.keys().cloned().zip(0..).collect();
         Self {
             files: image.values().map(file).collect(),

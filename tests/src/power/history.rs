@@ -134,6 +134,8 @@ struct History {
     ledger: Ledger,
     /// Every line of commits that ever was: a disk that lies may bring any of them back.
     lines: Vec<Vec<Step>>,
+    /// A page of `state.db` goes bad in this history, and did.
+    rots: bool,
     rotten: bool,
     large: bool,
     words: Vec<Word>,
@@ -152,21 +154,22 @@ pub fn play(seed: u64, lying: bool) -> (Counts, anyhow::Result<()>) {
         rng: ChaCha8Rng::seed_from_u64(seed),
         ledger: Ledger::default(),
         lines: Vec::new(),
+        rots: !lying && seed % ROTTEN == 1,
         rotten: false,
         large: seed.is_multiple_of(LARGE),
         words: Vec::new(),
         counts: Counts { histories: 1, ..Counts::default() },
         runtime,
     };
-    let outcome = history.lives(seed);
+    let outcome = history.lives();
     (history.counts, outcome)
 }
 
 impl History {
-    fn lives(&mut self, seed: u64) -> anyhow::Result<()> {
+    fn lives(&mut self) -> anyhow::Result<()> {
         let mut image = Image::new();
         for life in 0..self.rng.random_range(1..=CUTS) {
-            if life > 0 && !self.lying && seed % ROTTEN == 1 && !self.rotten {
+            if life > 0 && self.rots && !self.rotten {
                 self.rot(&mut image);
             }
             let steps = self.rng.random_range(0..if self.large { 60 } else { 30 });
@@ -187,9 +190,10 @@ impl History {
         self.counts.calls += events.len() as u64;
         if let Err(cause) = lived {
             let kept = folder.keep();
-            drop(std::fs::create_dir(kept.join("before")).and_then(|()| {
-                lay(&kept.join("before"), image).map_err(std::io::Error::other)
-            }));
+            drop(
+                std::fs::create_dir(kept.join("before"))
+                    .and_then(|()| lay(&kept.join("before"), image).map_err(std::io::Error::other)),
+            );
             return Err(cause.context(format!("kept in {}", kept.display())));
         }
         let mut whole = Disk::new(image);
@@ -204,7 +208,11 @@ impl History {
 
     fn cut(&mut self, before: Ledger, image: &Image, events: &[Event]) -> Image {
         self.ledger = before;
-        let at = self.rng.random_range(0..=events.len());
+        // A file that shall go bad is closed well first: its log would heal it.
+        let at = match self.rots && self.counts.cuts == 1 {
+            true => events.len(),
+            false => self.rng.random_range(0..=events.len()),
+        };
         let honesty = if self.lying { [0.0, 0.5, 0.9][self.rng.random_range(0..3)] } else { 1.0 };
         let mut disk = Disk::new(image);
         for event in &events[..at] {
@@ -289,7 +297,8 @@ impl History {
 
     fn write(&mut self, samples: &SamplesDb, step: u32) -> anyhow::Result<()> {
         let count = self.rng.random_range(0..20);
-        let rows: Vec<String> = (0..count).map(|row| format!("{:x}-{step}-{row}", self.counts.cuts)).collect();
+        let rows: Vec<String> =
+            (0..count).map(|row| format!("{:x}-{step}-{row}", self.counts.cuts)).collect();
         let mut labels = Vec::new();
         let known = [self.ledger.samples.known(), &rows].concat();
         for number in 0..self.rng.random_range(0..4) {
@@ -336,8 +345,7 @@ impl History {
         self.counts.checked += *committed as u64;
         let no_life = loaded.incarnation.is_none();
         let lines = std::iter::once(line).chain(self.lines.iter().rev().filter(|_| self.lying));
-        let mut found =
-            lines.filter_map(|line| Some((line, state::find(line, loaded, no_life)?)));
+        let mut found = lines.filter_map(|line| Some((line, state::find(line, loaded, no_life)?)));
         let Some((line, number)) = found.next() else {
             self.counts.half_written += 1;
             bail!("a state that never was: commit {:?} of {committed}", loaded.cursor);
@@ -370,12 +378,17 @@ impl History {
         self.counts.checked += missing.checked;
         self.counts.samples_lost += missing.lost;
         self.counts.samples_wrong += missing.unknown;
+        held.settle(&found);
         if self.lying {
-            held.settle(&found);
             return Ok(held);
         }
         ensure!(!began_empty, "samples.db was damaged");
-        ensure!(missing.lost == 0, "{} of {} acknowledged rows and labels are gone", missing.lost, missing.checked);
+        ensure!(
+            missing.lost == 0,
+            "{} of {} acknowledged rows and labels are gone",
+            missing.lost,
+            missing.checked
+        );
         ensure!(missing.unknown == 0, "{} rows were never written", missing.unknown);
         Ok(held)
     }
@@ -398,7 +411,8 @@ fn same(folder: &Path, seen: &Image) -> anyhow::Result<()> {
         image.iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(n, b)| (n.clone(), b.clone())).collect()
     };
     let (real, seen) = (written(&real), written(seen));
-    let names: Vec<&String> = real.keys().chain(seen.keys()).filter(|name| real.get(*name) != seen.get(*name)).collect();
+    let names: Vec<&String> =
+        real.keys().chain(seen.keys()).filter(|name| real.get(*name) != seen.get(*name)).collect();
     ensure!(names.is_empty(), "not everything that was written was seen: {names:?}");
     Ok(())
 }

@@ -45,9 +45,7 @@ pub(super) struct Missing {
 
 fn features(id: &str) -> Vec<f32> {
     let number = id.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    (0..FEATURES)
-        .map(|place| f32::from(u16::from_le_bytes([filler(number, place, 1)[0], 1])))
-        .collect()
+    (0..FEATURES).map(|place| f32::from(u16::from_le_bytes([filler(number, place, 1)[0], 1]))).collect()
 }
 
 /// The row of a prediction.
