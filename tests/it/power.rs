@@ -20,6 +20,13 @@ fn a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {
             .unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
         assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+        // The cuts must have hurt, or they show nothing: what a disk did not sync is lost, and it is seen.
+        let count = |what: &str| -> u64 {
+            let line = said.lines().find(|line| line.contains(what)).unwrap();
+            line.split_whitespace().next_back().unwrap().parse().unwrap()
+        };
+        assert!(count("power cuts") > 100 && count("torn") > 50 && count("dropped") > 100, "{said}");
+        assert_eq!(count("commits gone") > 0, disk.is_some(), "{said}");
     }
 }
 

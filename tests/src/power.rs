@@ -94,6 +94,7 @@ fn print(out: &mut impl std::io::Write, args: &Args, counts: &Counts, broken: u6
         ("boots with the state that was found".into(), counts.opened),
         ("  with a snapshot in its place".into(), counts.restored),
         ("  empty, there being no snapshot".into(), counts.empty),
+        ("  either, told by the sum over the rows alone".into(), counts.stale),
         ("boots whose samples began empty".into(), counts.samples_empty),
         ("acknowledged commits, rows and labels looked for".into(), counts.checked),
         ("  commits gone".into(), counts.commits_lost),

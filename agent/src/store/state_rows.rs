@@ -98,7 +98,15 @@ pub(super) fn load(connection: &mut Connection, restored: bool) -> Result<Loaded
 pub(super) fn end_life(path: &Path) -> Result<(), StoreError> {
     let fail = || StoreError::sqlite("restore a snapshot");
     let connection = Connection::open(path).map_err(fail())?;
-    connection.execute("UPDATE self SET incarnation = NULL", []).map_err(fail())?;
+    match connection.execute("UPDATE self SET incarnation = NULL", []) {
+        Ok(1) => {}
+        // A disk that lies about fsync leaves an empty file under the name of a snapshot.
+        Ok(_) => return Err(StoreError::Damaged { reason: "it holds no device".into() }),
+        Err(cause) if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
+            return Err(StoreError::Damaged { reason: cause.to_string() });
+        }
+        Err(cause) => return Err(fail()(cause)),
+    }
     connection.close().map_err(|(_, cause)| fail()(cause))
 }
 

@@ -194,6 +194,14 @@ async fn a_damaged_file_is_set_aside_and_the_newest_snapshot_takes_its_place() {
     assert_eq!(loaded.memory["n"], [2]);
     drop(state);
 
+    // An empty file under a snapshot's name is none.
+    scribble(&dir.path().join("state.db"));
+    fs::File::create(dir.path().join("state.db.snapshot-1")).unwrap();
+    let (state, loaded) = StateDb::open(dir.path()).unwrap();
+    assert!(loaded.recovered.unwrap().contains("snapshot 2"));
+    assert_eq!(loaded.memory["n"], [2]);
+    drop(state);
+
     for name in ["state.db", "state.db.snapshot-1", "state.db.snapshot-2"] {
         crate::file::write_atomic(&dir.path().join(name), b"not a database at all, but long enough").unwrap();
     }

@@ -178,7 +178,8 @@ impl Disk {
         let some = rng.random_range(0..=self.pending_names.len());
         let in_order = rng.random_bool(0.5);
         for (number, naming) in self.pending_names.iter().enumerate() {
-            if if in_order { number < some } else { rng.random_bool(0.5) } {
+            let kept = if in_order { number < some } else { rng.random_bool(0.5) };
+            if kept {
                 naming.apply(&mut names);
             } else {
                 fate.names += 1;

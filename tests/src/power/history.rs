@@ -35,6 +35,8 @@ pub struct Counts {
     pub opened: u64,
     /// Boots with a snapshot in its place.
     pub restored: u64,
+    /// Boots of those at which only the sum over the rows told that something was wrong.
+    pub stale: u64,
     /// Boots that began empty, there being no snapshot.
     pub empty: u64,
     /// Times that samples began empty.
@@ -65,6 +67,7 @@ impl Counts {
             (&mut self.calls, more.calls),
             (&mut self.opened, more.opened),
             (&mut self.restored, more.restored),
+            (&mut self.stale, more.stale),
             (&mut self.empty, more.empty),
             (&mut self.samples_empty, more.samples_empty),
             (&mut self.rotten, more.rotten),
@@ -209,10 +212,8 @@ impl History {
     fn cut(&mut self, before: Ledger, image: &Image, events: &[Event]) -> Image {
         self.ledger = before;
         // A file that shall go bad is closed well first: its log would heal it.
-        let at = match self.rots && self.counts.cuts == 1 {
-            true => events.len(),
-            false => self.rng.random_range(0..=events.len()),
-        };
+        let well = self.rots && self.counts.cuts == 1;
+        let at = if well { events.len() } else { self.rng.random_range(0..=events.len()) };
         let honesty = if self.lying { [0.0, 0.5, 0.9][self.rng.random_range(0..3)] } else { 1.0 };
         let mut disk = Disk::new(image);
         for event in &events[..at] {
@@ -225,6 +226,9 @@ impl History {
             }
         }
         self.lines.push(self.ledger.line.clone());
+        if well {
+            return disk.seen();
+        }
         disk.cut(&mut self.rng, &mut self.counts.fate)
     }
 
@@ -335,7 +339,9 @@ impl History {
 
     /// Which line of commits the database holds.
     fn check_state(&mut self, loaded: &Loaded) -> anyhow::Result<Vec<Step>> {
-        let fresh = matches!(&loaded.recovered, Some(what) if what.contains("begins empty"));
+        let told = |word: &str| loaded.recovered.as_ref().is_some_and(|what| what.contains(word));
+        let fresh = told("begins empty");
+        self.counts.stale += u64::from(told("written together"));
         match (&loaded.recovered, fresh) {
             (None, _) => self.counts.opened += 1,
             (Some(_), false) => self.counts.restored += 1,
@@ -403,12 +409,14 @@ fn same(folder: &Path, seen: &Image) -> anyhow::Result<()> {
     let mut real = Image::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if let Some(name) = tap::followed(&entry.file_name()) {
+        // What a copy is made under is seen when it is synced, and means nothing before.
+        if let Some(name) = tap::followed(&entry.file_name()).filter(|name| !name.contains(".restored")) {
             real.insert(name, std::fs::read(entry.path())?);
         }
     }
     let written = |image: &Image| -> Image {
-        image.iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(n, b)| (n.clone(), b.clone())).collect()
+        let means = |name: &str, bytes: &[u8]| !bytes.is_empty() && !name.contains(".restored");
+        image.iter().filter(|(name, bytes)| means(name, bytes)).map(|(n, b)| (n.clone(), b.clone())).collect()
     };
     let (real, seen) = (written(&real), written(seen));
     let names: Vec<&String> =
