@@ -101,6 +101,7 @@ fn print(out: &mut impl std::io::Write, args: &Args, counts: &Counts, broken: u6
         ("  rows and labels gone".into(), counts.samples_lost),
         ("states served that never were".into(), counts.half_written),
         ("samples that never were, or unreadable".into(), counts.samples_wrong),
+        ("writes of samples that failed".into(), counts.samples_stopped),
         ("folders that did not open".into(), counts.refused),
         ("histories with a broken promise".into(), broken),
     ];

@@ -41,6 +41,8 @@ pub struct Counts {
     pub empty: u64,
     /// Times that samples began empty.
     pub samples_empty: u64,
+    /// Writes of samples that failed, and so were not acknowledged.
+    pub samples_stopped: u64,
     /// Pages made bad.
     pub rotten: u64,
     /// Commits, rows and labels that had been acknowledged and were looked for.
@@ -70,6 +72,7 @@ impl Counts {
             (&mut self.stale, more.stale),
             (&mut self.empty, more.empty),
             (&mut self.samples_empty, more.samples_empty),
+            (&mut self.samples_stopped, more.samples_stopped),
             (&mut self.rotten, more.rotten),
             (&mut self.checked, more.checked),
             (&mut self.commits_lost, more.commits_lost),
@@ -265,8 +268,17 @@ impl History {
                     self.say(Word::Snapshot);
                 }
                 1..6 => self.commit(&state, salt)?,
-                6..9 => self.write(&samples, step)?,
-                _ => self.capture(&samples, step)?,
+                part => {
+                    let written = match part {
+                        6..9 => self.write(&samples, step),
+                        _ => self.capture(&samples, step),
+                    };
+                    // An index of old and new pages, which no quick check sees: nothing is acknowledged.
+                    match written {
+                        Err(_) if self.lying => self.counts.samples_stopped += 1,
+                        written => written?,
+                    }
+                }
             }
         }
         Ok(())

@@ -22,6 +22,8 @@ pub(super) struct Samples {
     rows_on_disk: usize,
     labels: Vec<(String, u32)>,
     labels_on_disk: usize,
+    /// All that were ever handed in: a disk that lies may bring any of them back.
+    ever: BTreeSet<String>,
 }
 
 /// What a database was found to hold.
@@ -77,6 +79,7 @@ impl Samples {
     pub(super) fn issue(&mut self, rows: &[String], labels: &[(String, u32)]) {
         self.rows.extend_from_slice(rows);
         self.labels.extend_from_slice(labels);
+        self.ever.extend(rows.iter().chain(labels.iter().map(|(id, _)| id)).cloned());
     }
 
     /// All that was handed in is on disk.
@@ -121,9 +124,8 @@ impl Samples {
                 Some(class) => missing.lost += u64::from(!classes.contains(class)),
             }
         }
-        let issued: BTreeSet<&String> = self.rows.iter().collect();
-        missing.unknown += rows.difference(&issued).count() as u64;
-        missing.unknown += found.labels.keys().filter(|id| !may.contains_key(id)).count() as u64;
+        let held = found.rows.iter().chain(found.labels.keys());
+        missing.unknown += held.filter(|id| !self.ever.contains(*id)).count() as u64;
         missing
     }
 }
