@@ -81,10 +81,20 @@ impl StoreError {
     /// Whether the file itself is broken, so that another must take its place.
     fn is_damage(&self) -> bool {
         match self {
-            Self::Open { source, .. } | Self::Sqlite { source, .. } => matches!(
-                source.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-            ),
+            Self::Open { source, .. } | Self::Sqlite { source, .. } => match source.sqlite_error_code() {
+                Some(code) => {
+                    matches!(code, rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+                }
+                // What is there is not of the type that was written.
+                None => matches!(
+                    **source,
+                    rusqlite::Error::FromSqlConversionFailure(..)
+                        | rusqlite::Error::IntegralValueOutOfRange(..)
+                        | rusqlite::Error::InvalidColumnType(..)
+                        | rusqlite::Error::Utf8Error(..)
+                        | rusqlite::Error::QueryReturnedNoRows
+                ),
+            },
             Self::Row { .. } | Self::Damaged { .. } => true,
             Self::Newer { .. }
             | Self::Snapshot(_)

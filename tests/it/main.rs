@@ -7,6 +7,7 @@ mod e2e;
 mod hostile;
 mod learning;
 mod link;
+mod power;
 mod serving;
 mod sim;
 mod tidy;

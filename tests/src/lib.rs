@@ -4,6 +4,7 @@
 pub mod demo;
 pub mod detectors;
 pub mod hostile;
+pub mod power;
 pub mod program;
 pub mod rig;
 pub mod sim;

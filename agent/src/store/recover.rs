@@ -4,7 +4,7 @@
 //! broken file is kept for a person to look at; the newest good snapshot takes its place.
 
 use super::StoreError;
-use crate::file::rename_durably;
+use crate::file::{rename_durably, sync_folder};
 use rusqlite::Connection;
 use std::fs;
 use std::io;
@@ -51,10 +51,12 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let target =
         free.clone().find(|name| !name.exists()).or_else(|| free.clone().min_by_key(|path| modified(path)));
     let target = target.unwrap_or_else(|| beside(path, ".damaged-1"));
-    for tail in SIDE_FILES.iter().chain(&[""]) {
+    // The database goes first, and durably: without its log it could pass for a good one of the past, and the log
+    // beside another database would be written into that.
+    for tail in [""].iter().chain(&SIDE_FILES) {
         let (from, to) = (beside(path, tail), beside(&target, tail));
         remove(&to)?;
-        match fs::rename(&from, &to) {
+        match fs::rename(&from, &to).and_then(|()| sync_folder(&to)) {
             Ok(()) => {}
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(StoreError::SetAside { path: from, source: Arc::new(cause) }),
@@ -67,16 +69,27 @@ fn modified(path: &Path) -> Option<std::time::SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 
-/// Puts a copy of a snapshot in the database's place; `false` when there is none of this number.
-pub(super) fn restore(path: &Path, number: u32) -> Result<bool, StoreError> {
-    let from = snapshot_path(path, number);
-    if !from.exists() {
-        return Ok(false);
+/// Puts a copy of a snapshot in the database's place, after `prepare` made it one of a past life: from the moment
+/// that it is there, it is told apart from the file that was lost.
+pub(super) fn restore(
+    path: &Path,
+    number: u32,
+    prepare: impl FnOnce(&Path) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (from, temp) = (snapshot_path(path, number), beside(path, ".restored"));
+    for tail in ["", "-journal"].iter().chain(&SIDE_FILES) {
+        remove(&beside(&temp, tail))?; // of a recovery that did not come to its end
     }
-    let temp = beside(path, ".restored");
     fs::copy(&from, &temp).map_err(|source| StoreError::SetAside { path: from, source: Arc::new(source) })?;
-    rename_durably(&temp, path).map_err(|cause| StoreError::Snapshot(Arc::new(cause)))?;
-    Ok(true)
+    prepare(&temp)?;
+    rename_durably(&temp, path).map_err(|cause| StoreError::Snapshot(Arc::new(cause)))
+}
+
+/// Whether the database is gone although snapshots of it are there: lost, or a recovery came to no end.
+fn is_gone(path: &Path) -> bool {
+    let is_empty = fs::metadata(path)
+        .map_or_else(|cause| cause.kind() == io::ErrorKind::NotFound, |meta| meta.len() == 0);
+    is_empty && (1..=SNAPSHOTS).any(|number| snapshot_path(path, number).exists())
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {
@@ -88,25 +101,35 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens with `open`; a damaged file is set aside, then the snapshots are tried from the newest, then
-/// an empty database. Tells what happened, if anything.
+/// Opens with `open`; a damaged file is set aside, then the snapshots are tried from the newest, each made one of
+/// a past life by `prepare`, then an empty database. Tells what happened, if anything.
+///
+/// The power may go at any step: the next call goes on from there.
 pub(super) fn open_or_recover<T>(
     path: &Path,
+    prepare: impl Fn(&Path) -> Result<(), StoreError>,
     open: impl Fn(bool) -> Result<T, StoreError>,
 ) -> Result<(T, Option<String>), StoreError> {
-    let damage = match open(false) {
-        Ok(opened) => return Ok((opened, None)),
-        Err(error) if error.is_damage() => error,
-        Err(error) => return Err(error),
+    let damage = match is_gone(path) {
+        true => None,
+        false => match open(false) {
+            Ok(opened) => return Ok((opened, None)),
+            Err(error) if error.is_damage() => Some(error),
+            Err(error) => return Err(error),
+        },
     };
     let aside = set_aside(path)?;
-    let what =
-        format!("{} was damaged ({}) and is kept as {}", path.display(), chain(&damage), aside.display());
+    let what = match damage {
+        None => format!("{} was gone", path.display()),
+        Some(damage) => {
+            format!("{} was damaged ({}) and is kept as {}", path.display(), chain(&damage), aside.display())
+        }
+    };
     for number in 1..=SNAPSHOTS {
-        if !restore(path, number)? {
+        if !snapshot_path(path, number).exists() {
             continue;
         }
-        match open(true) {
+        match restore(path, number, &prepare).and_then(|()| open(true)) {
             Ok(opened) => return Ok((opened, Some(format!("{what}; snapshot {number} took its place")))),
             Err(error) if error.is_damage() => {
                 set_aside(path)?;

@@ -136,11 +136,15 @@ impl SamplesDb {
     /// A damaged file is set aside and an empty one begun.
     pub fn open(dir: &Path, quota_bytes: u64) -> Result<(Self, LateJoins), StoreError> {
         let path = dir.join("samples.db");
-        let (connection, recovered) = recover::open_or_recover(&path, |_restored| {
-            let connection = schema::open(&path, false, MIGRATIONS)?;
-            schema::quick_check(&connection)?;
-            Ok(connection)
-        })?;
+        let (connection, recovered) = recover::open_or_recover(
+            &path,
+            |_snapshot| Ok(()),
+            |_restored| {
+                let connection = schema::open(&path, false, MIGRATIONS)?;
+                schema::quick_check(&connection)?;
+                Ok(connection)
+            },
+        )?;
         let quota = quota::Quota::set(&connection, quota_bytes)
             .map_err(StoreError::sqlite("set the quota of samples.db"))?;
         let (jobs, queue) = mpsc::channel(QUEUE);

@@ -39,7 +39,7 @@ impl StateDb {
     pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
         let path = dir.join("state.db");
         let ((connection, mut loaded), recovered) =
-            open_or_recover(&path, |restored| open_file(&path, restored))?;
+            open_or_recover(&path, state_rows::end_life, |restored| open_file(&path, restored))?;
         loaded.recovered = recovered;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -140,8 +140,6 @@ fn transaction<'a>(
 
 fn apply(tx: &mut Transaction<'_>, records: &[Record]) -> rusqlite::Result<()> {
     let savepoint = tx.savepoint()?;
-    for record in records {
-        state_rows::apply(&savepoint, record)?;
-    }
+    state_rows::apply(&savepoint, records)?;
     savepoint.commit()
 }

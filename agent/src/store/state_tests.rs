@@ -194,12 +194,77 @@ async fn a_damaged_file_is_set_aside_and_the_newest_snapshot_takes_its_place() {
     assert_eq!(loaded.memory["n"], [2]);
     drop(state);
 
+    // An empty file under a snapshot's name is none.
+    scribble(&dir.path().join("state.db"));
+    fs::File::create(dir.path().join("state.db.snapshot-1")).unwrap();
+    let (state, loaded) = StateDb::open(dir.path()).unwrap();
+    assert!(loaded.recovered.unwrap().contains("snapshot 2"));
+    assert_eq!(loaded.memory["n"], [2]);
+    drop(state);
+
     for name in ["state.db", "state.db.snapshot-1", "state.db.snapshot-2"] {
         crate::file::write_atomic(&dir.path().join(name), b"not a database at all, but long enough").unwrap();
     }
     let (_state, loaded) = StateDb::open(dir.path()).unwrap();
     assert!(loaded.recovered.unwrap().contains("begins empty"));
     assert_eq!((loaded.boot, loaded.memory.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_recovery_that_was_cut_short_goes_on_at_the_next_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let (state, _) = StateDb::open(dir.path()).unwrap();
+    let (_, born) = Side1::new();
+    state.commit(born).await.unwrap();
+    state.commit(vec![memory("n", &[1])]).await.unwrap();
+    state.snapshot().await.unwrap();
+    drop(state);
+    // The damaged file was set aside, its log was not, and of the restored one there is a part.
+    fs::rename(&path, dir.path().join("state.db.damaged-1")).unwrap();
+    fs::copy(dir.path().join("state.db.damaged-1"), dir.path().join("state.db-wal")).unwrap();
+    crate::file::write_atomic(&dir.path().join("state.db.restored"), b"half").unwrap();
+    let (state, loaded) = StateDb::open(dir.path()).unwrap();
+    assert!(loaded.recovered.as_deref().unwrap().contains("snapshot 1"), "{:?}", loaded.recovered);
+    assert_eq!((loaded.incarnation, &loaded.memory["n"][..]), (None, &[1][..]));
+    drop(state);
+
+    // The restored file is there, and nobody had the time to open it.
+    fs::remove_file(&path).unwrap();
+    recover::restore(&path, 1, state_rows::end_life).unwrap();
+    let (_state, loaded) = StateDb::open(dir.path()).unwrap();
+    assert_eq!((loaded.incarnation, loaded.recovered), (None, None), "a life that is over must not go on");
+}
+
+#[tokio::test]
+async fn rows_that_were_never_together_are_damage() {
+    let stale = [
+        "UPDATE memory SET value = x'00' WHERE key = 'n'",
+        "DELETE FROM entry",
+        "UPDATE op SET value = x'00' WHERE seq = 1",
+        "DELETE FROM sealed",
+        "UPDATE cursor SET seq = 8",
+        "UPDATE self SET sum = sum + 1",
+    ];
+    for change in stale {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = StateDb::open(dir.path()).unwrap();
+        let (mut side, born) = Side1::new();
+        state.commit(born).await.unwrap();
+        let cursor = Cursor { incarnation: Incarnation(5), seq: 9, chain: Chain([3; 8]) };
+        let link = [Link::Cursor(cursor), Link::Seal(Incarnation(4))].map(Record::Link);
+        state.commit(link.into_iter().chain([memory("n", &[1])]).collect()).await.unwrap();
+        state.commit(side.write(0x0301, "a", b"1")).await.unwrap();
+        state.snapshot().await.unwrap();
+        drop(state);
+        let other = Connection::open(dir.path().join("state.db")).unwrap();
+        assert!(other.execute(change, []).unwrap() > 0, "{change}");
+        drop(other);
+        let (_state, loaded) = StateDb::open(dir.path()).unwrap();
+        let what = loaded.recovered.unwrap_or_default();
+        assert!(what.contains("written together"), "{change}: {what}");
+        assert_eq!(loaded.memory["n"], [1]);
+    }
 }
 
 #[test]
@@ -209,7 +274,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&path).unwrap();
     let error = StateDb::open(dir.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap().len(), before.len());
 }
 
