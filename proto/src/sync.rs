@@ -14,7 +14,7 @@ mod log;
 mod record;
 mod snapshot;
 
-pub use log::Log;
+pub use log::{LOG_BYTES, Log};
 pub use record::{Record, SyncAlarm};
 
 use crate::document::{Document, Entry, Slot};
@@ -29,10 +29,6 @@ use std::time::Duration;
 
 /// Bytes of operations in one batch, before compression: always fits [`crate::wire::MAX_FRAME_BYTES`].
 pub const BATCH_BYTES: usize = 40 * 1024;
-/// Operations that a log keeps, in bytes before compression: some weeks of a device. Beyond it the log is dropped
-/// and the document, which holds all that still matters, is sent in its place: decisions before telemetry, since that
-/// is the order of its kinds.
-pub const LOG_BYTES: usize = 1024 * 1024;
 /// Silence after which what is unacknowledged is sent again: several round trips of a slow link, for
 /// each message of it.
 pub const RESEND_FIRST: Duration = Duration::from_secs(2);

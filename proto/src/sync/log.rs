@@ -7,6 +7,11 @@ use crate::op::{Chain, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 use crate::time::{Hlc, WallMs};
 use std::collections::VecDeque;
 
+/// Operations that a log keeps, in bytes before compression: some weeks of a device. Beyond it the log is dropped
+/// and the document, which holds all that still matters, is sent in its place: decisions before telemetry, since that
+/// is the order of its kinds.
+pub const LOG_BYTES: usize = 1024 * 1024;
+
 /// A writer's log: the operations that the other side has not yet acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
