@@ -98,6 +98,7 @@ fn print(out: &mut impl std::io::Write, args: &Args, counts: &Counts, broken: u6
         ("boots whose samples began empty".into(), counts.samples_empty),
         ("acknowledged commits, rows and labels looked for".into(), counts.checked),
         ("  commits gone".into(), counts.commits_lost),
+        ("  commits newer than a snapshot, after a bad page".into(), counts.commits_rotten),
         ("  rows and labels gone".into(), counts.samples_lost),
         ("states served that never were".into(), counts.half_written),
         ("samples that never were, or unreadable".into(), counts.samples_wrong),

@@ -49,6 +49,8 @@ pub struct Counts {
     pub checked: u64,
     /// Commits that were acknowledged and are gone.
     pub commits_lost: u64,
+    /// Those that went with a bad page, being newer than the snapshot.
+    pub commits_rotten: u64,
     /// Rows and labels that were acknowledged and are gone.
     pub samples_lost: u64,
     /// Boots that began with a state that never was.
@@ -76,6 +78,7 @@ impl Counts {
             (&mut self.rotten, more.rotten),
             (&mut self.checked, more.checked),
             (&mut self.commits_lost, more.commits_lost),
+            (&mut self.commits_rotten, more.commits_rotten),
             (&mut self.samples_lost, more.samples_lost),
             (&mut self.half_written, more.half_written),
             (&mut self.samples_wrong, more.samples_wrong),
@@ -370,7 +373,11 @@ impl History {
         };
         let number = usize::try_from(number)?;
         let lost = committed.saturating_sub(number) as u64;
-        self.counts.commits_lost += lost;
+        if self.rotten {
+            self.counts.commits_rotten += lost; // newer than the snapshot
+        } else {
+            self.counts.commits_lost += lost;
+        }
         if !self.lying {
             let life_is_due = number > 0 && no_life && !self.ledger.restored;
             let least = if self.rotten && no_life { *snapshot } else { *committed };
