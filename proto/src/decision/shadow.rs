@@ -49,13 +49,9 @@ impl fmt::Display for ShadowSeen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, failures, compared, agreed, labels, only_served, only_shadow, .. } = *self;
         write!(f, "{rows} rows, {failures} failed")?;
-        if compared > 0 {
-            write!(
-                f,
-                ", {agreed} of {compared} answered as served (confidence {} ‰, served {} ‰)",
-                self.confidence / compared,
-                self.served_confidence / compared
-            )?;
+        let mean = |sum: u64| sum.checked_div(compared);
+        if let (Some(own), Some(served)) = (mean(self.confidence), mean(self.served_confidence)) {
+            write!(f, ", {agreed} of {compared} answered as served (confidence {own} ‰, served {served} ‰)")?;
         }
         if labels > 0 {
             write!(
