@@ -262,7 +262,7 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/asyncapi.json");
         let text = format!("{:#}\n", document());
         if std::env::var("SHOAL_BLESS").is_ok_and(|word| word == "1") {
-            std::fs::write(path, &text).unwrap();
+            std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
         }
         let stored = std::fs::read_to_string(path).unwrap_or_default();
         assert!(stored == text, "proto/asyncapi.json is of another build; SHOAL_BLESS=1 writes it anew");
