@@ -115,8 +115,8 @@ impl Outlet {
         let operators = self.shared.operators.get().ok_or_else(not_here)?;
         let (answer, said) = oneshot::channel();
         let ask = Ask::Command(Command::Train { model }, answer);
-        operators.send(ask).await.map_err(|_| "the agent stops".to_owned())?;
-        said.await.map_err(|_| "the agent stops".to_owned())?
+        operators.send(ask).await.map_err(|_closed| "the agent stops".to_owned())?;
+        said.await.map_err(|_closed| "the agent stops".to_owned())?
     }
 
     /// Where candidates want requests.

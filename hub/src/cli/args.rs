@@ -37,7 +37,8 @@ pub(super) enum Command {
     #[command(subcommand)]
     Device(DeviceCommand),
     /// Have one device do something, once
-    Command(CommandArgs),
+    #[command(name = "command")]
+    Tell(CommandArgs),
     /// Drift over the fleet
     Drift {
         /// Only this model

@@ -32,7 +32,7 @@ pub(super) async fn run(hub: &str, as_json: bool, command: Command) -> Result<()
             let views = hub.get(&["drift"]).await?;
             (keep_model(views, model.as_ref().map(shoal_proto::id::ModelName::as_str)), show::drift)
         }
-        Command::Command(args) => return follow(&hub, as_json, args).await,
+        Command::Tell(args) => return follow(&hub, as_json, args).await,
         Command::Rollout(RolloutCommand::Watch { rollout }) => return watch(&hub, as_json, &rollout).await,
         Command::Rollout(command) => rollout(&hub, command).await?,
         Command::Key(KeyCommand::Show) => (hub.get(&["key"]).await?, show::key),
