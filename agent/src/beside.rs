@@ -83,10 +83,9 @@ mod tests {
         let gas = manifest(include_str!("../../proto/testdata/v1/model.toml"));
         let nan = [f32::NAN; 2];
         let served = Served { class: Some(0), confidence: 0.75, values: &[0.75, 0.25] };
-        let table: [(&[f32], (u64, u64, u64), u64); 3] =
-            [(&[0.9, 0.1], (0, 1, 1), 900), (&[0.2, 0.8], (0, 1, 0), 800), (&nan, (1, 0, 0), 0)];
+        let table = [([0.9, 0.1], (0, 1, 1), 900), ([0.2, 0.8], (0, 1, 0), 800), (nan, (1, 0, 0), 0)];
         for (own, expected, confidence) in table {
-            let seen = answered(&gas, served, own);
+            let seen = answered(&gas, served, &own);
             assert_eq!((seen.failures, seen.compared, seen.agreed), expected, "{own:?}");
             assert_eq!((seen.rows, seen.confidence), (1, confidence));
         }

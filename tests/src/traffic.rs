@@ -283,7 +283,7 @@ pub fn main() -> ExitCode {
     for window_s in [3_600, 300] {
         let (up, down) = day(window_s);
         println!("windows of {window_s} s");
-        print!("{}{}\n", table("up", &up), table("down", &down));
+        println!("{}{}", table("up", &up), table("down", &down));
     }
     ExitCode::SUCCESS
 }

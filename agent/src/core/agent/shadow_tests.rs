@@ -141,7 +141,8 @@ fn time_ends_a_shadow_that_sees_nothing() {
 
 #[test]
 fn what_fails_stalls_or_is_slow_there_never_serves() {
-    let refusals: [(&str, fn(&mut Board) -> Vec<Effect>); 5] = [
+    type Refuse = fn(&mut Board) -> Vec<Effect>;
+    let refusals: [(&str, Refuse); 5] = [
         ("3 of 5 rows failed", |board| {
             board.shadowed(2, ShadowSeen { rows: 5, failures: 3, ..ShadowSeen::default() })
         }),
