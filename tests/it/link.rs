@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long the network is bad.
 const TROUBLE: Duration = Duration::from_secs(12);
@@ -38,7 +39,9 @@ impl Proxy {
             cancel: CancellationToken::new(),
         };
         let (is_bad, cancel) = (Arc::clone(&proxy.is_bad), proxy.cancel.clone());
-        tokio::spawn(async move {
+        let tracker = TaskTracker::new();
+        let connections = tracker.clone();
+        tracker.spawn(async move {
             let mut number = 0;
             let mut cut = CancellationToken::new();
             let mut next_cut = tokio::time::Instant::now() + CUT.0;
@@ -55,7 +58,7 @@ impl Proxy {
                         let Ok((device, _)) = taken else { continue };
                         number += 1;
                         let (is_bad, cut) = (Arc::clone(&is_bad), cut.clone());
-                        tokio::spawn(join(device, broker, number, is_bad, cut));
+                        connections.spawn(join(device, broker, number, is_bad, cut));
                     }
                 }
             }
