@@ -292,7 +292,7 @@ impl Stage {
         self.teller.say(&told);
     }
 
-    /// A good version goes through canary and wave; a bad one is stopped at the canary.
+    /// A good version goes through canary and wave; a bad one is stopped at the canary, if it serves even there.
     async fn rollouts(&mut self, devices: usize) -> anyhow::Result<()> {
         for (version, wrong) in [(2, false), (3, true)] {
             let csv = self.world.later_training(devices, wrong);
@@ -332,8 +332,9 @@ impl Stage {
             let created = self.fleet.hub_command(&args).await?;
             let id = created["id"].as_str().context("the hub gives the rollout no id")?.to_owned();
             let end = self.follow(&id, &name).await?;
+            // Mostly it is found out in the shadow of the canary's version, before anybody hears it.
             let good =
-                if wrong { end.phase == "stopped" && end.served_on == 1 } else { end.phase == "succeeded" };
+                if wrong { end.phase == "stopped" && end.served_on <= 1 } else { end.phase == "succeeded" };
             if !good {
                 self.summary
                     .failures
