@@ -152,6 +152,7 @@ impl World {
                 min_requests: 30,
                 min_labels: 12,
                 max_s: form.seconds(120),
+                shadow_max_s: form.seconds(40),
                 ..TrialPolicy::default()
             },
             triggers: board.triggers,

@@ -245,7 +245,13 @@ impl World {
             deadline_s: form.seconds(300),
             success_percentage: 90.0,
             abort: AbortThreshold::default(),
-            trial: TrialPolicy { min_requests: 20, min_labels: 16, max_s, ..TrialPolicy::default() },
+            trial: TrialPolicy {
+                min_requests: 20,
+                min_labels: 16,
+                max_s,
+                shadow_max_s: max_s / 3,
+                ..TrialPolicy::default()
+            },
         }
     }
 }

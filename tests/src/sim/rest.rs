@@ -98,10 +98,13 @@ impl World {
     fn is_at_rest(&self) -> bool {
         let is_told = |at: usize| {
             let board = &self.boards[at];
-            board.agent.as_ref().is_some_and(|agent| {
-                agent.status(self.now_of(at)).outbox == 0
-                    && agent.document_bytes() == self.hub.disk.document(&board.id).to_bytes()
-            })
+            // A swap that is under way is no rest.
+            let swapped = board.disk.slot().is_none_or(|slot| board.serving == Some(slot.serving()));
+            swapped
+                && board.agent.as_ref().is_some_and(|agent| {
+                    agent.status(self.now_of(at)).outbox == 0
+                        && agent.document_bytes() == self.hub.disk.document(&board.id).to_bytes()
+                })
         };
         self.are_rollouts_over() && (0..self.boards.len()).all(is_told)
     }
