@@ -9,7 +9,7 @@ const LARGE: u64 = 1;
 /// Devices of those.
 const DEVICES: usize = 6;
 /// Histories within which a planted fault must be seen here; `sim --mutants` allows two hundred.
-const CATCH: u64 = 60;
+const CATCH: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
