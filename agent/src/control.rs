@@ -162,17 +162,26 @@ async fn rollback(State(asks): State<Asks>, Path(model): Path<ModelName>) -> Res
     command(&asks, Command::Rollback { model }).await
 }
 
+/// Characters of a version below which a text names none.
+const MIN_TEXT: usize = 5;
+
+fn is_named(version: Digest, record: &VersionRecord, text: &str) -> bool {
+    record.name == text || version.to_string().starts_with(text)
+}
+
 /// A version that is on this device, by its name or by at least five digits of its digest.
 async fn resolve(asks: &Asks, text: &str) -> Result<Digest, Response> {
     let known = ask(asks, Ask::Versions).await?;
-    let fits: Vec<Digest> = known
-        .iter()
-        .filter(|one| one.record.name == text || one.version.to_string().starts_with(text))
-        .map(|one| one.version)
-        .collect();
-    match (fits.as_slice(), text.len() >= 5) {
+    let fits: Vec<Digest> =
+        known.iter().filter(|one| is_named(one.version, &one.record, text)).map(|one| one.version).collect();
+    one_of(&fits, text, "is on this device")
+}
+
+/// The one version that a text names.
+fn one_of(fits: &[Digest], text: &str, what: &str) -> Result<Digest, Response> {
+    match (fits, text.len() >= MIN_TEXT) {
         ([version], true) => Ok(*version),
-        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` is on this device"))),
+        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` {what}"))),
         _ => Err(refuse(StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
     }
 }
@@ -198,19 +207,15 @@ async fn unpin(State(asks): State<Asks>, Path(version): Path<String>) -> Result<
 
 /// One that is condemned is mostly no longer on disk: it is looked for among all that the device knows.
 async fn lift(State(asks): State<Asks>, Path(text): Path<String>) -> Result<Json<Done>, Response> {
-    let known = ask(&asks, Ask::Lineage).await?.versions.into_iter();
     let is_condemned = |node: &Node| node.marks.iter().any(|mark| matches!(mark, Mark::Condemned { .. }));
-    let fits: Vec<Digest> = known
-        .filter(|node| {
-            is_condemned(node) && (node.record.name == text || node.version.to_string().starts_with(&text))
-        })
+    let known = ask(&asks, Ask::Lineage).await?.versions;
+    let condemned = known.iter().filter(|node| is_condemned(node));
+    let fits: Vec<Digest> = condemned
+        .filter(|node| is_named(node.version, &node.record, &text))
         .map(|node| node.version)
         .collect();
-    match (fits.as_slice(), text.len() >= 5) {
-        ([version], true) => command(&asks, Command::Lift { version: *version }).await,
-        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` is condemned here"))),
-        _ => Err(refuse(StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
-    }
+    let version = one_of(&fits, &text, "is condemned here")?;
+    command(&asks, Command::Lift { version }).await
 }
 
 async fn lineage(State(asks): State<Asks>) -> Result<Json<Lineage>, Response> {

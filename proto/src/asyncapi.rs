@@ -141,7 +141,7 @@ impl Document {
             "description": "A frame: magic, version, flags, CRC-32C, CBOR that may be packed by zstd. `shoal-hub decode` shows it.",
         });
         self.messages.insert(name.to_owned(), message);
-        self.channel(name, &address, says, from, &[name], retained);
+        self.channel(name, &address, says, from, retained);
     }
 
     fn local<T: JsonSchema>(&mut self, what: Local, says: &str) {
@@ -150,7 +150,7 @@ impl Document {
         let is_in = address.contains("/in/");
         let from = if is_in { From::Application } else { From::Agent };
         let retained = matches!(what, Local::Model | Local::Health);
-        self.channel(&name, &address, says, from, &[&name], retained);
+        self.channel(&name, &address, says, from, retained);
     }
 
     /// Another form on the same topic.
@@ -176,15 +176,7 @@ impl Document {
         self.messages.insert(name.to_owned(), message);
     }
 
-    fn channel(
-        &mut self,
-        name: &str,
-        address: &str,
-        says: &str,
-        from: From,
-        messages: &[&str],
-        retained: bool,
-    ) {
+    fn channel(&mut self, name: &str, address: &str, says: &str, from: From, retained: bool) {
         let described = |parameter: &str| match parameter {
             "shard" => {
                 "First byte of the SHA-256 of the device's id, in hexadecimal: hubs share devices by it."
@@ -198,14 +190,10 @@ impl Document {
             .filter_map(|level| level.strip_prefix('{')?.strip_suffix('}'))
             .map(|parameter| (parameter.to_owned(), json!({ "description": described(parameter) })))
             .collect();
-        let refs: Map<String, Value> = messages
-            .iter()
-            .map(|message| {
-                ((*message).to_owned(), json!({ "$ref": format!("#/components/messages/{message}") }))
-            })
-            .collect();
-        let channel =
-            json!({ "address": address, "description": says, "parameters": parameters, "messages": refs });
+        let messages = json!({ name: { "$ref": format!("#/components/messages/{name}") } });
+        let channel = json!({
+            "address": address, "description": says, "parameters": parameters, "messages": messages,
+        });
         self.channels.insert(name.to_owned(), channel);
         // As the agent and the hub see it: what they send, and what they receive.
         let action = if from == From::Application { "receive" } else { "send" };

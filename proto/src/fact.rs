@@ -372,10 +372,11 @@ impl Facts<'_> {
         self.all_stamped(ASSIGNMENT)
     }
 
-    /// Commands of the hub's by place, with the generation of each word.
+    /// Commands of the hub's by place.
     #[must_use]
-    pub fn commands(self) -> Vec<(u8, u64, Command)> {
-        self.all_stamped(COMMAND)
+    pub fn commands(self) -> Vec<(u8, Command)> {
+        let all = self.all_stamped(COMMAND).into_iter();
+        all.map(|(place, _generation, command)| (place, command)).collect()
     }
 
     /// The device's reports about commands, by place.

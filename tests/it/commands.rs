@@ -1,62 +1,16 @@
 //! Commands of the hub to one device, as real processes: done once, whoever is cut off meanwhile.
 
-use super::e2e::{Alone, PATIENCE, program, wait, write};
+use super::center::Center;
+use super::e2e::{Alone, program, wait, write};
 use serde_json::Value;
-use shoal_tests::demo::Part;
 use std::process::Command;
-
-/// A hub with the broker inside.
-struct Center {
-    part: Part,
-    url: String,
-    broker: String,
-    folder: tempfile::TempDir,
-}
-
-impl Center {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let text = |name: &str| folder.path().join(name).display().to_string();
-        let (data, ready, free) = (text("hub"), text("ready"), "127.0.0.1:0");
-        let args = [
-            "hub",
-            "serve",
-            "--data",
-            &data,
-            "--http",
-            free,
-            "--devices-http",
-            free,
-            "--broker",
-            "embedded",
-            "--broker-listen",
-            free,
-            "--ready-file",
-            &ready,
-        ];
-        let mut part = Part::start("hub", &program(), &args, &folder.path().join("log")).unwrap();
-        let bound: Value = part.ready(&folder.path().join("ready"), PATIENCE).await.unwrap();
-        let text = |key: &str| bound[key].as_str().unwrap().to_owned();
-        let (url, broker) = (format!("http://{}", text("http")), format!("mqtt://{}", text("broker")));
-        Self { part, url, broker, folder }
-    }
-
-    /// One command of the hub's: exit code, the last answer, standard error.
-    fn ask(&self, args: &[&str]) -> (i32, Value, String) {
-        let mut all = vec!["hub", "--hub", &self.url, "--json"];
-        all.extend(args);
-        let done = Command::new(program()).args(&all).output().unwrap();
-        let (out, error) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
-        let last = serde_json::Deserializer::from_str(&out).into_iter::<Value>().last();
-        (done.status.code().unwrap_or(-1), last.and_then(Result::ok).unwrap_or_default(), error)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_done_once_also_by_a_device_that_was_away() {
-    let (mut center, alone) = (Center::start().await, Alone::new());
+    let (mut center, alone) =
+        (Center::start(&["embedded", "--broker-listen", "127.0.0.1:0"]).await, Alone::new());
     let mut config = std::fs::read_to_string(alone.path("agent.toml")).unwrap();
-    config += &format!("[hub]\nbroker = \"{}\"\n", center.broker);
+    config += &format!("[hub]\nbroker = \"mqtt://{}\"\n", center.broker);
     write(&alone.path("agent.toml"), config.as_bytes());
     let (mut part, _) = alone.start().await;
     wait(|| async { center.ask(&["device", "show", "alone"]).0 == 0 }).await;
@@ -91,7 +45,6 @@ async fn a_command_is_done_once_also_by_a_device_that_was_away() {
     assert_eq!((code, runs()), (0, 2), "nothing is done twice");
     part.stop().await.unwrap();
     center.part.stop().await.unwrap();
-    drop(center.folder);
 }
 
 #[test]

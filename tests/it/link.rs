@@ -1,7 +1,9 @@
 //! The link over a bad network, as real processes: everything between devices and broker goes by a proxy that delays,
 //! stalls and cuts; broker and hub are killed. In the end the hub's documents are the devices' own, byte for byte.
 
-use super::e2e::{Alone, PATIENCE, program, wait, write};
+use super::center::Center;
+use super::e2e::{Alone, wait, write};
+use super::serving::Mosquitto;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rusqlite::{Connection, OpenFlags};
@@ -9,7 +11,6 @@ use serde_json::{Value, json};
 use shoal_tests::demo::Part;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,52 +109,6 @@ async fn pass(
     }
 }
 
-/// The hub, with the broker inside or beside it.
-struct Center {
-    hub: Part,
-    url: String,
-    args: Vec<String>,
-    folder: tempfile::TempDir,
-}
-
-impl Center {
-    async fn start(broker: &[String]) -> (Self, SocketAddr) {
-        let folder = tempfile::tempdir().unwrap();
-        let text = |name: &str| folder.path().join(name).display().to_string();
-        let free = "127.0.0.1:0".to_owned();
-        let mut args: Vec<String> = ["hub", "serve", "--data", &text("hub"), "--ready-file", &text("ready")]
-            .map(str::to_owned)
-            .into();
-        args.extend(["--http".to_owned(), free.clone(), "--devices-http".to_owned(), free]);
-        args.extend_from_slice(broker);
-        let (hub, bound) = Self::run(&args, folder.path()).await;
-        let url = format!("http://{}", bound["http"].as_str().unwrap());
-        let at = bound["broker"].as_str().unwrap_or_default().parse();
-        let at = at.unwrap_or_else(|_| "127.0.0.1:1".parse().unwrap());
-        (Self { hub, url, args, folder }, at)
-    }
-
-    async fn run(args: &[String], folder: &Path) -> (Part, Value) {
-        drop(std::fs::remove_file(folder.join("ready")));
-        let mut hub = Part::start("hub", &program(), args, &folder.join("log")).unwrap();
-        let bound = hub.ready(&folder.join("ready"), PATIENCE).await.unwrap();
-        (hub, bound)
-    }
-
-    /// Killed, and started again with its data.
-    async fn again(&mut self) {
-        self.hub.kill().await.unwrap();
-        let (hub, bound) = Self::run(&self.args, self.folder.path()).await;
-        self.hub = hub;
-        self.url = format!("http://{}", bound["http"].as_str().unwrap());
-    }
-
-    async fn device(&self, id: &str) -> Option<Value> {
-        let answer = reqwest::get(format!("{}/api/v1/devices/{id}", self.url)).await.ok()?;
-        answer.error_for_status().ok()?.json().await.ok()
-    }
-}
-
 struct Device {
     alone: Alone,
     part: Part,
@@ -228,8 +183,8 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
     for device in &devices {
         // Quiet is between two heartbeats: both sides are killed in it, and hold the same.
         wait(|| async {
-            let told = center.device(&device.id).await;
-            let all = device.status()["outbox"] == 0 && told.is_some_and(|it| it["unacknowledged"] == 0);
+            let (code, told, _) = center.ask(&["device", "show", &device.id]);
+            let all = device.status()["outbox"] == 0 && code == 0 && told["unacknowledged"] == 0;
             all && device.status()["counts"]["labels"].as_u64().unwrap_or(0) > 20
         })
         .await;
@@ -237,8 +192,8 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
     let mut equal = vec![false; devices.len()];
     for _ in 0..20 {
         for (device, is_equal) in devices.iter().zip(&mut equal) {
-            let own = device.alone.command(&["status"]).1["counts"].clone();
-            let told = center.device(&device.id).await.unwrap()["counters"].clone();
+            let own = device.status()["counts"].clone();
+            let told = center.ask(&["device", "show", &device.id]).1["counters"].clone();
             *is_equal |= own["labels"] == told["labels"] && own["predictions"] == told["predictions"];
         }
         if equal.iter().all(|is| *is) {
@@ -252,7 +207,7 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
         device.part.kill().await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    center.hub.kill().await.unwrap();
+    center.part.kill().await.unwrap();
     proxy.cancel.cancel();
     for device in &devices {
         let own = rows(
@@ -261,7 +216,7 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
         );
         let query =
             format!("SELECT kind, key, body FROM entry WHERE device = '{}' ORDER BY kind, key", device.id);
-        let told = rows(&center.folder.path().join("hub/hub.db"), &query);
+        let told = rows(&center.database(), &query);
         assert!(own.len() > 10, "{} entries", own.len());
         let differing: Vec<&Row> = own.iter().filter(|row| !told.contains(row)).collect();
         assert!(
@@ -277,45 +232,25 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_bad_network_the_hub_holds_what_devices_hold() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let args = ["--broker", "embedded", "--broker-listen", &free.to_string()].map(str::to_owned);
-    let (mut center, _) = Center::start(&args).await;
+    let mut center = Center::start(&["embedded", "--broker-listen", &free.to_string()]).await;
     let proxy = Proxy::start(free).await;
     holds_over(&mut center, proxy, async |center| center.again().await).await;
-}
-
-/// A mosquitto that can be killed and started again on its port.
-struct Mosquitto(Child, u16);
-
-impl Mosquitto {
-    fn start(port: u16) -> Option<Self> {
-        let mut command = Command::new("mosquitto");
-        command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        Some(Self(command.spawn().ok()?, port))
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_holds_with_mosquitto_which_forgets_all_when_it_is_killed() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let Some(mut broker) = Mosquitto::start(free.port()) else {
+    let Some(mut broker) = Mosquitto::start_on(free.port()) else {
         eprintln!("skipped: mosquitto is not there");
         return;
     };
     wait(|| async { TcpStream::connect(free).await.is_ok() }).await;
-    let (mut center, _) = Center::start(&["--broker".to_owned(), format!("mqtt://{free}")]).await;
+    let mut center = Center::start(&[&format!("mqtt://{free}")]).await;
     let proxy = Proxy::start(free).await;
     holds_over(&mut center, proxy, async |_| {
-        drop(broker.0.kill());
-        drop(broker.0.wait());
+        broker.kill();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        broker = Mosquitto::start(broker.1).unwrap();
+        broker = Mosquitto::start_on(free.port()).unwrap();
     })
     .await;
 }

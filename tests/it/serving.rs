@@ -267,9 +267,18 @@ pub(super) struct Mosquitto {
 impl Mosquitto {
     pub(super) fn start() -> Option<Self> {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_on(free)
+    }
+
+    pub(super) fn start_on(port: u16) -> Option<Self> {
         let mut command = Command::new("mosquitto");
-        command.args(["-p", &free.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        Some(Self { child: command.spawn().ok()?, port: free.to_string() })
+        command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        Some(Self { child: command.spawn().ok()?, port: port.to_string() })
+    }
+
+    pub(super) fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 
     pub(super) fn client(&self, program: &str, args: &[&str]) -> Command {
@@ -281,8 +290,7 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.kill();
     }
 }
 

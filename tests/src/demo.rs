@@ -11,7 +11,7 @@ mod source;
 mod story;
 mod summary;
 
-pub use process::{Part, wait_for_file};
+pub use process::{Part, hub_args, wait_for_file};
 
 use anyhow::Context as _;
 use clap::Parser;

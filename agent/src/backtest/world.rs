@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{LoopSettings, Sizes};
 use crate::core::{
     Agent, Asked, Boot, Budget, Effect, Event, Labelled, Observation, Policy, TrainJob, Trained, Truth,
-    Untrained,
+    Untrained, VersionInfo,
 };
 use crate::file::write_atomic;
 use crate::report::chain;
@@ -339,7 +339,7 @@ impl World {
                 self.waiting.push_back(Event::Serving { model, version, outcome });
             }
             Effect::Shadow { model, version } => {
-                let outcome = self.load(version).map(|(served, _)| {
+                let outcome = self.load(version).map(|(served, ..)| {
                     self.shadow = Some((served, self.row));
                     None
                 });
@@ -386,8 +386,8 @@ impl World {
     }
 
     fn serve(&mut self, version: Digest) -> Result<(), String> {
-        let (served, adapt) = self.load(version)?;
-        let before = std::mem::replace(&mut self.adapt, adapt);
+        let (served, package, info) = self.load(version)?;
+        let before = std::mem::replace(&mut self.adapt, adapting::begin(&package, &info, self.adapting));
         if let (Some(adapt), Some(before)) = (&mut self.adapt, &before) {
             adapt.inherit(before);
         }
@@ -396,7 +396,7 @@ impl World {
         Ok(())
     }
 
-    fn load(&self, version: Digest) -> Result<(Served, Option<Adapt>), String> {
+    fn load(&self, version: Digest) -> Result<(Served, Package, VersionInfo), String> {
         let package = self.vault.get(version).map_err(|cause| chain(&cause))?;
         let info = version_info(version, &package).map_err(|cause| chain(&cause))?;
         let manifest = Arc::clone(&info.manifest);
@@ -404,8 +404,7 @@ impl World {
         let inside = manifest.output.embedding.as_deref();
         let predictor = Predictor::load_exposing(onnx, inside, &shoal_onnx::Limits::default());
         let predictor = predictor.map_err(|cause| chain(&cause))?;
-        let adapt = adapting::begin(&package, &info, self.adapting);
-        Ok((Served { version, predictor, manifest }, adapt))
+        Ok((Served { version, predictor, manifest }, package, info))
     }
 
     /// What the candidate in the shadow makes of a row that was answered, and of the truth about one.

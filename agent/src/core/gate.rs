@@ -7,10 +7,11 @@
 
 mod paired;
 
+pub(in crate::core) use paired::count;
 pub use paired::share;
 
 use super::shadow::too_slow;
-use paired::{above, certain_gain, count, mcnemar, rows_for_z, rows_to_decide};
+use paired::{above, certain_gain, mcnemar, rows_for_z, rows_to_decide};
 use shoal_proto::decision::{Evidence, Measured, PartEvidence, Rejection, Verdict};
 use shoal_proto::manifest::GatePolicy;
 

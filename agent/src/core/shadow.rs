@@ -6,8 +6,8 @@
 //! since a candidate is there to mend some; where they differ more than they did on the held-out rows, the shadow
 //! lasts its whole time, for labels to come.
 
-use super::gate::{share, usual_row_us};
-use super::trial::MIN_FAILURES;
+use super::gate::{count, share, usual_row_us};
+use super::trial::fails;
 use super::worse;
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{Rejection, ShadowSeen};
@@ -64,7 +64,7 @@ impl Shadow {
     #[must_use]
     pub fn judge(&self, policy: &TrialPolicy, stood: Duration) -> ShadowVerdict {
         let ShadowSeen { rows, failures, compared, agreed, only_served, only_shadow, .. } = self.seen;
-        if failures >= MIN_FAILURES && share(failures, rows) > policy.max_failure_share {
+        if fails(failures, rows, policy.max_failure_share) {
             return ShadowVerdict::Reject(Rejection::FailsInShadow { failures, rows });
         }
         let (log_e, limit) = (log_e(only_served, only_shadow), 1.0 / worse::alpha(policy.max_z));
@@ -110,11 +110,6 @@ fn log_e(only_served: u64, only_shadow: u64) -> f64 {
     // Of the Beta function from one half to one: by symmetry that from nought to one half with its ends changed.
     let above_half = beta_reg(b, a, 0.5).max(f64::MIN_POSITIVE);
     count(rows + 1) * std::f64::consts::LN_2 + ln_beta(a, b) + above_half.ln()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "labels of one shadow are far below 2^52")]
-fn count(labels: u64) -> f64 {
-    labels as f64
 }
 
 #[cfg(test)]

@@ -14,7 +14,12 @@ use std::time::Duration;
 const MOST_ERRORS: usize = 256;
 const LEAST_ERRORS: usize = 20;
 /// Failures that may be chance: fewer never end a trial.
-pub(super) const MIN_FAILURES: u64 = 3;
+const MIN_FAILURES: u64 = 3;
+
+/// Whether more of all fail than may, and more than chance explains.
+pub(super) fn fails(failures: u64, all: u64, allowed: f64) -> bool {
+    failures >= MIN_FAILURES && share(failures, all) > allowed
+}
 
 /// What a trial has seen so far; survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -108,10 +113,8 @@ impl Trial {
     /// Judges by what was seen in `served` time of serving.
     #[must_use]
     pub fn judge(&self, policy: &TrialPolicy, served: Duration) -> TrialVerdict {
-        if self.failures >= MIN_FAILURES
-            && share(self.failures, self.requests + self.failures) > policy.max_failure_share
-        {
-            let (failures, requests) = (self.failures, self.requests + self.failures);
+        let (failures, requests) = (self.failures, self.requests + self.failures);
+        if fails(failures, requests, policy.max_failure_share) {
             return TrialVerdict::RollBack(RollbackReason::Failures { failures, requests });
         }
         let log_e = worse::log_e(self.before, self.labels);

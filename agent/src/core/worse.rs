@@ -7,6 +7,7 @@
 //! the shares are, and a short record of the version before, which many shares explain, condemns nothing. Blind
 //! to which rows are wrong, and to a world that changed between the two records: both are held to be one.
 
+use super::gate::count;
 use statrs::function::erf::{erfc, erfc_inv};
 use statrs::function::gamma::ln_gamma;
 
@@ -70,11 +71,6 @@ fn best(n: u64, k: u64) -> f64 {
 fn predicted(n: u64, k: u64) -> f64 {
     let rising = |part: u64| ln_gamma(count(part) + 0.5) - ln_gamma(0.5);
     rising(k) + rising(n - k) - ln_gamma(count(n) + 1.0)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "labels of one trial are far below 2^52")]
-fn count(labels: u64) -> f64 {
-    labels as f64
 }
 
 #[cfg(test)]

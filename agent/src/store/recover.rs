@@ -108,11 +108,11 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 pub(super) fn open_or_recover<T>(
     path: &Path,
     prepare: impl Fn(&Path) -> Result<(), StoreError>,
-    open: impl Fn(bool) -> Result<T, StoreError>,
+    open: impl Fn() -> Result<T, StoreError>,
 ) -> Result<(T, Option<String>), StoreError> {
     let damage = match is_gone(path) {
         true => None,
-        false => match open(false) {
+        false => match open() {
             Ok(opened) => return Ok((opened, None)),
             Err(error) if error.is_damage() => Some(error),
             Err(error) => return Err(error),
@@ -129,7 +129,7 @@ pub(super) fn open_or_recover<T>(
         if !snapshot_path(path, number).exists() {
             continue;
         }
-        match restore(path, number, &prepare).and_then(|()| open(true)) {
+        match restore(path, number, &prepare).and_then(|()| open()) {
             Ok(opened) => return Ok((opened, Some(format!("{what}; snapshot {number} took its place")))),
             Err(error) if error.is_damage() => {
                 set_aside(path)?;
@@ -137,7 +137,7 @@ pub(super) fn open_or_recover<T>(
             Err(error) => return Err(error),
         }
     }
-    Ok((open(true)?, Some(format!("{what}; there was no snapshot, it begins empty"))))
+    Ok((open()?, Some(format!("{what}; there was no snapshot, it begins empty"))))
 }
 
 fn chain(error: &StoreError) -> String {

@@ -139,7 +139,7 @@ impl SamplesDb {
         let (connection, recovered) = recover::open_or_recover(
             &path,
             |_snapshot| Ok(()),
-            |_restored| {
+            || {
                 let connection = schema::open(&path, false, MIGRATIONS)?;
                 schema::quick_check(&connection)?;
                 Ok(connection)

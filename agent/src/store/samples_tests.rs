@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 const MIB: u64 = 1024 * 1024;
 
-fn gas() -> ModelName {
+pub(super) fn gas() -> ModelName {
     ModelName::new("gas").unwrap()
 }
 
-fn row(n: u32, features: usize) -> SampleRow {
+pub(super) fn row(n: u32, features: usize) -> SampleRow {
     SampleRow {
         prediction_id: format!("gas.{n}"),
         model: gas(),
@@ -24,7 +24,7 @@ fn row(n: u32, features: usize) -> SampleRow {
     }
 }
 
-fn label(n: u32, class: u32) -> LabelRow {
+pub(super) fn label(n: u32, class: u32) -> LabelRow {
     LabelRow {
         prediction_id: format!("gas.{n}"),
         label: Label::Class(class),

@@ -1,32 +1,10 @@
 //! Who says what of a row, and which rows stay when there is no more room.
 
+use super::samples_tests::{gas, row};
 use super::*;
-use shoal_proto::id::{Digest, ModelName};
-use shoal_proto::time::WallMs;
-use shoal_watch::answer::GroupCodes;
-use std::sync::Arc;
-
-fn gas() -> ModelName {
-    ModelName::new("gas").unwrap()
-}
-
-fn row(n: u32, features: usize) -> SampleRow {
-    SampleRow {
-        prediction_id: format!("gas.{n}"),
-        model: gas(),
-        version: Digest::of(b"v1"),
-        at: WallMs(n.into()),
-        features: vec![1.0; features].into(),
-        class: Some(n % 3),
-        confidence: 0.75,
-        values: Arc::new([0.25, 0.75]),
-        groups: GroupCodes::default(),
-    }
-}
 
 fn label(n: u32, source: &str, class: u32) -> LabelRow {
-    let (prediction_id, label) = (format!("gas.{n}"), Label::Class(class));
-    LabelRow { prediction_id, label, source: source.into(), at: WallMs(5) }
+    LabelRow { source: source.into(), ..samples_tests::label(n, class) }
 }
 
 fn told(dir: &std::path::Path) -> Told {

@@ -39,7 +39,7 @@ impl StateDb {
     pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
         let path = dir.join("state.db");
         let ((connection, mut loaded), recovered) =
-            open_or_recover(&path, state_rows::end_life, |restored| open_file(&path, restored))?;
+            open_or_recover(&path, state_rows::end_life, || open_file(&path))?;
         loaded.recovered = recovered;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -79,10 +79,10 @@ impl Drop for StateDb {
     }
 }
 
-fn open_file(path: &Path, restored: bool) -> Result<(Connection, Loaded), StoreError> {
+fn open_file(path: &Path) -> Result<(Connection, Loaded), StoreError> {
     let mut connection = schema::open(path, true, MIGRATIONS)?;
     schema::quick_check(&connection)?;
-    let loaded = state_rows::load(&mut connection, restored)?;
+    let loaded = state_rows::load(&mut connection)?;
     Ok((connection, loaded))
 }
 

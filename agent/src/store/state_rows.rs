@@ -80,14 +80,11 @@ pub struct Loaded {
     pub recovered: Option<String>,
 }
 
-/// Counts the boot and reads everything. `restored`: the file is a snapshot of a past life.
-pub(super) fn load(connection: &mut Connection, restored: bool) -> Result<Loaded, StoreError> {
+/// Counts the boot and reads everything.
+pub(super) fn load(connection: &mut Connection) -> Result<Loaded, StoreError> {
     let fail = || StoreError::sqlite("read state.db");
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail())?;
     tx.execute("UPDATE self SET boot = boot + 1", []).map_err(fail())?;
-    if restored {
-        tx.execute("UPDATE self SET incarnation = NULL", []).map_err(fail())?;
-    }
     let (loaded, sum) = read(&tx)?;
     check_sum(&tx, sum)?;
     tx.commit().map_err(fail())?;

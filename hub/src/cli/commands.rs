@@ -113,19 +113,13 @@ async fn rollout(hub: &Hub, command: RolloutCommand) -> Result<(Value, Show), Cl
 /// Gives a command and follows it to its end; fails when it was not done.
 async fn follow(hub: &Hub, as_json: bool, args: CommandArgs) -> Result<(), CliError> {
     let device = args.device.as_str();
-    let of =
-        |number: u64| ["devices".to_owned(), device.to_owned(), "commands".to_owned(), number.to_string()];
+    let ask = async |method: Method, number: u64| {
+        hub.ask(method, &["devices", device, "commands", &number.to_string()], Body::Nothing).await
+    };
     let what = match args.what {
-        What::Show { number } => {
-            let path = of(number);
-            let answer = hub.get(&path.each_ref().map(String::as_str)).await?;
-            return print(&answer, as_json, show::command);
-        }
+        What::Show { number } => return print(&ask(Method::GET, number).await?, as_json, show::command),
         What::Withdraw { number } => {
-            let path = of(number);
-            let path = path.each_ref().map(String::as_str);
-            let answer = hub.ask(Method::DELETE, &path, Body::Nothing).await?;
-            return print(&answer, as_json, show::command);
+            return print(&ask(Method::DELETE, number).await?, as_json, show::command);
         }
         What::Train { model } => Ask::Train { model },
         What::Labels { model, rows } => Ask::Labels { model, rows },
@@ -147,8 +141,7 @@ async fn follow(hub: &Hub, as_json: bool, args: CommandArgs) -> Result<(), CliEr
             _ if view.over => return Err(CliError::NotDone { state: view.state, reason: view.text }),
             _ => tokio::time::sleep(WATCH_EVERY).await,
         }
-        let path = of(view.id);
-        answer = hub.get(&path.each_ref().map(String::as_str)).await?;
+        answer = ask(Method::GET, view.id).await?;
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) fn views(device: &DeviceId, document: &Document) -> Vec<CommandView> 
     let (commands, reports) = (Facts(document).commands(), Facts(document).reports());
     let mut views: Vec<CommandView> = commands
         .into_iter()
-        .map(|(place, _, command)| CommandView::of(device, command, reports.get(&place)))
+        .map(|(place, command)| CommandView::of(device, command, reports.get(&place)))
         .collect();
     views.sort_by_key(|view| view.id);
     views
@@ -122,8 +122,8 @@ impl Hub {
     fn withdraw(&mut self, turn: &mut Turn, device: &DeviceId, id: u64, reason: &str) {
         let Some(known) = self.devices.get(device) else { return };
         let facts = Facts(&known.document);
-        let found = facts.commands().into_iter().find(|(_, _, command)| command.id == id);
-        let Some((place, _, command)) = found.filter(|(_, _, command)| command.withdrawn.is_none()) else {
+        let found = facts.commands().into_iter().find(|(_, command)| command.id == id);
+        let Some((place, command)) = found.filter(|(_, command)| command.withdrawn.is_none()) else {
             return;
         };
         if facts.reports().get(&place).is_some_and(|report| report.id == id) {
@@ -170,7 +170,7 @@ pub(super) fn expiries<'a>(
 fn free_place(device: &DeviceId, document: &Document) -> Option<u8> {
     let (commands, reports) = (Facts(document).commands(), Facts(document).reports());
     let mut over: BTreeMap<u8, Option<u64>> = (0..PLACES).map(|place| (place, Some(0))).collect();
-    for (place, _, command) in commands {
+    for (place, command) in commands {
         let id = command.id;
         let view = CommandView::of(device, command, reports.get(&place));
         over.insert(place, view.over.then_some(id));

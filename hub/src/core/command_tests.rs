@@ -35,8 +35,7 @@ fn view(answer: Result<Answer, Refusal>) -> Result<CommandView, Refusal> {
 
 /// What the device reads.
 fn heard(world: &mut World) -> Vec<(u8, Command)> {
-    let facts = Facts(&world.device("press-00").document).commands();
-    facts.into_iter().map(|(place, _, command)| (place, command)).collect()
+    Facts(&world.device("press-00").document).commands()
 }
 
 fn report(world: &mut World, seconds: u64, place: u8, id: u64, state: State) {

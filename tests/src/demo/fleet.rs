@@ -1,6 +1,6 @@
 //! One hub and its agents, in a temporary folder, on free ports.
 
-use super::process::{Part, output};
+use super::process::{Part, hub_args, output};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -46,27 +46,9 @@ impl Fleet {
     /// Starts the hub.
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
-        let (data, ready) = (folder.join("hub"), folder.join("hub.ready"));
-        let (data, ready_text) = (data.display().to_string(), ready.display().to_string());
-        let free = "127.0.0.1:0";
-        let args = [
-            "hub",
-            "serve",
-            "--data",
-            &data,
-            "--http",
-            free,
-            "--devices-http",
-            free,
-            "--broker",
-            "embedded",
-            "--broker-listen",
-            free,
-            "--ready-file",
-            &ready_text,
-        ];
+        let args = hub_args(folder, &["embedded", "--broker-listen", "127.0.0.1:0"]);
         let mut hub = Part::start("the hub", &program, &args, &folder.join("hub.log"))?;
-        let bound: Value = hub.ready(&ready, READY).await?;
+        let bound: Value = hub.ready(&folder.join("hub.ready"), READY).await?;
         let text = |key: &str| bound[key].as_str().unwrap_or_default().to_owned();
         let mut fleet = Self {
             program,

@@ -86,6 +86,19 @@ impl Part {
     }
 }
 
+/// The command line of a hub with its data in a folder, on free ports; `broker` is how it says where that is.
+#[must_use]
+pub fn hub_args(folder: &Path, broker: &[&str]) -> Vec<String> {
+    let text = |name: &str| folder.join(name).display().to_string();
+    let free = "127.0.0.1:0";
+    let (data, ready) = (text("hub"), text("hub.ready"));
+    let mut args =
+        vec!["hub", "serve", "--data", &data, "--http", free, "--devices-http", free, "--ready-file", &ready];
+    args.extend(["--broker"]);
+    args.extend(broker);
+    args.into_iter().map(str::to_owned).collect()
+}
+
 /// Waits for a file that is written whole.
 pub async fn wait_for_file(path: &Path, within: Duration) -> anyhow::Result<Vec<u8>> {
     let found = async {

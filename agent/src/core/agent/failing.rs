@@ -1,8 +1,7 @@
 //! Versions that fail inside: a candidate goes back at once, a champion gives way to the one before it.
 
 use super::super::effect::{Effect, Note};
-use super::super::gate::share;
-use super::super::trial::MIN_FAILURES;
+use super::super::trial::fails;
 use super::{Agent, Turn};
 use shoal_proto::decision::{RollbackReason, Source};
 use shoal_proto::fact::{Condemnation, Count, Fact};
@@ -29,7 +28,7 @@ impl Agent {
         }
         model.failures += requests;
         let (failures, all) = (model.failures, model.failures + model.watch.rows());
-        if failures >= MIN_FAILURES && share(failures, all) > limit {
+        if fails(failures, all, limit) {
             let reason = RollbackReason::Failures { failures, requests: all };
             self.give_way(now, name, version, &reason.to_string(), turn);
         }

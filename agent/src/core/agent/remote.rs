@@ -12,7 +12,7 @@ impl Agent {
     /// Takes up the commands that have no report yet.
     pub(super) fn on_remote_commands(&mut self, now: Now, turn: &mut Turn) {
         let reports = self.facts().reports();
-        for (place, _, command) in self.facts().commands() {
+        for (place, command) in self.facts().commands() {
             let is_known = reports.get(&place).is_some_and(|report| report.id >= command.id);
             if place < PLACES && !is_known {
                 self.take_command(now, place, &command, turn);
@@ -37,7 +37,7 @@ impl Agent {
         let mut reports = self.facts().reports();
         let commands = self.facts().commands().into_iter();
         commands
-            .filter_map(|(place, _, command)| {
+            .filter_map(|(place, command)| {
                 let report = reports.remove(&place)?;
                 let is_open = report.id == command.id && !report.state.is_over();
                 is_open.then_some((place, report, command.what))
@@ -47,11 +47,10 @@ impl Agent {
 
     fn take_command(&mut self, now: Now, place: u8, command: &Command, turn: &mut Turn) {
         let id = command.id;
+        if let Some(reason) = &command.withdrawn {
+            return self.report(now, place, (id, None), (State::Withdrawn, reason), turn);
+        }
         let task = match &command.what {
-            _ if command.withdrawn.is_some() => {
-                let reason = command.withdrawn.as_deref().unwrap_or_default();
-                return self.report(now, place, (id, None), (State::Withdrawn, reason), turn);
-            }
             Ask::Train { model } => {
                 let first = Some(self.next_run);
                 let said = self.train_for_hub(now, model, turn);

@@ -84,7 +84,7 @@ fn whole(rows: f64) -> Option<u64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "row counts are far below 2^52")]
-pub(super) fn count(rows: u64) -> f64 {
+pub(in crate::core) fn count(rows: u64) -> f64 {
     rows as f64
 }
 
