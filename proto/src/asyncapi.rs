@@ -75,7 +75,7 @@ pub fn document() -> Value {
             "Birth and last will, with the number of the start: a late will undoes no newer birth.",
             true,
         ),
-        (Up::Result, "result", "Kept free: results of commands travel as operations.", false),
+        (Up::Beat, "beat", "A sign of life and the counters, between two reports; not acknowledged.", false),
         (Up::Need, "need", "Kept free: artifact chunks where HTTP is closed.", false),
     ] {
         let topic = Topic::Up(device.clone(), what).to_string();
@@ -87,7 +87,6 @@ pub fn document() -> Value {
             "sync",
             "Operations after the device's cursor, or a part of the document, and an acknowledgement.",
         ),
-        (Down::Command, "command", "Kept free: commands travel as operations."),
         (Down::Artifact, "artifact", "Kept free: artifact chunks where HTTP is closed."),
     ] {
         let topic = Topic::Down(device.clone(), what).to_string();
@@ -259,7 +258,7 @@ mod tests {
     #[test]
     fn every_topic_has_a_channel_and_every_reference_is_there() {
         let document = document();
-        assert_eq!(document["channels"].as_object().unwrap().len(), 5 + 3 + 1 + 10);
+        assert_eq!(document["channels"].as_object().unwrap().len(), 5 + 2 + 1 + 10);
         let mut references = Vec::new();
         collect(&document, &mut references);
         assert!(references.len() > 30);

@@ -9,7 +9,7 @@ use crate::fact::{
     WINDOW, WINDOW_FLOOR,
 };
 use crate::finding::Finding;
-use crate::message::{Exchange, Hello, Payload, Status};
+use crate::message::{Beat, Exchange, Hello, Payload, Status};
 use crate::op::{Class, Kind, Op, split_stamped};
 use crate::summary::{LabelSlot, WindowSummary};
 use crate::topic::{Down, Topic, Up};
@@ -66,9 +66,10 @@ pub fn message(topic: &str, bytes: &[u8]) -> Result<Value, DescribeError> {
         Topic::Up(_, Up::Hello) => shown(&wire::decode::<Hello>(bytes)?),
         Topic::Up(_, Up::Status) => shown(&wire::decode::<Status>(bytes)?),
         Topic::Up(_, Up::Sync) | Topic::Down(_, Down::Sync) => exchange(wire::decode(bytes)?),
-        Topic::Up(_, Up::Result | Up::Need)
-        | Topic::Down(_, Down::Command | Down::Artifact)
-        | Topic::GroupDesired(_) => return Err(unused()),
+        Topic::Up(_, Up::Beat) => shown(&wire::decode::<Beat>(bytes)?),
+        Topic::Up(_, Up::Need) | Topic::Down(_, Down::Artifact) | Topic::GroupDesired(_) => {
+            return Err(unused());
+        }
         Topic::Local(..) => serde_json::from_slice(bytes)
             .map_err(|cause| DescribeError::Json { reason: cause.to_string() })?,
     })
@@ -79,7 +80,7 @@ fn shown<T: Serialize>(value: &T) -> Value {
 }
 
 fn exchange(message: Exchange) -> Value {
-    let Exchange { incarnation, wall, ack, payload } = message;
+    let Exchange { incarnation, wall, ack, wire_max, payload } = message;
     let payload = match payload {
         Payload::Nothing => json!("nothing"),
         Payload::Forked { incarnation } => json!({ "forked": shown(&incarnation) }),
@@ -95,7 +96,10 @@ fn exchange(message: Exchange) -> Value {
             } })
         }
     };
-    json!({ "incarnation": shown(&incarnation), "wall": shown(&wall), "ack": shown(&ack), "payload": payload })
+    json!({
+        "incarnation": shown(&incarnation), "wall": shown(&wall), "ack": shown(&ack), "wire_max": wire_max,
+        "payload": payload,
+    })
 }
 
 /// An operation with its kind's name and its value read.

@@ -204,7 +204,7 @@ pub enum Count {
     WindowsDropped,
 }
 
-/// Every counter and its key.
+/// Every counter and its key. Its place is its number in a [`crate::message::Beat`], for ever.
 pub const COUNTS: [(Count, &str); 11] = [
     (Count::Predictions, "predictions"),
     (Count::Captured, "captured"),

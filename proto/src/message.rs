@@ -63,8 +63,16 @@ pub struct Exchange {
     pub wall: WallMs,
     /// Where the sender stands in the receiver's log; `None`: it has nothing.
     pub ack: Option<Cursor>,
+    /// The highest wire version that the sender reads; 0: a build that does not say so reads the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wire_max: u8,
     /// What it brings.
     pub payload: Payload,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(value: &u8) -> bool {
+    *value == 0
 }
 
 /// What an [`Exchange`] brings.
@@ -105,6 +113,31 @@ pub enum Payload {
         /// The part.
         entries: Vec<Entry>,
     },
+}
+
+/// A sign of life between two reports: never acknowledged and never sent again, since all that it says is in the
+/// document within the hour. Names are short: a device says it every few minutes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// The lower half of the incarnation.
+    #[serde(rename = "l")]
+    pub life: u32,
+    /// Counts starts of the process.
+    #[serde(rename = "b")]
+    pub boot: u64,
+    /// Seconds since the agent started; of two beats of one start, the larger is the later.
+    #[serde(rename = "u")]
+    pub uptime_s: u64,
+    /// Number of a counter ([`crate::fact::COUNTS`]) and the device's total, over all its lives.
+    #[serde(rename = "c")]
+    pub counts: Vec<(u8, u64)>,
+}
+
+/// How a [`Beat`] names a life.
+#[must_use]
+pub const fn lower_half(incarnation: Incarnation) -> u32 {
+    let [.., a, b, c, d] = incarnation.0.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Birth and last will of a device: retained, a cache and never the truth.

@@ -13,7 +13,7 @@ mod fixed;
 mod fleet;
 mod labels;
 
-pub use cells::{Cells, Counts, pair, unpair};
+pub use cells::{Cells, Counts, pair, rows, unpair};
 pub use fixed::{Fixed, ONE, units_of_share};
 pub use fleet::{FleetKey, FleetSummary, LabelBook, fold};
 pub use labels::{ClassLabel, LabelKey, LabelSlot, LabelSums, SCORE_BINS, WindowLabels, score_cell};
@@ -136,7 +136,7 @@ impl WindowSummary {
         }
     }
 
-    /// The operation's value. What does not fit one is left out, the last feature first: of some 160
+    /// The operation's value. What does not fit one is left out, the last feature first: of some 300
     /// features with 20 bins each, all fit.
     #[must_use]
     pub fn to_value(&self) -> Vec<u8> {

@@ -22,6 +22,7 @@ use crate::id::{Incarnation, Replica, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload};
 use crate::op::{Chain, Class, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 use crate::time::{Hlc, Mono, WallMs};
+use crate::wire::{self, FIRST_VERSION};
 use record::record_change;
 use snapshot::Arrived;
 use std::collections::BTreeSet;
@@ -34,6 +35,8 @@ pub const BATCH_BYTES: usize = 40 * 1024;
 pub const RESEND_FIRST: Duration = Duration::from_secs(2);
 /// Longest wait between two sendings of the same.
 pub const RESEND_LAST: Duration = Duration::from_secs(300);
+/// Sendings without an answer after which the other side is written to in the first wire version.
+const PATIENT_TRIES: u32 = 3;
 /// Parts of one snapshot that a reader keeps count of: 40 KiB each, 40 MiB in all.
 pub const MAX_SNAPSHOT_PARTS: usize = 1024;
 
@@ -55,6 +58,8 @@ pub struct Peer {
     tries: u32,
     owe_ack: bool,
     owe_fork: Option<Incarnation>,
+    /// The highest wire version that the other side said it reads.
+    reads: u8,
 }
 
 impl Peer {
@@ -74,6 +79,7 @@ impl Peer {
             tries: 0,
             owe_ack: false,
             owe_fork: None,
+            reads: FIRST_VERSION,
         }
     }
 
@@ -107,9 +113,17 @@ impl Peer {
         self.connected
     }
 
+    /// The wire version to write in: what the other side said it reads, in this conversation. One that does not
+    /// answer may have been replaced by an older build, and is written to in the first version again.
+    #[must_use]
+    pub const fn wire(&self) -> u8 {
+        if self.tries > PATIENT_TRIES { FIRST_VERSION } else { self.reads }
+    }
+
     /// The link went: nothing is sent until it is back and the other side has told its cursor.
     pub fn on_disconnected(&mut self) {
         self.connected = false;
+        self.reads = FIRST_VERSION;
         self.snapshot = None;
         self.next_send = None;
         self.tries = 0;
@@ -196,6 +210,22 @@ impl Peer {
         Ok(())
     }
 
+    /// A sign of life of a device that goes on as if we had never been away: from what it acknowledged last, and it
+    /// is told where we stand.
+    pub fn resume(
+        &mut self,
+        now: Mono,
+        fresh: Incarnation,
+        records: &mut Vec<Record>,
+    ) -> Result<(), SyncAlarm> {
+        if self.connected {
+            return Ok(());
+        }
+        self.owe_ack = true;
+        let ((seq, chain), incarnation) = (self.log.base(), self.log.replica.incarnation);
+        self.on_ack(now, Some(Cursor { incarnation, seq, chain }), fresh, records)
+    }
+
     /// Begins a snapshot, unless one is being sent; says whether it begins.
     fn owe_snapshot(&mut self, now: Mono, newly: bool) -> bool {
         let begins = self.snapshot.is_none();
@@ -253,6 +283,7 @@ impl Peer {
         self.on_disconnected();
         self.close_forgotten(hello.incarnation, hello.cursor, records);
         self.turn_to(hello.incarnation, records)?;
+        self.reads = hello.wire_max.max(FIRST_VERSION);
         self.owe_ack = true;
         self.on_ack(now, hello.cursor, fresh, records)
     }
@@ -278,6 +309,7 @@ impl Peer {
         self.close_forgotten(message.incarnation, message.ack, records);
         self.turn_to(message.incarnation, records)?;
         self.observe(Hlc::from_wall(message.wall), wall);
+        self.reads = message.wire_max.max(FIRST_VERSION);
         self.on_ack(now, message.ack, fresh, records)?;
         let theirs = Replica { side: other(self.log.replica.side), incarnation: message.incarnation };
         match message.payload {
@@ -463,7 +495,8 @@ impl Peer {
             payloads.extend(brought);
         }
         let (incarnation, ack) = (self.log.replica.incarnation, self.cursor);
-        payloads.into_iter().map(|payload| Exchange { incarnation, wall, ack, payload }).collect()
+        let wire_max = wire::VERSION;
+        payloads.into_iter().map(|payload| Exchange { incarnation, wall, ack, wire_max, payload }).collect()
     }
 
     /// Sets when so many messages are sent again if no answer comes.

@@ -33,8 +33,8 @@ pub enum Up {
     Sync,
     /// Birth and last will: [`crate::message::Status`].
     Status,
-    /// Results of commands.
-    Result,
+    /// A sign of life between two reports: [`crate::message::Beat`].
+    Beat,
     /// Asks for artifact chunks where HTTP is closed.
     Need,
 }
@@ -44,8 +44,6 @@ pub enum Up {
 pub enum Down {
     /// Operations and the acknowledgement of the device's: [`crate::message::Sync`].
     Sync,
-    /// Commands that are not state.
-    Command,
     /// Artifact chunks.
     Artifact,
 }
@@ -79,10 +77,10 @@ const UP: [(Up, &str); 5] = [
     (Up::Hello, "hello"),
     (Up::Sync, "sync"),
     (Up::Status, "status"),
-    (Up::Result, "res"),
+    (Up::Beat, "beat"),
     (Up::Need, "need"),
 ];
-const DOWN: [(Down, &str); 3] = [(Down::Sync, "sync"), (Down::Command, "cmd"), (Down::Artifact, "art")];
+const DOWN: [(Down, &str); 2] = [(Down::Sync, "sync"), (Down::Artifact, "art")];
 const LOCAL: [(Local, &str); 10] = [
     (Local::Features, "in/features"),
     (Local::Label, "in/label"),

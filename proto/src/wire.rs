@@ -8,16 +8,32 @@
 //! ```
 //! The checksum (little endian, Castagnoli) covers the version, the flags and the body as sent. CBOR is written with
 //! named fields, so that either side may be newer than the other.
+//!
+//! Version 2 packs with a dictionary that both sides have built in: half of a small message is the names of its
+//! fields. Each side tells what it reads (`wire_max`), and until it did, it is written to in version 1.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::LazyLock;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::dict::{DecoderDictionary, EncoderDictionary};
+use zstd::zstd_safe::CParameter;
 
 /// First byte of a frame: no UTF-8 text and no JSON starts with it.
 pub const MAGIC: u8 = 0xE5;
-/// The wire version this build writes, and the highest it reads.
-pub const VERSION: u8 = 1;
+/// The highest wire version this build reads.
+pub const VERSION: u8 = 2;
+/// The wire version that every build reads.
+pub const FIRST_VERSION: u8 = 1;
+/// The first version with a dictionary.
+const DICTIONARY_VERSION: u8 = 2;
 /// Flag: the body is compressed by zstd.
 const FLAG_ZSTD: u8 = 0x01;
+/// Flag: with the dictionary.
+const FLAG_DICTIONARY: u8 = 0x02;
+const PACKED_BY_DICTIONARY: u8 = FLAG_ZSTD | FLAG_DICTIONARY;
+/// What frames have in common, made by `traffic --dictionary` and never changed: another one is another version.
+const DICTIONARY: &[u8] = include_bytes!("wire/v2.dictionary");
 const HEADER_BYTES: usize = 7;
 /// Largest frame: fits the 64 KB brokers with room for the topic.
 pub const MAX_FRAME_BYTES: usize = 60 * 1024;
@@ -25,8 +41,17 @@ pub const MAX_FRAME_BYTES: usize = 60 * 1024;
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies below this are not worth compressing.
 const MIN_ZSTD_BYTES: usize = 128;
+/// Bodies below this are not worth it with a dictionary.
+const MIN_DICTIONARY_BYTES: usize = 48;
 /// zstd's own default: 3.
 const ZSTD_LEVEL: i32 = 3;
+/// Four per cent fewer bytes of a day than 3; a message of 3 KB takes some tens of microseconds longer.
+const DICTIONARY_LEVEL: i32 = 9;
+
+static PACKING: LazyLock<EncoderDictionary<'static>> =
+    LazyLock::new(|| EncoderDictionary::copy(DICTIONARY, DICTIONARY_LEVEL));
+static UNPACKING: LazyLock<DecoderDictionary<'static>> =
+    LazyLock::new(|| DecoderDictionary::copy(DICTIONARY));
 
 /// A message that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -68,23 +93,44 @@ pub fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     minicbor_serde::from_slice(bytes).map_err(|cause| WireError::Body { reason: cause.to_string() })
 }
 
-/// Writes a message as a frame of at most [`MAX_FRAME_BYTES`].
+/// Writes a message as a frame of at most [`MAX_FRAME_BYTES`] that every build reads.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    encode_for(FIRST_VERSION, message)
+}
+
+/// Writes a message for a reader of wire versions up to `reads`.
+pub fn encode_for<T: Serialize>(reads: u8, message: &T) -> Result<Vec<u8>, WireError> {
     let plain = to_cbor(message);
-    let packed = if plain.len() >= MIN_ZSTD_BYTES {
-        zstd::bulk::compress(&plain, ZSTD_LEVEL).ok().filter(|packed| packed.len() < plain.len())
+    let (version, flags, packed) = if reads >= DICTIONARY_VERSION {
+        (DICTIONARY_VERSION, PACKED_BY_DICTIONARY, pack_with_dictionary(&plain))
+    } else if plain.len() >= MIN_ZSTD_BYTES {
+        (FIRST_VERSION, FLAG_ZSTD, zstd::bulk::compress(&plain, ZSTD_LEVEL).ok())
     } else {
-        None
+        (FIRST_VERSION, 0, None)
     };
-    let (flags, body) = packed.map_or((0, plain), |packed| (FLAG_ZSTD, packed));
+    let (version, flags, body) = match packed.filter(|packed| packed.len() < plain.len()) {
+        Some(packed) => (version, flags, packed),
+        None => (FIRST_VERSION, 0, plain),
+    };
     let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
-    frame.extend([MAGIC, VERSION, flags]);
-    frame.extend(checksum(VERSION, flags, &body).to_le_bytes());
+    frame.extend([MAGIC, version, flags]);
+    frame.extend(checksum(version, flags, &body).to_le_bytes());
     frame.extend(body);
     if frame.len() > MAX_FRAME_BYTES {
         return Err(WireError::TooLarge { bytes: frame.len() });
     }
     Ok(frame)
+}
+
+/// `None` where it fails or is not worth it: then the message goes as it is.
+fn pack_with_dictionary(plain: &[u8]) -> Option<Vec<u8>> {
+    let mut packer = Compressor::with_prepared_dictionary(&PACKING).ok()?;
+    packer.set_parameter(CParameter::DictIdFlag(false)).ok()?; // the version names it
+    (plain.len() >= MIN_DICTIONARY_BYTES).then(|| packer.compress(plain).ok())?
+}
+
+fn unpack_with_dictionary(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    Decompressor::with_prepared_dictionary(&UNPACKING)?.decompress(body, MAX_BODY_BYTES)
 }
 
 /// Reads a frame.
@@ -108,9 +154,12 @@ pub fn open(frame: &[u8]) -> Result<Vec<u8>, WireError> {
     if found != expected {
         return Err(WireError::Checksum { found, expected });
     }
-    match flags {
-        0 => Ok(body.to_vec()),
-        FLAG_ZSTD => zstd::bulk::decompress(body, MAX_BODY_BYTES).map_err(WireError::Unpack),
+    match (flags, version) {
+        (0, _) => Ok(body.to_vec()),
+        (FLAG_ZSTD, _) => zstd::bulk::decompress(body, MAX_BODY_BYTES).map_err(WireError::Unpack),
+        (PACKED_BY_DICTIONARY, DICTIONARY_VERSION..) => {
+            unpack_with_dictionary(body).map_err(WireError::Unpack)
+        }
         _ => Err(WireError::Flags { flags }),
     }
 }
@@ -126,8 +175,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_read_back(text in proptest::collection::vec("[a-z]{0,40}", 0..200)) {
-            prop_assert_eq!(decode::<Vec<String>>(&encode(&text).unwrap()).unwrap(), text);
+        fn frames_read_back(text in proptest::collection::vec("[a-z]{0,40}", 0..200), reads in 0u8..4) {
+            let frame = encode_for(reads, &text).unwrap();
+            prop_assert!(frame[1] <= reads.max(FIRST_VERSION));
+            prop_assert_eq!(decode::<Vec<String>>(&frame).unwrap(), text);
         }
 
         #[test]

@@ -19,11 +19,12 @@ use shoal_proto::wire;
 use shoal_watch::answer::GroupCodes;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-const FEATURES: usize = 20;
 const CLASSES: usize = 4;
 const DAY_S: u64 = 86_400;
 /// A label so often.
@@ -44,16 +45,45 @@ pub struct Way {
     pub bytes: u64,
     /// Of them, by kind of operation, or what else a frame is for.
     pub kinds: BTreeMap<String, (u64, f64)>,
+    /// What the frames hold.
+    pub bodies: Vec<Vec<u8>>,
 }
 
+/// A device of which a day is played.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    /// Its name.
+    pub device: &'static str,
+    /// Its model's.
+    pub model: &'static str,
+    /// How its features' names begin.
+    pub feature: &'static str,
+    /// How many features.
+    pub features: usize,
+    /// Of all that is drawn.
+    pub seed: u64,
+}
+
+/// The device of the tables.
+const WEIGHED: Subject = Subject { device: "press-07", model: "gas", feature: "s", features: 20, seed: 7 };
+/// Those whose messages make the dictionary: none of them is weighed.
+const SAMPLED: [Subject; 4] = [
+    Subject { device: "board-3", model: "valve", feature: "pressure_", features: 12, seed: 101 },
+    Subject { device: "line-a-17", model: "bearing", feature: "rms", features: 30, seed: 102 },
+    Subject { device: "pump-0042", model: "flow-class", feature: "t", features: 6, seed: 103 },
+    Subject { device: "gw-lyon-9", model: "grid", feature: "phase_", features: 18, seed: 104 },
+];
+
 impl Way {
-    fn take(&mut self, topic: &str, frame: &[u8]) {
-        let bytes = frame.len() + topic.len() + HEADER_BYTES;
+    fn take(&mut self, topic: &Topic, frame: &[u8]) {
+        let bytes = frame.len() + topic.to_string().len() + HEADER_BYTES;
         self.messages += 1;
         self.bytes += bytes as u64;
+        self.bodies.extend(wire::open(frame));
         let parts: Vec<(String, usize)> = match wire::decode::<Exchange>(frame)
             .map(|exchange| exchange.payload)
         {
+            Err(_) if matches!(topic, Topic::Up(_, Up::Beat)) => vec![("beats".into(), 1)],
             Ok(Payload::Batch { ops, .. }) => {
                 ops.iter().map(|op| (describe::name(op.kind), op.key.len() + op.value.len() + 24)).collect()
             }
@@ -78,16 +108,15 @@ impl Way {
 
 /// One device-day with windows of so many seconds: up and down.
 #[must_use]
-pub fn day(window_s: u64) -> (Way, Way) {
-    let mut random = ChaCha8Rng::seed_from_u64(7);
-    let device = DeviceId::new("press-07").expect("a legal name");
-    let model = ModelName::new("gas").expect("a legal name");
-    let versions: Vec<VersionInfo> = (1..=6).map(version).collect();
+pub fn day(subject: &Subject, window_s: u64) -> (Way, Way) {
+    let mut random = ChaCha8Rng::seed_from_u64(subject.seed);
+    let device = DeviceId::new(subject.device).expect("a legal name");
+    let versions: Vec<VersionInfo> = (1..=6).map(|number| version(subject, number)).collect();
     let policy = Policy {
         window: Duration::from_secs(window_s),
         window_rows: u64::MAX,
         retrain: false,
-        ..Policy::new(device.clone())
+        ..Policy::new(device)
     };
     let boot = Boot {
         versions: vec![versions[0].clone()],
@@ -108,7 +137,7 @@ pub fn day(window_s: u64) -> (Way, Way) {
             waiting.push(Event::Installed { command: second, outcome: Ok(versions[place].clone()) });
         }
         if let Some(status) = agent.status(now).models.first().filter(|status| status.ready) {
-            let row = row(&mut random, &model, status.serving, second);
+            let row = row(&mut random, subject, status.serving, second);
             if second.is_multiple_of(LABEL_EVERY_S) {
                 waiting.push(Event::Labelled(label(&row, &mut random)));
             }
@@ -116,13 +145,13 @@ pub fn day(window_s: u64) -> (Way, Way) {
         }
         waiting.push(Event::Tick);
         for effect in effects.drain(..) {
-            answer(effect, &device, &mut hub, now, &mut waiting, (&mut up, &mut down));
+            answer(effect, subject, &mut hub, now, &mut waiting, (&mut up, &mut down));
         }
         while let Some(event) = (!waiting.is_empty()).then(|| waiting.remove(0)) {
             let mut said = Vec::new();
             agent.handle(now, event, &mut said);
             for effect in said {
-                answer(effect, &device, &mut hub, now, &mut waiting, (&mut up, &mut down));
+                answer(effect, subject, &mut hub, now, &mut waiting, (&mut up, &mut down));
             }
         }
     }
@@ -136,7 +165,7 @@ fn at(second: u64) -> Now {
 
 fn answer(
     effect: Effect,
-    device: &DeviceId,
+    subject: &Subject,
     hub: &mut Hub,
     now: Now,
     waiting: &mut Vec<Event>,
@@ -144,15 +173,16 @@ fn answer(
 ) {
     match effect {
         Effect::Publish { topic, frame } => {
-            let name = Topic::Up(device.clone(), topic).to_string();
+            let to = Topic::Up(DeviceId::new(subject.device).expect("a legal name"), topic);
             if topic != Up::Status {
-                up.take(&name, &frame);
+                up.take(&to, &frame);
             }
+            let name = to.to_string();
             let (mut said, retained) = (Vec::new(), false);
             hub.handle(now, hub::Event::DeviceFrame { topic: name, retained, bytes: frame }, &mut said);
             for effect in said {
                 if let hub::Effect::Publish { topic, frame } = effect {
-                    down.take(&topic.to_string(), &frame);
+                    down.take(&topic, &frame);
                     waiting.push(Event::FromHub(frame));
                 }
             }
@@ -161,7 +191,7 @@ fn answer(
         Effect::Serve { model, version } => waiting.push(Event::Serving { model, version, outcome: Ok(()) }),
         Effect::Reply { number, outcome: Err(_) } if number > 0 => {
             // An earlier version is still on trial: its operator gives it up.
-            let model = ModelName::new("gas").expect("a legal name");
+            let model = ModelName::new(subject.model).expect("a legal name");
             waiting.push(Event::Command { number: 0, command: Command::Rollback { model } });
         }
         _ => {}
@@ -170,13 +200,13 @@ fn answer(
 
 fn row(
     random: &mut ChaCha8Rng,
-    model: &ModelName,
+    subject: &Subject,
     version: shoal_proto::id::Digest,
     second: u64,
 ) -> Observation {
     let class = random.random_range(0..4_u32);
     let moved = if second > DRIFT_AT_S { 0.8 } else { 0.0 };
-    let features: Vec<f32> = (0..FEATURES)
+    let features: Vec<f32> = (0..subject.features)
         .map(|place| {
             let noise: f32 = (0..4).map(|_| random.random_range(-1.0_f32..1.0)).sum();
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -189,7 +219,7 @@ fn row(
     values[usize::try_from(class).unwrap_or(0)] = sure;
     Observation {
         place: None,
-        model: model.clone(),
+        model: ModelName::new(subject.model).expect("a legal name"),
         version,
         asked: Asked { life: 1, number: second },
         at: at(second).mono,
@@ -219,19 +249,19 @@ fn label(row: &Observation, random: &mut ChaCha8Rng) -> Labelled {
     }
 }
 
-fn version(number: u32) -> VersionInfo {
+fn version(subject: &Subject, number: u32) -> VersionInfo {
     let mut text = format!(
-        "format = 1\n[model]\nname = \"gas\"\nversion = {number}\ntask = \"classification\"\n[input]\ntensor = \"x\"\n\
-         [output]\ntensor = \"y\"\nkind = \"probabilities\"\nclasses = [\"a\", \"b\", \"c\", \"d\"]\n"
+        "format = 1\n[model]\nname = \"{}\"\nversion = {number}\ntask = \"classification\"\n[input]\ntensor = \"x\"\n\
+         [output]\ntensor = \"y\"\nkind = \"probabilities\"\nclasses = [\"a\", \"b\", \"c\", \"d\"]\n",
+        subject.model
     );
-    for place in 0..FEATURES {
-        let _ = write!(text, "[[feature]]\nname = \"s{place}\"\nmin = -10.0\nmax = 40.0\n");
+    for place in 0..subject.features {
+        let _ = write!(text, "[[feature]]\nname = \"{}{place}\"\nmin = -10.0\nmax = 40.0\n", subject.feature);
     }
     let manifest = Manifest::parse(&text).expect("a legal manifest");
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    let model = ModelName::new("gas").expect("a legal name");
     let none = shoal_proto::id::Digest::of(b"none");
-    let rows: Vec<Observation> = (0..5_000).map(|second| row(&mut random, &model, none, second)).collect();
+    let rows: Vec<Observation> = (0..5_000).map(|second| row(&mut random, subject, none, second)).collect();
     let column = |place: usize| {
         FeatureBaseline::of(rows.iter().map(|row| f64::from(row.features[place]))).without_order()
     };
@@ -243,7 +273,7 @@ fn version(number: u32) -> VersionInfo {
     };
     let baseline = Baseline {
         rows: 5_000,
-        features: (0..FEATURES).map(column).collect(),
+        features: (0..subject.features).map(column).collect(),
         predictions: Some(predictions),
         ..Baseline::default()
     };
@@ -270,18 +300,47 @@ fn table(title: &str, way: &Way) -> String {
     text
 }
 
+/// Writes what some devices' messages hold, for `zstd --train` to make a wire version's dictionary of.
+fn write_samples(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let days = SAMPLED.iter().map(|subject| day(subject, 3_600));
+    let bodies = days.flat_map(|(up, down)| up.bodies.into_iter().chain(down.bodies));
+    for (number, body) in bodies.enumerate() {
+        std::fs::File::create(folder.join(format!("{number:05}")))?.write_all(&body)?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the program's output")]
+fn refuse(reason: &str) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::from(64)
+}
+
 /// Prints the tables.
 #[must_use]
 #[expect(clippy::print_stdout, reason = "the program's output")]
 pub fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["--samples", folder] => {
+            return match write_samples(Path::new(folder)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(cause) => refuse(&format!("failed to write into `{folder}`: {cause}")),
+            };
+        }
+        _ => return refuse("usage: traffic [--samples FOLDER]"),
+    }
     println!(
-        "A device-day: {FEATURES} features, {CLASSES} classes, a row a second, a label a minute, two features"
+        "A device-day: {} features, {CLASSES} classes, a row a second, a label a minute, two features",
+        WEIGHED.features
     );
     println!(
         "that drift, five new versions; bytes as MQTT carries them, shares of a packed frame by weight.\n"
     );
     for window_s in [3_600, 300] {
-        let (up, down) = day(window_s);
+        let (up, down) = day(&WEIGHED, window_s);
         println!("windows of {window_s} s");
         println!("{}{}", table("up", &up), table("down", &down));
     }

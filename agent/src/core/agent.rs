@@ -59,6 +59,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Heartbeats from one writing of the monitors to the next, beside those at closes and findings: their state is
 /// up to some hundred kilobytes, and flash wears. What a crash takes are half an hour's counts, and no label.
 const BEATS_A_WATCH: u32 = 6;
+/// Heartbeats from one report of counters and health to the next at most; a window's close is one too. Between them the hub has a short sign of life; a
+/// report of each would be most of what a device sends.
+const BEATS_A_REPORT: u32 = 12;
 
 /// What the shell found on disk.
 #[derive(Debug, Clone, Default)]
@@ -113,6 +116,8 @@ pub struct Agent {
     next_heartbeat: Mono,
     /// Heartbeats in this life.
     beats: u32,
+    /// When counters and health were last written.
+    reported: Mono,
     /// While the link is up and the hub has not answered: when hello is said again, and how often it was.
     hello: Option<(Mono, u32)>,
     random: StdRng,
@@ -212,6 +217,7 @@ impl Agent {
             versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
             next_heartbeat: now.mono.after(policy.heartbeat),
             beats: 1,
+            reported: now.mono,
             boot: boot.boot,
             hello: None,
             policy,
@@ -371,8 +377,7 @@ impl Agent {
         self.pace(now, &names, turn);
         if now.mono >= self.next_heartbeat {
             self.next_heartbeat = now.mono.after(self.policy.heartbeat);
-            self.write_counts(now, turn);
-            self.write_health(now, turn);
+            self.beat(now, turn);
             self.write_written(now, turn);
             for name in &names {
                 if let Some(model) = self.models.get_mut(name) {
@@ -423,6 +428,11 @@ impl Agent {
             let written_by_others = self.document_others(count);
             self.fact(now, Fact::Counter(count, total.saturating_sub(written_by_others)), turn);
         }
+        self.remember_counts(turn);
+    }
+
+    /// Keeps the counters on disk: what a crash takes is a heartbeat's worth.
+    fn remember_counts(&self, turn: &mut Turn) {
         let named: BTreeMap<&str, u64> = self.counts.iter().map(|(count, n)| (count.key(), *n)).collect();
         turn.remember("counts", &named);
         turn.remember("untold", &self.untold);

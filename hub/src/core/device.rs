@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use shoal_proto::document::Document;
-use shoal_proto::fact::{Facts, SLOT, SlotReport};
+use shoal_proto::fact::{COUNTS, Count, Facts, Health, SLOT, SlotReport};
 use shoal_proto::id::{Digest, Incarnation, ModelName, Replica, Side};
+use shoal_proto::message::{Beat, lower_half};
 use shoal_proto::sync::{self, Log, Peer};
 use shoal_proto::time::{Mono, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub struct Device {
     pub memory: Memory,
     /// The boot that is there, as far as we know.
     pub online: Option<u64>,
+    /// The last sign of life between its reports, of this life of the hub.
+    pub beat: Option<Beat>,
     /// When it was last heard in this life of the hub.
     pub heard: Option<Mono>,
     /// Its slots, read out of the document.
@@ -63,7 +66,7 @@ impl Device {
     pub fn restore(peer: Peer, document: Document, memory: Memory) -> Self {
         let slots = Facts(&document).slots().into_iter().collect();
         let remembered = memory.clone();
-        Self { peer, document, memory, online: None, heard: None, slots, due: None, remembered }
+        Self { peer, document, memory, online: None, beat: None, heard: None, slots, due: None, remembered }
     }
 
     /// Takes note of a word from it; gives what to remember, when that is due.
@@ -73,6 +76,38 @@ impl Device {
         let stale = self.memory.last_seen.0 >= self.remembered.last_seen.0.saturating_add(REMEMBER_MS);
         let quiet = Memory { last_seen: self.remembered.last_seen, ..self.memory.clone() };
         (stale || quiet != self.remembered).then(|| self.remember())
+    }
+
+    /// Whether a sign of life says something new: of this life and no earlier start, and later than the last.
+    #[must_use]
+    pub fn takes(&self, beat: &Beat) -> bool {
+        let same = self.memory.incarnation.is_none_or(|known| beat.life == lower_half(known));
+        let last = self.beat.as_ref().filter(|last| last.boot == beat.boot);
+        same && beat.boot >= self.memory.boot && last.is_none_or(|last| last.uptime_s < beat.uptime_s)
+    }
+
+    /// A counter, as the document or a later sign of life has it.
+    #[must_use]
+    pub fn count(&self, count: Count) -> u64 {
+        let place = COUNTS.iter().position(|(known, _)| *known == count);
+        let said = self.beat.as_ref().and_then(|beat| {
+            beat.counts
+                .iter()
+                .find(|(number, _)| Some(usize::from(*number)) == place)
+                .map(|(_, total)| *total)
+        });
+        Facts(&self.document).count(count).max(said.unwrap_or(0))
+    }
+
+    /// How it is, with the uptime of its last sign of life.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        let health = Facts(&self.document).health()?;
+        let said = self.beat.as_ref().filter(|beat| beat.boot >= self.memory.boot);
+        Some(Health {
+            uptime_s: said.map_or(health.uptime_s, |beat| beat.uptime_s.max(health.uptime_s)),
+            ..health
+        })
     }
 
     /// What to remember now.

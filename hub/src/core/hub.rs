@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use shoal_proto::document::Document;
 use shoal_proto::fact::{ASSIGNMENT, COMMAND, Fact, Facts, GLOBALLY_CONDEMNED, REPORT, SLOT};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, RolloutId};
-use shoal_proto::message::{Exchange, Hello, Status};
+use shoal_proto::message::{Beat, Exchange, Hello, Status};
 use shoal_proto::sync::{self, Peer, SyncAlarm};
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::topic::{Down, Topic, Up};
@@ -162,8 +162,9 @@ impl Hub {
             Up::Hello if !retained => wire::decode(bytes).map(|hello| self.on_hello(turn, &id, &hello)),
             Up::Sync if !retained => wire::decode(bytes).map(|message| self.on_sync(turn, &id, message)),
             Up::Status => wire::decode(bytes).map(|status| self.on_status(turn, &id, retained, &status)),
-            // Nothing is asked of `res` and `need` yet; a retained hello or sync is a broker's echo.
-            Up::Hello | Up::Sync | Up::Result | Up::Need => Ok(()),
+            Up::Beat if !retained => wire::decode(bytes).map(|beat| self.on_beat(turn, &id, beat)),
+            // Nothing is asked of `need` yet; a retained hello, sync or beat is a broker's echo.
+            Up::Hello | Up::Sync | Up::Beat | Up::Need => Ok(()),
         };
         if let Err(error) = read {
             self.alarm(turn, Some(id), format!("{what:?} cannot be read: {error}"));
@@ -244,25 +245,44 @@ impl Hub {
             }
             return self.touch(id);
         }
-        device.online = Some(status.boot);
         if !retained {
             let memory = device.hear(turn.now);
             turn.records.extend(memory.map(|memory| Record::Memory(id.clone(), memory)));
         }
-        if device.peer.is_connected() {
+        self.resume(turn, id, status.boot);
+    }
+
+    /// A sign of life. One that came late or twice says nothing new.
+    fn on_beat(&mut self, turn: &mut Turn, id: &DeviceId, beat: Beat) {
+        if !self.join(turn, id) {
+            return self.alarm(turn, Some(id.clone()), format!("refused: the hub has {MAX_DEVICES} devices"));
+        }
+        let limit = self.policy.unreachable_after;
+        let Some(device) = self.devices.get_mut(id) else { return };
+        if !device.takes(&beat) {
             return;
         }
-        // The hub came back and the device did not notice: go on from what it acknowledged last. It
-        // answers anything newer with its own cursor.
-        let (seq, chain) = device.peer.log.base();
-        let incarnation = device.peer.log.replica.incarnation;
-        let held = Some(shoal_proto::message::Cursor { incarnation, seq, chain });
-        let fresh = Incarnation(self.rng.random_range(1..=u64::MAX));
+        let was_silent = device.silent(turn.now.mono) > limit;
+        let (memory, boot) = (device.hear(turn.now), beat.boot);
+        device.beat = Some(beat);
+        turn.records.extend(memory.map(|memory| Record::Memory(id.clone(), memory)));
+        if was_silent {
+            self.plan_soon(id, turn.now.mono);
+        }
+        self.resume(turn, id, boot);
+    }
+
+    /// The device is there. Where the hub came back and the device did not notice, the conversation goes on.
+    fn resume(&mut self, turn: &mut Turn, id: &DeviceId, boot: u64) {
+        let fresh = self.fresh();
+        let Some(device) = self.devices.get_mut(id) else { return };
+        device.online = Some(boot);
         let mut records = Vec::new();
-        if let Err(alarm) = device.peer.on_ack(turn.now.mono, held, fresh, &mut records) {
+        let outcome = device.peer.resume(turn.now.mono, fresh, &mut records);
+        turn.records.extend(records.into_iter().map(|record| Record::Link(id.clone(), record)));
+        if let Err(alarm) = outcome {
             self.alarm(turn, Some(id.clone()), alarm.to_string());
         }
-        turn.records.extend(records.into_iter().map(|record| Record::Link(id.clone(), record)));
         self.touch(id);
     }
 
@@ -335,8 +355,10 @@ impl Hub {
         for id in due {
             let jitter = self.rng.random();
             let Some(device) = self.devices.get_mut(&id) else { continue };
-            for message in device.peer.poll(mono, wall, jitter, &device.document) {
-                match wire::encode(&message) {
+            let messages = device.peer.poll(mono, wall, jitter, &device.document);
+            let reads = device.peer.wire();
+            for message in messages {
+                match wire::encode_for(reads, &message) {
                     Ok(frame) => {
                         let topic = Topic::Down(id.clone(), Down::Sync);
                         self.bytes.1 = self.bytes.1.saturating_add(frame.len() as u64);

@@ -50,7 +50,7 @@ pub struct ClassBaseline {
     pub expected: Spread,
     /// Scores of each class by whether the row was of it: see [`score_cell`]. Empty for more classes than
     /// [`Confusion::FULL`].
-    #[serde(default)]
+    #[serde(default, with = "crate::summary::rows")]
     pub scores: Counts,
 }
 

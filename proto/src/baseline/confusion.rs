@@ -12,7 +12,7 @@ pub struct Confusion {
     #[serde(rename = "k")]
     classes: u32,
     /// `true × classes + predicted`, or `class × 3 +` 0 (right), 1 (predicted), 2 (true).
-    #[serde(rename = "c")]
+    #[serde(rename = "c", with = "crate::summary::rows")]
     cells: Counts,
 }
 

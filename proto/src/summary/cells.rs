@@ -1,5 +1,7 @@
 //! Integer tallies by index, sparse and canonical: equal tallies have equal bytes.
 
+mod packed;
+
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,8 +10,8 @@ use std::fmt;
 /// Most cells that room is made for before they are read: a forged length costs nothing.
 const MAX_ROOM: usize = 1024;
 
-/// `N` counts by index, written sparsely: `[[index, count, …], …]` with rising indices and no row of
-/// noughts. Counts stop at the largest number, which keeps sums the same in every order.
+/// `N` counts by index. In CBOR they are packed into bytes, since histograms are most of what a device sends; for
+/// people they are rows, `[[index, count, …], …]`, with rising indices and no row of noughts. Counts stop at the largest number, which keeps sums the same in every order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cells<const N: usize>(Vec<(u32, [u64; N])>);
 
@@ -151,17 +153,20 @@ impl<const N: usize> Cells<N> {
 
 impl<const N: usize> Serialize for Cells<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(index, counts)| Cell(*index, *counts)))
+        if serializer.is_human_readable() {
+            return rows::serialize(self, serializer);
+        }
+        serializer.serialize_bytes(&packed::write(&self.0))
     }
 }
 
 impl<'de, const N: usize> Deserialize<'de> for Cells<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Rows<const N: usize>;
-        impl<'de, const N: usize> Visitor<'de> for Rows<N> {
+        struct Either<const N: usize>;
+        impl<'de, const N: usize> Visitor<'de> for Either<N> {
             type Value = Vec<(u32, [u64; N])>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of rows of an index and {N} counts")
+                write!(f, "a list of rows of an index and {N} counts, or those packed")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
                 let mut cells = Vec::with_capacity(rows.size_hint().unwrap_or_default().min(MAX_ROOM));
@@ -170,8 +175,32 @@ impl<'de, const N: usize> Deserialize<'de> for Cells<N> {
                 }
                 Ok(cells)
             }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                packed::read(bytes).ok_or_else(|| E::custom("packed counts end too early or run over"))
+            }
         }
-        deserializer.deserialize_seq(Rows).map(Self::from_cells)
+        deserializer.deserialize_any(Either).map(Self::from_cells)
+    }
+}
+
+/// [`Cells`] as rows in every format, for what is named by the digest of its bytes.
+pub mod rows {
+    use super::{Cell, Cells};
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// Writes rows.
+    pub fn serialize<S: Serializer, const N: usize>(
+        cells: &Cells<N>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(cells.0.iter().map(|(index, counts)| Cell(*index, *counts)))
+    }
+
+    /// Reads either form.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<Cells<N>, D::Error> {
+        Cells::deserialize(deserializer)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::fact::{
 };
 use crate::finding::{Finding, Monitor};
 use crate::id::{DeviceId, Digest, Incarnation, ModelName, Replica, RolloutId, Side};
-use crate::message::{Cursor, Exchange, Hello, Payload, Status};
+use crate::message::{Beat, Cursor, Exchange, Hello, Payload, Status};
 use crate::op::{Chain, Kind, Op};
 use crate::package::Package;
 use crate::summary::{
@@ -244,7 +244,7 @@ fn entries() -> Vec<Entry> {
 
 fn exchange(payload: Payload) -> Exchange {
     let ack = Some(Cursor { incarnation: HUB, seq: 3, chain: Chain([1, 2, 3, 4, 5, 6, 7, 8]) });
-    Exchange { incarnation: DEVICE, wall: WALL, ack, payload }
+    Exchange { incarnation: DEVICE, wall: WALL, ack, wire_max: 0, payload }
 }
 
 fn package() -> Package {
@@ -291,6 +291,11 @@ fn messages_are_written_and_read_as_before() {
     framed("hello-first.bin", &Hello { cursor: None, last_seq: 0, ..hello });
     framed("status.bin", &Status { online: true, boot: 3, incarnation: DEVICE });
     framed("ack.bin", &exchange(Payload::Nothing));
+    let ack = Exchange { wire_max: 2, ..exchange(Payload::Nothing) };
+    framed("ack-tells-wire.bin", &ack);
+    let packed = hold("ack-dictionary.bin", &crate::wire::encode_for(2, &ack).unwrap());
+    assert_eq!(decode::<Exchange>(&packed).unwrap(), ack);
+    framed("beat.bin", &Beat { life: 0x0102_0304, boot: 3, uptime_s: 86_400, counts: vec![(0, 9), (3, 1)] });
     framed("forked.bin", &exchange(Payload::Forked { incarnation: HUB }));
     framed("batch.bin", &exchange(Payload::Batch { after: 0, chain: Chain::default(), ops: ops() }));
     framed(
@@ -341,6 +346,18 @@ fn windows_and_labels_of_this_build_are_written_and_read_as_before() {
         };
         assert_eq!(read, expected, "{name}");
     }
+}
+
+#[test]
+fn windows_and_labels_of_earlier_builds_are_read_as_they_were() {
+    let read = |name: &str| {
+        let op: Op = from_cbor(&std::fs::read(folder().join(name)).unwrap()).unwrap();
+        let mut document = Document::default();
+        document.apply(Replica { side: Side::Device, incarnation: DEVICE }, &op);
+        (Facts(&document).windows(), Facts(&document).labels())
+    };
+    assert_eq!(read("op-0401-rows.bin"), (vec![full_window()], vec![]));
+    assert_eq!(read("op-0402-rows.bin"), (vec![], vec![labels()]));
 }
 
 fn key_of(op: &Op) -> LabelKey {

@@ -210,7 +210,7 @@ impl World {
         };
         let seq = self.random.random_range(1_000_000..2_000_000);
         let say = |incarnation, payload| {
-            wire::encode(&Exchange { incarnation, wall: WallMs(u64::MAX), ack: None, payload })
+            wire::encode(&Exchange { incarnation, wall: WallMs(u64::MAX), ack: None, wire_max: 0, payload })
                 .unwrap_or_default()
         };
         let topic = |what| Topic::Up(id.clone(), what).to_string();
@@ -257,7 +257,7 @@ impl World {
                 let exchange: Exchange = wire::decode(&frame).map_err(|cause| cause.to_string())?;
                 wire::encode(&Newer { message: &exchange, mood })
             }
-            Up::Status | Up::Result | Up::Need => return Ok(frame),
+            Up::Status | Up::Beat | Up::Need => return Ok(frame),
         };
         Ok(again.unwrap_or(frame)) // one that grew too large goes as it is
     }
@@ -270,7 +270,7 @@ impl World {
         let (seq, chain) = ops.iter().fold((0, chain), |(_, chain), op| (op.seq, chain.then(op)));
         let ack = Some(Cursor { incarnation, seq, chain });
         let (life, incarnation) = (self.boards[at].life, hub.incarnation);
-        let said = Exchange { incarnation, wall, ack, payload: Payload::Nothing };
+        let said = Exchange { incarnation, wall, ack, wire_max: 0, payload: Payload::Nothing };
         let frame = wire::encode(&said).unwrap_or_default();
         self.later(10, Happening::Device(at, life, Box::new(Event::FromHub(frame))));
     }

@@ -3,8 +3,8 @@
 use super::super::effect::{Effect, Note, Record};
 use super::{Agent, Turn};
 use rand::RngCore as _;
-use shoal_proto::fact::Count;
-use shoal_proto::message::{Exchange, Hello};
+use shoal_proto::fact::{COUNTS, Count};
+use shoal_proto::message::{Beat, Exchange, Hello, lower_half};
 use shoal_proto::sync::{RESEND_FIRST, RESEND_LAST};
 use shoal_proto::time::Now;
 use shoal_proto::topic::Up;
@@ -28,7 +28,7 @@ impl Agent {
             wire_max: wire::VERSION,
             wall: now.wall,
         };
-        publish(Up::Hello, &hello, turn);
+        publish(Up::Hello, wire::FIRST_VERSION, &hello, turn);
         let span = RESEND_FIRST.saturating_mul(1 << tries.min(16)).min(RESEND_LAST);
         let jitter = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
         self.hello = Some((now.mono.after(span / 2 + span.mul_f64(jitter) / 2), tries.saturating_add(1)));
@@ -81,13 +81,29 @@ impl Agent {
         }
         let jitter = self.random.next_u32();
         for message in self.peer.poll(now.mono, now.wall, jitter, &self.document) {
-            publish(Up::Sync, &message, turn);
+            publish(Up::Sync, self.peer.wire(), &message, turn);
         }
+    }
+
+    /// A sign of life with the counters; a total of nought goes without saying.
+    pub(super) fn say_beat(&self, now: Now, turn: &mut Turn) {
+        let total = |count: &Count| self.counts.get(count).copied().unwrap_or(0);
+        let beat = Beat {
+            life: lower_half(self.peer.log.replica.incarnation),
+            boot: self.boot,
+            uptime_s: now.mono.0.as_secs(),
+            counts: (0..)
+                .zip(&COUNTS)
+                .map(|(number, (count, _))| (number, total(count)))
+                .filter(|(_, total)| *total > 0)
+                .collect(),
+        };
+        publish(Up::Beat, self.peer.wire(), &beat, turn);
     }
 }
 
-fn publish<T: serde::Serialize>(topic: Up, message: &T, turn: &mut Turn) {
-    match wire::encode(message) {
+fn publish<T: serde::Serialize>(topic: Up, reads: u8, message: &T, turn: &mut Turn) {
+    match wire::encode_for(reads, message) {
         Ok(frame) => turn.effects.push(Effect::Publish { topic, frame }),
         Err(cause) => {
             turn.effects.push(Effect::Note(Note::Alarm { reason: format!("own message: {cause}") }));

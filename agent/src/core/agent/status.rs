@@ -3,7 +3,7 @@
 use super::super::shadow::ShadowVerdict;
 use super::super::trial::TrialVerdict;
 use super::run::Phase;
-use super::{Agent, Turn, Waiting};
+use super::{Agent, BEATS_A_REPORT, Turn, Waiting};
 use serde::{Deserialize, Serialize};
 use shoal_proto::decision::{SlotState, Trigger};
 use shoal_proto::fact::{Fact, Health};
@@ -182,18 +182,42 @@ impl Agent {
         self.document.to_bytes()
     }
 
-    pub(super) fn write_health(&mut self, now: Now, turn: &mut Turn) {
-        let training = self
-            .models
-            .keys()
-            .map(|name| match (self.paused(now, name), self.decide_training(now, name)) {
-                (Some(paused), _) => format!("{name}: paused, {paused}"),
-                (None, Ok(_)) => format!("{name}: starting"),
-                (None, Err(waiting)) => format!("{name}: {waiting}"),
-            })
-            .collect::<Vec<_>>()
-            .join("; ");
+    /// How the device is: in the document now and then, or when something about it has changed; between, in passing.
+    pub(super) fn beat(&mut self, now: Now, turn: &mut Turn) {
+        let words = without_numbers(&self.training_words(now));
+        let told = self.facts().health().map(|health| without_numbers(&health.training));
+        let since = now.mono.since(self.reported);
+        if told != Some(words) || since >= self.policy.heartbeat * BEATS_A_REPORT {
+            return self.write_report(now, turn);
+        }
+        self.remember_counts(turn);
+        if self.peer.is_connected() && since >= self.policy.heartbeat / 2 {
+            self.say_beat(now, turn);
+        }
+    }
+
+    /// Counters, and the health with them.
+    pub(super) fn write_report(&mut self, now: Now, turn: &mut Turn) {
+        self.reported = now.mono;
+        self.write_counts(now, turn);
+        let training = self.training_words(now);
         let health = Health { uptime_s: now.mono.0.as_secs(), capturing: true, training };
         self.fact(now, Fact::Health(health), turn);
     }
+
+    /// What training does or waits for, of each model.
+    fn training_words(&self, now: Now) -> String {
+        let words =
+            self.models.keys().map(|name| match (self.paused(now, name), self.decide_training(now, name)) {
+                (Some(paused), _) => format!("{name}: paused, {paused}"),
+                (None, Ok(_)) => format!("{name}: starting"),
+                (None, Err(waiting)) => format!("{name}: {waiting}"),
+            });
+        words.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The same words, whatever they count.
+fn without_numbers(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }

@@ -137,7 +137,11 @@ impl Agent {
             self.drop_windows(floor);
             self.fact(now, Fact::WindowFloor(incarnation, floor), turn);
         }
-        self.write_counts(now, turn);
+        if now.mono.since(self.reported) >= self.policy.heartbeat {
+            self.write_report(now, turn);
+        } else {
+            self.write_counts(now, turn);
+        }
         self.remember_model(name, turn);
         self.consider_training(now, name, turn);
     }

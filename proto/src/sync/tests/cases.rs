@@ -106,7 +106,7 @@ fn a_batch_over_a_gap_is_refused() {
     let (_, mut hub) = pair();
     let op = Op { seq: 5, hlc: Hlc(5), kind: KIND, key: "b".into(), value: b"x".to_vec() };
     let payload = Payload::Batch { after: 4, chain: Chain::default(), ops: vec![op] };
-    let message = Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, payload };
+    let message = Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, wire_max: 0, payload };
     assert_eq!(hub.take(message), Ok(()));
     assert_eq!(hub.document.get(KIND, "b"), None);
     assert_eq!(hub.peer.cursor().map(|cursor| cursor.seq), Some(1));
@@ -179,7 +179,10 @@ fn a_snapshot_for_another_life_is_taken_in_but_does_not_count() {
     let entries = device.document.entries().collect();
     let payload = Payload::Snapshot { seq, chain, reader: Incarnation(2), after: None, until: None, entries };
     let mut hub = Node::new(Side::Hub, 9);
-    assert_eq!(hub.take(Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, payload }), Ok(()));
+    assert_eq!(
+        hub.take(Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, wire_max: 0, payload }),
+        Ok(())
+    );
     assert_eq!(hub.document.get(KIND, "a"), Some(b"one".as_slice()));
     assert!(hub.peer.cursor().is_some_and(|cursor| cursor.is_lost()), "it still asks");
     assert_eq!(talk(&mut device, &mut hub), []);
@@ -191,7 +194,7 @@ fn forked_said_late_means_nothing_to_the_next_life() {
     let (mut device, _) = pair();
     let before = device.peer.log.replica;
     let payload = Payload::Forked { incarnation: Incarnation(9) };
-    let message = Exchange { incarnation: Incarnation(2), wall: WALL, ack: None, payload };
+    let message = Exchange { incarnation: Incarnation(2), wall: WALL, ack: None, wire_max: 0, payload };
     assert_eq!(device.take(message), Ok(()));
     assert_eq!(device.peer.log.replica, before);
 }
@@ -232,7 +235,7 @@ fn an_operation_too_large_to_be_sent_on_is_refused() {
     let value = vec![0; MAX_VALUE_BYTES + 1];
     let op = Op { seq: after + 1, hlc: Hlc(9), kind: KIND, key: "b".into(), value };
     let payload = Payload::Batch { after, chain, ops: vec![op] };
-    let message = Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, payload };
+    let message = Exchange { incarnation: Incarnation(1), wall: WALL, ack: None, wire_max: 0, payload };
     assert_eq!(hub.take(message), Err(SyncAlarm::Oversized { kind: KIND }));
     assert_eq!(hub.document.get(KIND, "b"), None);
 }
@@ -245,7 +248,8 @@ fn a_hostile_stamp_does_not_stop_the_clock() {
     let (after, chain) = hub.peer.log.last();
     let op = Op { seq: after + 1, hlc: Hlc(u64::MAX), kind: Kind(0x0301), key: "z".into(), value: vec![] };
     let payload = Payload::Batch { after, chain, ops: vec![op] };
-    let message = Exchange { incarnation: Incarnation(2), wall: WallMs(u64::MAX), ack: None, payload };
+    let message =
+        Exchange { incarnation: Incarnation(2), wall: WallMs(u64::MAX), ack: None, wire_max: 0, payload };
     assert_eq!(device.take(message), Ok(()));
     device.write(KIND, "a", "still here");
     assert_eq!(device.document.get(KIND, "a"), Some(b"still here".as_slice()));
