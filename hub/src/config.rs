@@ -95,7 +95,7 @@ type Read = Result<(), String>;
 /// One key: section, name, what it holds, and how it is read.
 type Key = (&'static str, &'static str, &'static str, fn(&mut Config, &DeValue<'_>) -> Read);
 
-const KEYS: [Key; 9] = [
+const KEYS: [Key; 10] = [
     ("", "data", "a folder", |config, value| text(value).map(|it| config.data = it.into())),
     ("http", "listen", "an address such as \"127.0.0.1:8600\"", |config, value| {
         addr(value).map(|it| config.http = it)
@@ -121,6 +121,9 @@ const KEYS: [Key; 9] = [
         let windows = number(value, 1, 10_000)?;
         config.policy.drift_windows = usize::try_from(windows).unwrap_or(usize::MAX);
         Ok(())
+    }),
+    ("fleet", "device_bytes_per_s", "bytes a second, 1024 to 1073741824", |config, value| {
+        number(value, 1_024, 1 << 30).map(|it| config.policy.device_bytes_per_s = it)
     }),
     ("trust", "keys", "a list of ed25519 public keys in hex", |config, value| {
         let list = value.as_array().ok_or("not a list")?;

@@ -6,7 +6,7 @@ use shoal_proto::decision::{SlotEnd, Source};
 use shoal_proto::document::Document;
 use shoal_proto::fact::{Assignment, EndReport, Fact, Facts, SlotReport};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, ModelName, Replica, Side};
-use shoal_proto::message::{Exchange, Hello, Status};
+use shoal_proto::message::{Beat, Exchange, Hello, Payload, Status, lower_half};
 use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
 use shoal_proto::sync::{Log, Peer};
 use shoal_proto::time::{Mono, Now, WallMs};
@@ -102,6 +102,25 @@ impl FakeDevice {
     pub(crate) fn status(&self, online: bool, boot: u64) -> Event {
         let incarnation = self.peer.log.replica.incarnation;
         self.up(Up::Status, encode(&Status { online, boot, incarnation }).unwrap())
+    }
+
+    pub(crate) fn beat(&self, uptime_s: u64, counts: &[(u8, u64)]) -> Event {
+        let life = lower_half(self.peer.log.replica.incarnation);
+        let beat = Beat { life, boot: self.boot, uptime_s, counts: counts.to_vec() };
+        self.up(Up::Beat, encode(&beat).unwrap())
+    }
+
+    /// Its registers, said ahead of its log.
+    pub(crate) fn ahead(&self) -> Event {
+        let entries = self.document.entries().filter(|entry| entry.marker.is_some()).collect();
+        let message = Exchange {
+            incarnation: self.peer.log.replica.incarnation,
+            wall: WallMs(1),
+            ack: None,
+            wire_max: 2,
+            payload: Payload::Ahead { entries },
+        };
+        self.up(Up::Sync, encode(&message).unwrap())
     }
 
     pub(crate) fn say(&mut self, now: Now) -> Vec<Event> {

@@ -88,6 +88,10 @@ fn exchange(message: Exchange) -> Value {
             let ops: Vec<Value> = ops.iter().map(operation).collect();
             json!({ "batch": { "after": after, "chain": shown(&chain), "ops": ops } })
         }
+        Payload::Ahead { entries } => {
+            let entries: Vec<Value> = entries.iter().map(entry).collect();
+            json!({ "ahead": { "entries": entries } })
+        }
         Payload::Snapshot { seq, chain, reader, after, until, entries } => {
             let entries: Vec<Value> = entries.iter().map(entry).collect();
             json!({ "snapshot": {

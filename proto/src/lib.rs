@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod message;
 pub mod op;
 pub mod package;
+pub mod rate;
 pub mod statement;
 pub mod summary;
 pub mod sync;

@@ -113,6 +113,12 @@ pub enum Payload {
         /// The part.
         entries: Vec<Entry>,
     },
+    /// Registers as they stand, said before the long log that leads to them: what became of a version need not
+    /// wait for weeks of telemetry. They are news and not yet part of the document; only readers of wire 2 get it.
+    Ahead {
+        /// The registers.
+        entries: Vec<Entry>,
+    },
 }
 
 /// A sign of life between two reports: never acknowledged and never sent again, since all that it says is in the

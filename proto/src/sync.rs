@@ -13,14 +13,15 @@
 mod log;
 mod record;
 mod snapshot;
+mod taking;
 
 pub use log::{LOG_BYTES, Log};
 pub use record::{Record, SyncAlarm};
 
-use crate::document::{Document, Entry, Slot};
+use crate::document::Document;
 use crate::id::{Incarnation, Replica, Side};
 use crate::message::{Cursor, Exchange, Hello, Payload};
-use crate::op::{Chain, Class, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
+use crate::op::{Chain, Class, Kind};
 use crate::time::{Hlc, Mono, WallMs};
 use crate::wire::{self, FIRST_VERSION};
 use record::record_change;
@@ -37,6 +38,8 @@ pub const RESEND_FIRST: Duration = Duration::from_secs(2);
 pub const RESEND_LAST: Duration = Duration::from_secs(300);
 /// Sendings without an answer after which the other side is written to in the first wire version.
 const PATIENT_TRIES: u32 = 3;
+/// The first wire version whose readers know [`Payload::Ahead`].
+const AHEAD_VERSION: u8 = 2;
 /// Parts of one snapshot that a reader keeps count of: 40 KiB each, 40 MiB in all.
 pub const MAX_SNAPSHOT_PARTS: usize = 1024;
 
@@ -56,6 +59,8 @@ pub struct Peer {
     snapshot: Option<u64>,
     next_send: Option<Mono>,
     tries: u32,
+    /// Registers were written that are worth saying before a long log.
+    ahead: bool,
     owe_ack: bool,
     owe_fork: Option<Incarnation>,
     /// The highest wire version that the other side said it reads.
@@ -77,6 +82,7 @@ impl Peer {
             snapshot: None,
             next_send: None,
             tries: 0,
+            ahead: false,
             owe_ack: false,
             owe_fork: None,
             reads: FIRST_VERSION,
@@ -141,6 +147,7 @@ impl Peer {
         value: Vec<u8>,
         records: &mut Vec<Record>,
     ) {
+        self.ahead |= is_plain_register(kind);
         if is_plain_register(kind)
             && let Some(marker) = document.marker(kind, &key)
         {
@@ -175,6 +182,7 @@ impl Peer {
         records: &mut Vec<Record>,
     ) -> Result<(), SyncAlarm> {
         let newly = !std::mem::replace(&mut self.connected, true);
+        self.ahead |= newly;
         let (base, last) = (self.log.base().0, self.log.last().0);
         let ours = self.log.replica.incarnation;
         let Some(held) = ack.filter(|cursor| cursor.incarnation == ours) else {
@@ -313,7 +321,7 @@ impl Peer {
         self.on_ack(now, message.ack, fresh, records)?;
         let theirs = Replica { side: other(self.log.replica.side), incarnation: message.incarnation };
         match message.payload {
-            Payload::Nothing | Payload::Forked { .. } => Ok(()),
+            Payload::Nothing | Payload::Forked { .. } | Payload::Ahead { .. } => Ok(()),
             Payload::Batch { after, chain, ops } => {
                 self.owe_ack = true;
                 if let Some(op) = ops.last() {
@@ -367,102 +375,6 @@ impl Peer {
         Ok(())
     }
 
-    fn take_batch(
-        &mut self,
-        theirs: Replica,
-        after: u64,
-        chain: Chain,
-        ops: &[Op],
-        document: &mut Document,
-        records: &mut Vec<Record>,
-    ) -> Result<(), SyncAlarm> {
-        // Without a cursor the log is not enough, and over a gap nothing is taken: the
-        // acknowledgement that is owed tells where to go on.
-        let Some(held) = self.cursor.filter(|held| !held.is_lost() && after <= held.seq) else {
-            return Ok(());
-        };
-        if let Some(op) = ops.iter().find(|op| !fits(&op.key, &op.value)) {
-            return Err(SyncAlarm::Oversized { kind: op.kind });
-        }
-        let (mut at, mut link) = (after, chain);
-        for op in ops {
-            if op.seq != at + 1 {
-                break;
-            }
-            if at == held.seq && link != held.chain {
-                self.owe_fork = Some(theirs.incarnation);
-                return Err(SyncAlarm::Equivocation { incarnation: theirs.incarnation, seq: at });
-            }
-            link = link.then(op);
-            at = op.seq;
-            if at > held.seq {
-                record_change(document.apply(theirs, op), records);
-            }
-        }
-        if at > held.seq {
-            let cursor = Cursor { incarnation: theirs.incarnation, seq: at, chain: link };
-            self.cursor = Some(cursor);
-            records.push(Record::Cursor(cursor));
-        }
-        Ok(())
-    }
-
-    /// Joins entries. Where they bring another value of a register than the one that we, its writer,
-    /// hold, they know what an earlier life of ours wrote and lost: our word is said again and stands.
-    fn take_entries(
-        &mut self,
-        wall: WallMs,
-        entries: Vec<Entry>,
-        document: &mut Document,
-        records: &mut Vec<Record>,
-    ) -> Result<(), SyncAlarm> {
-        if let Some(entry) = entries.iter().find(|entry| !fits(&entry.key, &entry.value)) {
-            return Err(SyncAlarm::Oversized { kind: entry.kind });
-        }
-        for entry in entries {
-            let (kind, key) = (entry.kind, entry.key.clone());
-            let own = document.marker(kind, &key).is_some_and(|m| m.replica.side == self.log.replica.side);
-            let said =
-                document.get(kind, &key).filter(|_| own && is_plain_register(kind)).map(<[u8]>::to_vec);
-            let ours = entry.marker.is_some_and(|m| m.replica.side == self.log.replica.side);
-            record_change(document.join(entry), records);
-            if let Some(said) = said.filter(|said| ours && document.get(kind, &key) != Some(said.as_slice()))
-            {
-                self.write(document, wall, kind, key, said, records);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes notice of a part and the span of keys that it holds; `None`: it was for another life.
-    fn take_part(
-        &mut self,
-        cursor: Cursor,
-        span: Option<(Option<Slot>, Option<Slot>)>,
-        records: &mut Vec<Record>,
-    ) {
-        if self.arrived.as_ref().is_none_or(|arrived| arrived.cursor() != cursor) {
-            self.arrived = Some(Arrived::new(cursor));
-        }
-        let complete = self
-            .arrived
-            .as_mut()
-            .zip(span)
-            .is_some_and(|(arrived, (after, until))| arrived.take(after, until));
-        // A part alone already holds what the writer wrote up to seq: should the writer lose that, the
-        // lost cursor tells.
-        let reached = if complete { cursor } else { cursor.lost() };
-        let past =
-            |held: Cursor| held.seq < cursor.seq || (complete && held.seq == cursor.seq && held.is_lost());
-        if self.cursor.is_none_or(past) {
-            self.cursor = Some(reached);
-            records.push(Record::Cursor(reached));
-        }
-        if complete {
-            self.arrived = None;
-        }
-    }
-
     /// When [`Peer::poll`] has something to say next; `None` while all is quiet or the link is down.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
@@ -486,6 +398,14 @@ impl Peer {
                 (None, _) if due => self.log.batch().into_iter().collect(),
                 _ => Vec::new(),
             };
+            let is_long = self.snapshot.is_none() && self.log.bytes() > BATCH_BYTES;
+            if is_long
+                && !brought.is_empty()
+                && self.reads >= AHEAD_VERSION
+                && std::mem::take(&mut self.ahead)
+            {
+                payloads.extend(snapshot::registers(document, self.log.replica.side));
+            }
             if !brought.is_empty() {
                 self.wait(now, jitter, brought.len());
             }
@@ -521,10 +441,6 @@ const fn other(side: Side) -> Side {
 /// Whether the hybrid clock decides about this kind.
 fn is_plain_register(kind: Kind) -> bool {
     matches!(kind.class(), Some(Class::Register) | None)
-}
-
-const fn fits(key: &str, value: &[u8]) -> bool {
-    key.len() <= MAX_KEY_BYTES && value.len() <= MAX_VALUE_BYTES
 }
 
 #[cfg(test)]

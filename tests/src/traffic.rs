@@ -94,6 +94,7 @@ impl Way {
                     .map(|entry| (of(entry.kind), entry.key.len() + entry.value.len() + 40))
                     .collect()
             }
+            Ok(Payload::Ahead { .. }) => vec![("said ahead".into(), 1)],
             Ok(Payload::Nothing) => vec![("acknowledgements".into(), 1)],
             Ok(Payload::Forked { .. }) | Err(_) => vec![("hello".into(), 1)],
         };

@@ -1,12 +1,16 @@
 //! One device as the hub sees it: its document, the conversation about it, and its signs of life.
 
+use super::policy::{DEVICE_BURST_BYTES, MESSAGE_BYTES};
 use serde::{Deserialize, Serialize};
-use shoal_proto::document::Document;
+use shoal_proto::document::{Document, Entry};
 use shoal_proto::fact::{COUNTS, Count, Facts, Health, SLOT, SlotReport};
 use shoal_proto::id::{Digest, Incarnation, ModelName, Replica, Side};
+use shoal_proto::lattice::Marker;
 use shoal_proto::message::{Beat, lower_half};
+use shoal_proto::rate::Bucket;
 use shoal_proto::sync::{self, Log, Peer};
 use shoal_proto::time::{Mono, Now, WallMs};
+use shoal_proto::wire::from_cbor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -48,6 +52,14 @@ pub struct Device {
     pub heard: Option<Mono>,
     /// Its slots, read out of the document.
     pub slots: BTreeMap<ModelName, SlotReport>,
+    /// Slots that were said ahead of the log that leads to them.
+    ahead: BTreeMap<ModelName, (Marker, SlotReport)>,
+    /// Of them, those not yet looked at.
+    foreseen: BTreeSet<ModelName>,
+    /// How much more it may say.
+    allowance: Option<Bucket>,
+    /// Whether its last message was too much.
+    is_loud: bool,
     /// When the conversation wants to go on.
     pub due: Option<Mono>,
     remembered: Memory,
@@ -66,7 +78,21 @@ impl Device {
     pub fn restore(peer: Peer, document: Document, memory: Memory) -> Self {
         let slots = Facts(&document).slots().into_iter().collect();
         let remembered = memory.clone();
-        Self { peer, document, memory, online: None, beat: None, heard: None, slots, due: None, remembered }
+        Self {
+            peer,
+            document,
+            memory,
+            online: None,
+            beat: None,
+            heard: None,
+            slots,
+            ahead: BTreeMap::new(),
+            foreseen: BTreeSet::new(),
+            allowance: None,
+            is_loud: false,
+            due: None,
+            remembered,
+        }
     }
 
     /// Takes note of a word from it; gives what to remember, when that is due.
@@ -76,6 +102,15 @@ impl Device {
         let stale = self.memory.last_seen.0 >= self.remembered.last_seen.0.saturating_add(REMEMBER_MS);
         let quiet = Memory { last_seen: self.remembered.last_seen, ..self.memory.clone() };
         (stale || quiet != self.remembered).then(|| self.remember())
+    }
+
+    /// Whether a message of so many bytes may be heard, and whether it is the first of many that may not.
+    pub fn may_say(&mut self, now: Mono, bytes: usize, bytes_per_s: u64) -> (bool, bool) {
+        let bytes = MESSAGE_BYTES.saturating_add(bytes as u64);
+        let full = || Bucket::new(Some(bytes_per_s), DEVICE_BURST_BYTES, now);
+        let may = self.allowance.get_or_insert_with(full).take(now, bytes);
+        let was_loud = std::mem::replace(&mut self.is_loud, !may);
+        (may, !may && !was_loud)
     }
 
     /// Whether a sign of life says something new: of this life and no earlier start, and later than the last.
@@ -118,18 +153,39 @@ impl Device {
 
     /// Reads again what the records say has changed; tells which models' slots did.
     pub fn refresh(&mut self, records: &[sync::Record]) -> BTreeSet<ModelName> {
-        let mut changed = BTreeSet::new();
-        for record in records {
-            let sync::Record::Put(entry) = record else { continue };
-            let Some(model) = Some(entry).filter(|e| e.kind == SLOT).and_then(|e| e.key.parse().ok()) else {
-                continue;
-            };
-            if let Some(slot) = Facts(&self.document).slot(&model) {
+        let mut changed = std::mem::take(&mut self.foreseen);
+        changed.extend(records.iter().filter_map(|record| match record {
+            sync::Record::Put(entry) if entry.kind == SLOT => entry.key.parse::<ModelName>().ok(),
+            _ => None,
+        }));
+        for model in &changed {
+            let written = self.document.marker(SLOT, model.as_str());
+            let life = self.memory.incarnation;
+            self.ahead.retain(|_, (said, _)| Some(said.replica.incarnation) == life);
+            if self.ahead.get(model).is_some_and(|(said, _)| written >= Some(*said)) {
+                self.ahead.remove(model);
+            }
+            let ahead = self.ahead.get(model).map(|(_, slot)| slot.clone());
+            if let Some(slot) = ahead.or_else(|| Facts(&self.document).slot(model)) {
                 self.slots.insert(model.clone(), slot);
-                changed.insert(model);
             }
         }
         changed
+    }
+
+    /// Takes slots that were said ahead; they stand until the document has them or something later.
+    pub fn foresee(&mut self, entries: &[Entry]) {
+        for entry in entries.iter().filter(|entry| entry.kind == SLOT) {
+            let (Ok(model), Some(marker), Ok(slot)) =
+                (entry.key.parse::<ModelName>(), entry.marker, from_cbor::<SlotReport>(&entry.value))
+            else {
+                continue;
+            };
+            if self.document.marker(SLOT, model.as_str()) < Some(marker) {
+                self.ahead.insert(model.clone(), (marker, slot));
+                self.foreseen.insert(model);
+            }
+        }
     }
 
     /// The device's own tags under the hub's.

@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use shoal_proto::document::Document;
 use shoal_proto::fact::{ASSIGNMENT, COMMAND, Fact, Facts, GLOBALLY_CONDEMNED, REPORT, SLOT};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, RolloutId};
-use shoal_proto::message::{Beat, Exchange, Hello, Status};
+use shoal_proto::message::{Beat, Exchange, Hello, Payload, Status};
 use shoal_proto::sync::{self, Peer, SyncAlarm};
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::topic::{Down, Topic, Up};
@@ -47,6 +47,8 @@ pub struct Hub {
     pub(super) broker: bool,
     /// Messages that could not be read, and other things from outside that should not be.
     pub(super) alarms: u64,
+    /// Messages of devices that said too much.
+    pub(super) unheard: u64,
     /// MQTT payload from and to devices since the start.
     pub(super) bytes: (u64, u64),
     /// When each running rollout is planned next.
@@ -95,6 +97,7 @@ impl Hub {
             generation: saved.generation,
             broker: false,
             alarms: 0,
+            unheard: 0,
             bytes: (0, 0),
             plans,
             expiries,
@@ -158,6 +161,18 @@ impl Hub {
             let shown: String = topic.chars().take(SHOWN_CHARS).collect();
             return self.alarm(turn, None, format!("message on topic `{shown}`, which no device has"));
         };
+        if let Some(device) = self.devices.get_mut(&id) {
+            let rate = self.policy.device_bytes_per_s;
+            let (may, is_first) = device.may_say(turn.now.mono, bytes.len(), rate);
+            if !may {
+                self.unheard = self.unheard.saturating_add(1);
+                if is_first {
+                    let reason = format!("says more than {rate} bytes a second; the rest is not heard");
+                    self.alarm(turn, Some(id), reason);
+                }
+                return;
+            }
+        }
         let read = match what {
             Up::Hello if !retained => wire::decode(bytes).map(|hello| self.on_hello(turn, &id, &hello)),
             Up::Sync if !retained => wire::decode(bytes).map(|message| self.on_sync(turn, &id, message)),
@@ -192,8 +207,14 @@ impl Hub {
         self.converse(turn, id, |device, fresh, records| {
             device.online = device.online.or(Some(device.memory.boot));
             device.memory.incarnation = Some(message.incarnation);
+            let ahead = match &message.payload {
+                Payload::Ahead { entries } => entries.clone(),
+                _ => Vec::new(),
+            };
             let Device { peer, document, .. } = device;
-            peer.on_exchange(mono, wall, message, fresh, document, records)
+            peer.on_exchange(mono, wall, message, fresh, document, records)?;
+            device.foresee(&ahead);
+            Ok(())
         });
     }
 

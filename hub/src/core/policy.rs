@@ -13,6 +13,11 @@ pub const MAX_TAGS: usize = 64;
 /// See [`MAX_TAGS`].
 pub const MAX_TAG_BYTES: usize = 80;
 
+/// What a device may say at once: the largest document, every part of it in a full frame.
+pub const DEVICE_BURST_BYTES: u64 = 64 << 20;
+/// What a message counts beside its bytes: small ones are work too.
+pub const MESSAGE_BYTES: u64 = 1_024;
+
 /// The settings that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -20,10 +25,17 @@ pub struct Policy {
     pub unreachable_after: Duration,
     /// Newest windows of each device that the drift view adds up: a day of hours.
     pub drift_windows: usize,
+    /// What a device may say in the long run, in bytes a second and [`MESSAGE_BYTES`] for each message. What is more
+    /// is not heard; the device says it again, ever slower.
+    pub device_bytes_per_s: u64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { unreachable_after: Duration::from_secs(900), drift_windows: 24 }
+        Self {
+            unreachable_after: Duration::from_secs(900),
+            drift_windows: 24,
+            device_bytes_per_s: 256 * 1_024,
+        }
     }
 }

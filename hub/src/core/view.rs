@@ -48,6 +48,8 @@ pub struct HealthView {
     pub running_rollouts: u64,
     /// Messages that could not be read and other alarms since the start.
     pub alarms: u64,
+    /// Messages of devices that said more than they may, since the start.
+    pub unheard: u64,
     /// The last generation given.
     pub generation: u64,
     /// MQTT payload of devices since the start.
@@ -234,6 +236,7 @@ impl Hub {
             online: self.devices.values().filter(|it| it.online.is_some()).count() as u64,
             running_rollouts: self.plans.len() as u64,
             alarms: self.alarms,
+            unheard: self.unheard,
             bytes_in: self.bytes.0,
             bytes_out: self.bytes.1,
             generation: self.generation,

@@ -5,9 +5,9 @@
 
 use super::{BATCH_BYTES, MAX_SNAPSHOT_PARTS};
 use crate::document::{Document, Entry, Slot};
-use crate::id::Incarnation;
+use crate::id::{Incarnation, Side};
 use crate::message::{Cursor, Payload};
-use crate::op::Chain;
+use crate::op::{Chain, Class};
 
 /// The parts of a snapshot. `seq` is the writer's last: a reader must not hold what its cursor does
 /// not show, or a writer that is restored later goes unnoticed.
@@ -36,6 +36,23 @@ pub(super) fn cut(document: &Document, (seq, chain): (u64, Chain), reader: Incar
             Payload::Snapshot { seq, chain, reader, after, until, entries }
         })
         .collect()
+}
+
+/// What a side's own registers say now, as many as fit a batch.
+pub(super) fn registers(document: &Document, side: Side) -> Option<Payload> {
+    let mut bytes = 0;
+    let entries: Vec<Entry> = document
+        .entries()
+        .filter(|entry| {
+            matches!(entry.kind.class(), Some(Class::Register))
+                && entry.marker.is_some_and(|marker| marker.replica.side == side)
+        })
+        .take_while(|entry| {
+            bytes += entry.key.len() + entry.value.len() + 128;
+            bytes <= BATCH_BYTES
+        })
+        .collect();
+    (!entries.is_empty()).then_some(Payload::Ahead { entries })
 }
 
 /// The spans of keys of one snapshot that have arrived.

@@ -3,7 +3,7 @@
 use super::disk::Disk;
 use crate::document::Document;
 use crate::id::{Incarnation, Side};
-use crate::message::{Exchange, Hello, Payload};
+use crate::message::{Cursor, Exchange, Hello, Payload};
 use crate::op::{Chain, Kind, MAX_VALUE_BYTES, Op};
 use crate::sync::{Peer, Record, SyncAlarm};
 use crate::time::{Hlc, Mono, WallMs};
@@ -99,6 +99,60 @@ fn pair() -> (Node, Node) {
     device.write(KIND, "a", "one");
     assert_eq!(talk(&mut device, &mut hub), []);
     (device, hub)
+}
+
+#[test]
+fn each_side_is_written_to_in_what_it_reads() {
+    for (told, expected) in [(0, 1), (1, 1), (2, 2), (9, 9)] {
+        let (device, mut hub) = pair();
+        assert_eq!(hub.hello(&Hello { wire_max: told, ..hello_of(&device) }), Ok(()));
+        assert_eq!(hub.peer.wire(), expected, "a hello says {told}");
+        hub.write(KIND, "b", "two");
+        for hour in 1..5 {
+            let later = NOW.after(std::time::Duration::from_secs(hour * 3_600));
+            assert!(!hub.peer.poll(later, WALL, 0, &hub.document).is_empty());
+        }
+        assert_eq!(hub.peer.wire(), 1, "whoever does not answer may be an older build by now");
+        let ((seq, chain), incarnation) = (hub.peer.log.last(), hub.peer.log.replica.incarnation);
+        let message = Exchange {
+            incarnation: Incarnation(1),
+            wall: WALL,
+            ack: Some(Cursor { incarnation, seq, chain }),
+            wire_max: told,
+            payload: Payload::Nothing,
+        };
+        assert_eq!(hub.take(message), Ok(()));
+        assert_eq!(hub.peer.wire(), expected, "an answer says {told}");
+        hub.peer.on_disconnected();
+        assert_eq!(hub.peer.wire(), 1);
+    }
+}
+
+#[test]
+fn what_became_of_a_version_is_said_before_weeks_of_telemetry() {
+    for (reads, expected) in [(1, false), (2, true)] {
+        let (mut device, mut hub) = pair();
+        device.peer.on_disconnected();
+        for number in 0..100 {
+            device.write(Kind(0x0401), &format!("{:016x}/{number:016x}/gas", 1), &"x".repeat(1_000));
+        }
+        device.write(KIND, "slot", "taken back");
+        assert_eq!(hub.hello(&hello_of(&device)), Ok(()));
+        let before = hub.document.to_bytes();
+        for message in hub.say() {
+            assert_eq!(device.take(Exchange { wire_max: reads, ..message }), Ok(()));
+        }
+        let first = device.say().swap_remove(0);
+        let is_ahead = matches!(&first.payload, Payload::Ahead { entries }
+            if entries.iter().any(|entry| entry.key == "slot" && entry.value == b"taken back"));
+        assert_eq!(is_ahead, expected, "{:?}", first.payload);
+        if expected {
+            assert_eq!(hub.take(first), Ok(()));
+            assert_eq!(hub.document.to_bytes(), before, "news, and not yet the document");
+        }
+        assert_eq!(talk(&mut device, &mut hub), []);
+        assert_eq!(hub.document.get(KIND, "slot"), Some(b"taken back".as_slice()));
+    }
 }
 
 #[test]
