@@ -106,7 +106,7 @@ impl FakeDevice {
 
     pub(crate) fn beat(&self, uptime_s: u64, counts: &[(u8, u64)]) -> Event {
         let life = lower_half(self.peer.log.replica.incarnation);
-        let beat = Beat { life, boot: self.boot, uptime_s, counts: counts.to_vec() };
+        let beat = Beat { life, boot: self.boot, uptime_s, counts: counts.iter().copied().collect() };
         self.up(Up::Beat, encode(&beat).unwrap())
     }
 

@@ -5,6 +5,7 @@ use crate::id::{DeviceId, Incarnation};
 use crate::op::{Chain, Op};
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where a reader stands in a writer's log: everything up to `seq` is on the reader's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +137,7 @@ pub struct Beat {
     pub uptime_s: u64,
     /// Number of a counter ([`crate::fact::COUNTS`]) and the device's total, over all its lives.
     #[serde(rename = "c")]
-    pub counts: Vec<(u8, u64)>,
+    pub counts: BTreeMap<u8, u64>,
 }
 
 /// How a [`Beat`] names a life.

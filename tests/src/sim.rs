@@ -8,6 +8,7 @@
 
 mod act;
 mod board;
+mod builds;
 mod child;
 mod disk;
 mod fault;

@@ -347,3 +347,17 @@ pub fn main() -> ExitCode {
     }
     ExitCode::SUCCESS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_day_stays_within_its_bytes() {
+        let (up, down) = day(&WEIGHED, 3_600);
+        assert!(up.bytes <= 60_000, "up: {} bytes", up.bytes);
+        assert!(down.bytes <= 10_000, "down: {} bytes", down.bytes);
+        let (count, _) = up.kinds["beats"];
+        assert!(count > 200, "and still a word every five minutes: {count}");
+    }
+}

@@ -125,12 +125,8 @@ impl Device {
     #[must_use]
     pub fn count(&self, count: Count) -> u64 {
         let place = COUNTS.iter().position(|(known, _)| *known == count);
-        let said = self.beat.as_ref().and_then(|beat| {
-            beat.counts
-                .iter()
-                .find(|(number, _)| Some(usize::from(*number)) == place)
-                .map(|(_, total)| *total)
-        });
+        let number = place.and_then(|place| u8::try_from(place).ok());
+        let said = self.beat.as_ref().and_then(|beat| beat.counts.get(&number?)).copied();
         Facts(&self.document).count(count).max(said.unwrap_or(0))
     }
 

@@ -295,7 +295,10 @@ fn messages_are_written_and_read_as_before() {
     framed("ack-tells-wire.bin", &ack);
     let packed = hold("ack-dictionary.bin", &crate::wire::encode_for(2, &ack).unwrap());
     assert_eq!(decode::<Exchange>(&packed).unwrap(), ack);
-    framed("beat.bin", &Beat { life: 0x0102_0304, boot: 3, uptime_s: 86_400, counts: vec![(0, 9), (3, 1)] });
+    framed(
+        "beat.bin",
+        &Beat { life: 0x0102_0304, boot: 3, uptime_s: 86_400, counts: [(0, 9), (3, 1)].into() },
+    );
     framed("forked.bin", &exchange(Payload::Forked { incarnation: HUB }));
     framed("batch.bin", &exchange(Payload::Batch { after: 0, chain: Chain::default(), ops: ops() }));
     framed(

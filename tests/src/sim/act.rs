@@ -1,5 +1,6 @@
 //! What a device's shell does: each effect that reaches into the world comes back as an event.
 
+use super::builds::as_said_by;
 use super::models::Kind;
 use super::mutant::Mutant;
 use super::world::{Happening, World};
@@ -71,8 +72,9 @@ impl World {
         if self.mutant == Mutant::CutAtPuback && self.boards[at].linked {
             self.acknowledge_as_broker(at, &frame);
         }
-        let frame = if self.boards[at].speaks_newer { self.newer(topic, frame)? } else { frame };
-        self.send_up(at, topic, frame);
+        if let Some(frame) = as_said_by(self.boards[at].speaks, topic, &frame)? {
+            self.send_up(at, topic, frame);
+        }
         Ok(())
     }
 

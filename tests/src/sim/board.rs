@@ -1,5 +1,6 @@
 //! The shell of a device: one event, one turn of the core, its effects in order; and how it dies.
 
+use super::builds::Build;
 use super::child::Child;
 use super::disk::DeviceDisk;
 use super::form::Wall;
@@ -63,7 +64,7 @@ pub(super) struct Board {
     pub(super) healed_run: u64,
     /// It was.
     pub(super) trained: bool,
-    pub(super) speaks_newer: bool,
+    pub(super) speaks: Build,
     pub(super) commands: u64,
     /// Rows answered and labels given since the device's beginning.
     pub(super) given: (u64, u64),
@@ -102,7 +103,7 @@ impl Board {
             seen: Seen::default(),
             healed_run: 0,
             trained: false,
-            speaks_newer: random.random_bool(0.1),
+            speaks: Build::drawn(random),
             commands: 0,
             given: (0, 0),
             crashed: false,

@@ -6,8 +6,10 @@ use super::form::Wall;
 use super::mutant::Mutant;
 use super::world::{Happening, World};
 use rand::Rng as _;
+use shoal_hub::core::command::CommandWish;
 use shoal_hub::core::rollout::{AbortMode, AbortThreshold, RolloutWish, Strategy};
 use shoal_hub::core::{self as hub, Effect, Event, Hub, Record, Request};
+use shoal_proto::command::Ask;
 use shoal_proto::fact::TrialPolicy;
 use shoal_proto::id::RolloutId;
 use shoal_proto::time::{Mono, Now, WallMs};
@@ -28,6 +30,8 @@ pub(super) struct HubSide {
     pub(super) session: u64,
     tick_at: Option<u64>,
     pub(super) full_until: u64,
+    /// It is a build of wire 1.
+    pub(super) is_older: bool,
     /// Its database was restored so often.
     pub(super) disasters: u64,
     /// What a shell with [`Mutant::AcknowledgeFirst`] has not written yet.
@@ -47,6 +51,7 @@ impl HubSide {
             session: 0,
             tick_at: None,
             full_until: 0,
+            is_older: false,
             disasters: 0,
             unwritten: Vec::new(),
         }
@@ -148,6 +153,7 @@ impl World {
         if self.hub.hub.is_some() {
             return Ok(());
         }
+        self.replace_hub();
         let seed = self.random.random();
         self.counts.restarts += 1;
         self.hub.started = self.now;
@@ -202,7 +208,7 @@ impl World {
         let version = self.pushed[any];
         let running: Vec<RolloutId> =
             self.hub.disk.rollouts.values().filter(|it| it.is_running()).map(|it| it.id.clone()).collect();
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..14) {
             0 => {
                 let Some(rollout) = running.first().cloned() else { return Ok(()) };
                 let mode = if self.random.random_bool(0.5) { AbortMode::Keep } else { AbortMode::Revert };
@@ -222,6 +228,7 @@ impl World {
                 let tags = BTreeMap::from([("line".to_owned(), any.to_string())]);
                 self.request(Request::TagDevice { device, tags })
             }
+            3 | 4 => self.give_command(),
             _ => {
                 self.counts.rollouts += 1;
                 let wish = RolloutWish {
@@ -234,6 +241,20 @@ impl World {
                 self.request(Request::CreateRollout(Box::new(wish)))
             }
         }
+    }
+
+    /// A word to one device.
+    fn give_command(&mut self) -> Result<(), String> {
+        let at = self.random.random_range(0..self.boards.len());
+        let device = self.boards[at].id.clone();
+        let what = match self.random.random_range(0..3) {
+            0 => Ask::Train { model: model() },
+            1 => Ask::Labels { model: model(), rows: 5 },
+            _ => Ask::Log { lines: 9 },
+        };
+        let expires_s = self.random.random_range(self.form.seconds(3)..self.form.seconds(100)).max(1);
+        self.note(&format!("hub is told to have {device} {what}"));
+        self.request(Request::GiveCommand { device, wish: Box::new(CommandWish { what, expires_s }) })
     }
 
     fn strategy(&self) -> Strategy {

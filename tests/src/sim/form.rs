@@ -44,6 +44,8 @@ pub(super) struct Form {
     pub(super) meddling: f64,
     /// Chance that words come in storms.
     pub(super) storms: f64,
+    /// Chance that a hub that starts is of another build than before.
+    pub(super) replaced: f64,
 }
 
 impl Form {
@@ -61,7 +63,7 @@ impl Form {
         };
         let (loss, double, slow) = (up_to(0.4), up_to(0.3), up_to(0.2));
         let (garbled, torn, bad_runs) = (up_to(0.1), up_to(0.01), up_to(0.8));
-        let (meddling, storms) = (up_to(0.04), up_to(0.5));
+        let (meddling, storms, replaced) = (up_to(0.04), up_to(0.5), up_to(0.3));
         let mut weights = [0; 14];
         for weight in &mut weights {
             *weight = if random.random_bool(0.5) { 0 } else { random.random_range(1..10) };
@@ -88,6 +90,7 @@ impl Form {
             bad_runs,
             meddling,
             storms,
+            replaced,
         }
     }
 

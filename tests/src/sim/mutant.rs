@@ -44,10 +44,12 @@ pub enum Mutant {
     PreviousDeleted,
     /// The hub takes all devices for canaries.
     NoCanary,
+    /// The hub writes in the newest wire, whatever its reader reads.
+    WireNotAsked,
 }
 
 /// Every mutant, with what it does in a few words.
-pub const MUTANTS: [(Mutant, &str); 19] = [
+pub const MUTANTS: [(Mutant, &str); 20] = [
     (Mutant::AcknowledgeFirst, "acknowledge before persist"),
     (Mutant::PublishFirst, "publish before persist"),
     (Mutant::DiskLies, "disk says yes and forgets"),
@@ -67,4 +69,5 @@ pub const MUTANTS: [(Mutant, &str); 19] = [
     (Mutant::SecondRun, "a second run"),
     (Mutant::PreviousDeleted, "previous version deleted"),
     (Mutant::NoCanary, "no canary"),
+    (Mutant::WireNotAsked, "wire is not asked for"),
 ];

@@ -1,9 +1,9 @@
 //! The network and the broker: they lose, double, reorder, hold back, garble, forget and replay.
 
+use super::builds::{self, Build};
 use super::mutant::Mutant;
 use super::world::{Happening, World};
 use rand::Rng as _;
-use serde::Serialize;
 use shoal_agent::core::Event;
 use shoal_hub::core as hub;
 use shoal_proto::id::{DeviceId, Incarnation};
@@ -19,14 +19,6 @@ const TAPE: usize = 64;
 const QUICK_MS: u64 = 300;
 /// When a broker notices that a client is gone: one and a half keep-alives.
 const WILL_MS: u64 = 90_000;
-
-/// A message of a later build, which says more than this one knows.
-#[derive(Serialize)]
-struct Newer<'a, T> {
-    #[serde(flatten)]
-    message: &'a T,
-    mood: &'static str,
-}
 
 impl World {
     /// When each copy of a message comes; the second of them is the double.
@@ -88,6 +80,7 @@ impl World {
     }
 
     pub(super) fn send_down(&mut self, id: &DeviceId, frame: &[u8]) {
+        let frame = &*self.as_said_by_hub(frame);
         self.mix(frame);
         self.record(Ok(id.clone()), frame);
         let Some(at) = self.reader(id).filter(|_| self.hub.linked) else {
@@ -115,7 +108,8 @@ impl World {
     ) -> Result<(), String> {
         let Some(at) = self.reader(id) else { return Ok(()) };
         let stale = self.boards[at].session != session && self.random.random_bool(0.8);
-        if stale || self.boards[at].cut.1 > self.now {
+        let is_foreign = self.boards[at].speaks == Build::Older && builds::is_later(&bytes);
+        if stale || is_foreign || self.boards[at].cut.1 > self.now {
             self.counts.lost += 1;
             return Ok(());
         }
@@ -135,7 +129,13 @@ impl World {
             self.counts.lost += 1;
             return Ok(());
         }
-        let id = match Topic::parse(&topic) {
+        let parsed = Topic::parse(&topic);
+        let is_beat = matches!(parsed, Some(Topic::Up(_, Up::Beat)));
+        if self.hub.is_older && (is_beat || builds::is_later(&bytes)) {
+            self.counts.lost += 1;
+            return Ok(());
+        }
+        let id = match parsed {
             Some(Topic::Up(id, Up::Sync)) => Some(id),
             _ => None,
         };
@@ -243,23 +243,6 @@ impl World {
                 self.pass_up(topic, vec![0xE5; 9], 10, false);
             }
         }
-    }
-
-    /// The frame as a later build would say it.
-    pub(super) fn newer(&self, topic: Up, frame: Vec<u8>) -> Result<Vec<u8>, String> {
-        let mood = "fine";
-        let again = match topic {
-            Up::Hello => {
-                let hello: Hello = wire::decode(&frame).map_err(|cause| cause.to_string())?;
-                wire::encode(&Newer { message: &Hello { wire_max: 9, ..hello }, mood })
-            }
-            Up::Sync => {
-                let exchange: Exchange = wire::decode(&frame).map_err(|cause| cause.to_string())?;
-                wire::encode(&Newer { message: &exchange, mood })
-            }
-            Up::Status | Up::Beat | Up::Need => return Ok(frame),
-        };
-        Ok(again.unwrap_or(frame)) // one that grew too large goes as it is
     }
 
     /// [`Mutant::CutAtPuback`]: the broker's word is taken for the hub's.

@@ -157,8 +157,24 @@ impl World {
                 let differs = difference(&with_all, &hub);
                 return Err(format!("nothing_is_lost: {name} wrote what nobody holds: {differs}"));
             }
+            self.invariant_commands_are_answered(at, &hub)?;
             self.invariant_counts_are_true(at, &hub)?;
             self.invariant_serves_well(at, agent)?;
+        }
+        Ok(())
+    }
+
+    /// A command was taken up, whatever became of it, or was withdrawn in time.
+    fn invariant_commands_are_answered(&self, at: usize, document: &Document) -> Result<(), String> {
+        let reports = Facts(document).reports();
+        for (place, command) in Facts(document).commands() {
+            let answered = reports.get(&place).is_some_and(|report| report.id >= command.id);
+            if !answered && command.withdrawn.is_none() {
+                return Err(format!(
+                    "commands_are_answered: {} is silent about {command:?}",
+                    self.boards[at].id
+                ));
+            }
         }
         Ok(())
     }

@@ -5,9 +5,12 @@ use crate::sim::models::Kind;
 use crate::sim::world::World;
 use shoal_agent::core::slot::Slot;
 use shoal_agent::core::{Record, TrainJob};
+use shoal_proto::command::Report;
 use shoal_proto::decision::{RunRecord, SlotEnd, SlotState, Source, Verdict};
 use shoal_proto::document::Entry;
-use shoal_proto::fact::{ASSIGNMENT, Assignment, CONDEMNED, Condemnation, GLOBALLY_CONDEMNED, RUN, WINDOW};
+use shoal_proto::fact::{
+    ASSIGNMENT, Assignment, CONDEMNED, Condemnation, GLOBALLY_CONDEMNED, REPORT, RUN, WINDOW,
+};
 use shoal_proto::id::{Digest, Replica, Side};
 use shoal_proto::op::{Op, split_stamped};
 use shoal_proto::sync::Record as Link;
@@ -52,6 +55,15 @@ impl World {
             let sealed = seen.windows.entry(op.key.clone()).or_insert(value);
             if *sealed != value {
                 return Err(format!("windows_are_sealed_once: {} wrote {} anew", board.id, op.key));
+            }
+        }
+        if op.kind == REPORT
+            && let Ok(report) = from_cbor::<Report>(&op.value)
+        {
+            let last = seen.reports.insert(op.key.clone(), report.clone());
+            let again = last.filter(|last| last.id == report.id && last.state.is_over() && *last != report);
+            if let Some(last) = again.filter(|_| !seen.cloned) {
+                return Err(format!("commands_end_once: {} said {last:?} and then {report:?}", board.id));
             }
         }
         if op.kind == RUN {

@@ -2,6 +2,7 @@
 
 use crate::sim::disk::DeviceDisk;
 use shoal_agent::core::slot::Slot;
+use shoal_proto::command::Report;
 use shoal_proto::id::{Digest, Incarnation};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,8 @@ pub(in crate::sim) struct Seen {
     /// Runs that were started, and those that have a record.
     pub(super) runs: BTreeSet<(Option<Incarnation>, u64)>,
     pub(super) records: BTreeSet<String>,
+    /// The last word about the command in each place.
+    pub(super) reports: BTreeMap<String, Report>,
     /// The highest of the hub's wishes that was taken up, and that of a candidate.
     pub(super) generation: u64,
     pub(super) candidate_generation: u64,
@@ -88,6 +91,7 @@ impl Seen {
     pub(in crate::sim) fn after_restore(&mut self) {
         self.condemned.clear();
         self.banned.clear();
+        self.reports.clear();
         (self.generation, self.candidate_generation) = (0, 0);
         self.trial = None;
     }
