@@ -6,6 +6,7 @@
 #[cfg(feature = "schema")]
 pub mod asyncapi;
 pub mod baseline;
+pub mod chunks;
 pub mod command;
 pub mod decision;
 pub mod describe;
@@ -20,11 +21,13 @@ pub mod manifest;
 pub mod message;
 pub mod op;
 pub mod package;
+pub mod rate;
 pub mod statement;
 pub mod summary;
 pub mod sync;
 pub mod time;
 pub mod topic;
+pub mod transfer;
 pub mod wire;
 
 #[cfg(test)]

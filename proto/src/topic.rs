@@ -35,7 +35,7 @@ pub enum Up {
     Status,
     /// Results of commands.
     Result,
-    /// Asks for artifact chunks where HTTP is closed.
+    /// Asks for artifact chunks where HTTP is closed: [`crate::transfer::Need`].
     Need,
 }
 
@@ -46,7 +46,7 @@ pub enum Down {
     Sync,
     /// Commands that are not state.
     Command,
-    /// Artifact chunks.
+    /// Artifact chunks: [`crate::transfer::Part`].
     Artifact,
 }
 

@@ -18,7 +18,12 @@ fn registered(version: u32) -> Registered {
     Registered {
         version: digest,
         record,
-        artifact: Artifact { archive: digest, size_bytes: 1, sources: vec![format!("/artifacts/{digest}")] },
+        artifact: Artifact {
+            archive: digest,
+            size_bytes: 1,
+            sources: vec![format!("/artifacts/{digest}")],
+            chunks: None,
+        },
         features: vec!["s1".into(), "s2".into()],
         classes: vec!["a".into(), "b".into()],
         baseline: package.baseline().unwrap(),
