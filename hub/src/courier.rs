@@ -94,7 +94,9 @@ pub async fn run(
                 Given::List { .. } => None,
             };
             let Ok(frame) = wire::encode(&Part { archive, number, what }) else { continue };
-            counter.into_iter().for_each(|counter| drop(counter.fetch_add(1, Ordering::Relaxed)));
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
             traffic.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
             let topic = Topic::Down(device, Down::Artifact);
             tokio::select! {
