@@ -250,3 +250,6 @@ fn store(
     }
     vault.put(&package).map_err(|cause| refuse(crate::report::chain(&cause)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,3 +220,28 @@ async fn publish(
         sent.map_err(|error| LinkError::Client(Box::new(error)))?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_chunks_lie_before_a_word_of_control() {
+        let ahead = Ahead::default();
+        let is_room = || ahead.room.try_acquire().map(tokio::sync::SemaphorePermit::forget).is_ok();
+        for _ in 0..CHUNKS_AHEAD {
+            assert!(is_room());
+            ahead.goes(true);
+            ahead.goes(false);
+        }
+        assert!(!is_room());
+        ahead.gone(); // the first chunk
+        assert!(is_room(), "its place is free");
+        ahead.gone(); // a word
+        assert!(!is_room(), "words have no places");
+        ahead.gone();
+        ahead.gone();
+        ahead.gone(); // what was never given
+        assert!(is_room() && !is_room());
+    }
+}

@@ -321,7 +321,13 @@ impl Download {
         }
         let open = self.asked.values().any(|asked| asked.number == number)
             || self.list_asked.is_some_and(|asked| asked.number == number);
-        self.asked.retain(|_, asked| asked.number != number);
+        let repeated = &mut self.repeated;
+        self.asked.retain(|index, asked| {
+            if asked.number == number {
+                repeated.insert(*index);
+            }
+            asked.number != number
+        });
         self.list_asked = self.list_asked.filter(|asked| asked.number != number);
         match outcome {
             Err(reason) => self.failed = Some(reason),
