@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A source that sends nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Most that may be on its way at once, in bytes: two of the largest packages, so that what was begun and waits for its
+/// sources never fills the disk.
+const MAX_INCOMING_BYTES: u64 = 2 * MAX_PACKAGE_BYTES;
 /// Messages of the hub's that may wait for a fetch: two windows. What finds no room is asked for again.
 const PARTS: usize = 16;
 /// Over MQTT unless told: a package of 2 MB in half a minute, and three quarters of a slow line for everything else.
@@ -93,6 +96,7 @@ struct Inner {
 #[derive(Debug)]
 struct Running {
     archive: Digest,
+    bytes: u64,
     cancel: CancellationToken,
     parts: mpsc::Sender<Part>,
 }
@@ -140,8 +144,16 @@ impl Fetcher {
         let inner = &self.0;
         let (cancel, (parts, from_hub)) = (inner.stopping.child_token(), mpsc::channel(PARTS));
         let (key, archive) = ((model, generation), artifact.archive);
-        let running = Running { archive, cancel: cancel.clone(), parts };
-        inner.running().insert(key.clone(), running);
+        let bytes = artifact.size_bytes;
+        {
+            let mut running = inner.running();
+            let under_way = running.values().map(|other| other.bytes).fold(bytes, u64::saturating_add);
+            if under_way > MAX_INCOMING_BYTES {
+                let reason = format!("{under_way} bytes would be on their way, at most {MAX_INCOMING_BYTES}");
+                return Some(Err(Rejection::PackageRefused { reason }));
+            }
+            running.insert(key.clone(), Running { archive, bytes, cancel: cancel.clone(), parts });
+        }
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => None,

@@ -243,3 +243,50 @@ pub async fn list_all(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::package;
+    use shoal_proto::time::WallMs;
+
+    #[tokio::test]
+    async fn what_is_on_the_shelf_is_given_and_what_is_not_is_refused_by_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(folder.path(), &[]).unwrap());
+        let artifact = registry.take(&package(1).to_archive().unwrap(), WallMs(0)).unwrap().artifact;
+        let (archive, list) = (artifact.archive, artifact.chunks.unwrap());
+        let content = std::fs::read(registry.path(archive)).unwrap();
+        let mut shelf = Shelf { registry: Arc::clone(&registry), lists: BTreeMap::new() };
+        let chunk = |list, index| Wanted::Chunk { list, index };
+        let refused = |refusal| Given::Refused(refusal);
+
+        let whole = shelf.give(archive, chunk(list, 0)).await;
+        assert_eq!(whole, Given::Chunk { index: 0, bytes: content.clone() });
+        let Given::List { from: 0, total, bytes } = shelf.give(archive, Wanted::List { from: 0 }).await
+        else {
+            panic!("no list");
+        };
+        assert_eq!((usize::try_from(total).unwrap(), Digest::of(&bytes)), (bytes.len(), list));
+        let Given::List { bytes: rest, .. } = shelf.give(archive, Wanted::List { from: 10 }).await else {
+            panic!("no list");
+        };
+        assert_eq!(rest, bytes[10..]);
+        for (of, what, refusal) in [
+            (archive, chunk(list, 1), Refusal::OtherList),
+            (archive, chunk(archive, 0), Refusal::OtherList),
+            (archive, Wanted::List { from: total }, Refusal::OtherList),
+            (list, chunk(list, 0), Refusal::Missing),
+            (list, Wanted::List { from: 0 }, Refusal::Missing),
+            (archive, Wanted::Refusal(Refusal::NotAssigned), Refusal::NotAssigned),
+        ] {
+            assert_eq!(shelf.give(of, what.clone()).await, refused(refusal), "{what:?}");
+        }
+        let mut damaged = content.clone();
+        damaged[3] ^= 1;
+        crate::file::write_atomic(&registry.path(archive), &damaged, crate::file::PUBLIC).unwrap();
+        assert_eq!(shelf.give(archive, chunk(list, 0)).await, refused(Refusal::Damaged));
+        std::fs::remove_file(registry.path(archive)).unwrap();
+        assert_eq!(shelf.give(archive, chunk(list, 0)).await, refused(Refusal::Missing));
+    }
+}

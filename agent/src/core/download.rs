@@ -6,8 +6,10 @@
 //! moment drawn by lot, so that a fleet that lost its hub does not come back as one.
 
 mod source;
+mod word;
 
 pub use source::{Kind, Source};
+pub use word::{Ask, GiveUp, Seen, Taken};
 
 use shoal_proto::chunks::{ChunkList, ListError};
 use shoal_proto::fact::Artifact;
@@ -26,100 +28,10 @@ const ROUNDS: u32 = 120;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest span of a pause.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-
+/// How long a source that was left is not asked again while a later one brings something.
+const PREFER_AFTER: Duration = Duration::from_secs(300);
 /// Writes that may fail, a minute apart, before the archive is given up.
 const LOSSES: u32 = 60;
-
-/// What to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// The chunk list, or what follows of it.
-    List {
-        /// Of whom, by its place among the sources.
-        source: usize,
-        /// The question's number.
-        number: u64,
-        /// From this byte on.
-        from: u32,
-    },
-    /// Chunks; of an HTTP source without gaps between them.
-    Chunks {
-        /// Of whom.
-        source: usize,
-        /// The question's number.
-        number: u64,
-        /// The chunk that the lowest bit stands for.
-        first: u32,
-        /// The chunks.
-        bits: u64,
-    },
-}
-
-/// What became of a chunk that came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// It is right and new: write it here.
-    Write {
-        /// Offset in the archive.
-        at: u64,
-    },
-    /// It was here already.
-    Known,
-    /// It is not what the list says.
-    Wrong,
-    /// There is no list yet, so nobody can tell.
-    Unasked,
-}
-
-/// Why an archive is not fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GiveUp {
-    /// The hub's assignment names a list that is none of this archive's.
-    #[error("the hub's promise does not hold: {0}")]
-    List(ListError),
-    /// Nobody to ask.
-    #[error("there is no source that may be asked")]
-    NoSource,
-    /// All that could be asked gave wrong bytes.
-    #[error("every source gives wrong bytes: {}", told.join("; "))]
-    Wrong {
-        /// What was found at each.
-        told: Vec<String>,
-    },
-    /// There is no room for it.
-    #[error("it cannot be kept: {reason}")]
-    Disk {
-        /// What the disk says.
-        reason: String,
-    },
-    /// They brought nothing for too long.
-    #[error("nothing came in {rounds} rounds: {}", told.join("; "))]
-    Silent {
-        /// How often all were asked.
-        rounds: u32,
-        /// Why each brought nothing.
-        told: Vec<String>,
-    },
-}
-
-/// What a download has cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// Chunks that were here when it began.
-    pub held: u32,
-    /// Chunks asked for.
-    pub asked: u32,
-    /// Those among them that were asked for before in this life.
-    pub again: u32,
-    /// Chunks that came over HTTP and were right and new.
-    pub http: u32,
-    /// The same over MQTT.
-    pub mqtt: u32,
-    /// Chunks that were here already when they came.
-    pub known: u32,
-    /// Wrong ones.
-    pub wrong: u32,
-}
 
 /// An archive on its way.
 #[derive(Debug)]
@@ -144,6 +56,8 @@ pub struct Download {
     /// What the current source did wrong, to be dealt with at the next look.
     failed: Option<String>,
     pause: Option<Mono>,
+    /// When preferred sources are tried again.
+    prefer: Mono,
     round: u32,
     losses: u32,
     /// Whether this round brought something.
@@ -173,6 +87,7 @@ impl Download {
             since: 1,
             failed: None,
             pause: None,
+            prefer: Mono::default(),
             round: 0,
             losses: 0,
             brought: false,
@@ -270,9 +185,7 @@ impl Download {
             Ok(list) => {
                 self.note_life(source);
                 self.take_list(list);
-                // Whoever had the list, the chunks are asked of the preferred source first.
-                self.since = self.next_number;
-                self.current = (0..self.sources.len()).find(|at| self.is_usable(*at)).unwrap_or(source);
+                self.prefer = Mono::default(); // whoever had the list
                 Some(listing)
             }
             Err(cause @ (ListError::Digest { .. } | ListError::TooLong { .. })) => {
@@ -365,6 +278,9 @@ impl Download {
             return Vec::new();
         }
         self.pause = None;
+        if self.current > 0 && now >= self.prefer {
+            self.return_to_the_first(now); // what is under way is waited for
+        }
         self.ask(now, jitter).into_iter().collect()
     }
 
@@ -458,6 +374,7 @@ impl Download {
         let told = || self.sources.iter().filter_map(Source::says).collect();
         if let Some(next) = (self.current + 1..self.sources.len()).find(usable) {
             self.current = next;
+            self.prefer = now.after(PREFER_AFTER);
             return;
         }
         let Some(first) = (0..self.sources.len()).find(usable) else {
@@ -472,6 +389,13 @@ impl Download {
         let span = FIRST_PAUSE.saturating_mul(1 << self.round.min(16)).min(LAST_PAUSE);
         self.pause = Some(now.after(share(span, jitter)));
         self.current = first;
+    }
+
+    fn return_to_the_first(&mut self, now: Mono) {
+        self.prefer = now.after(PREFER_AFTER);
+        if let Some(first) = (0..self.current).find(|at| self.is_usable(*at)) {
+            (self.current, self.since) = (first, self.next_number);
+        }
     }
 
     fn is_usable(&self, source: usize) -> bool {

@@ -340,6 +340,24 @@ fn a_source_that_breaks_is_left_for_the_next_which_goes_on_from_the_same_chunks(
 }
 
 #[test]
+fn a_preferred_source_that_comes_back_is_asked_again_and_nothing_twice() {
+    let http = Manner { kind: Kind::Http, ..HONEST };
+    let mut world = World::new(4, 600, vec![http, Manner { rate: Some(4_096), ..HONEST }]);
+    while !world.has_list {
+        world.step();
+    }
+    world.manners[0].is_dead = true;
+    while world.now < 200_000 {
+        world.step();
+    }
+    world.manners[0].is_dead = false;
+    assert_eq!(world.run(), Ok(()));
+    let seen = world.download.seen();
+    assert!(seen.mqtt > 250 && seen.http > 250 && seen.known == 0, "{seen:?}");
+    assert!(world.now < 320_000, "{} ms; over MQTT alone ten minutes", world.now);
+}
+
+#[test]
 fn what_cannot_be_had_is_given_up_with_the_reason() {
     let liar = Manner { lies: 1.0, ..HONEST };
     let dead = Manner { is_dead: true, ..HONEST };
