@@ -238,7 +238,7 @@ pub async fn list_all(
                 }
             }
             Err(cause) => {
-                tracing::warn!(%archive, error = error_chain(&cause), "an archive has no chunk list")
+                tracing::warn!(%archive, error = error_chain(&cause), "an archive has no chunk list");
             }
         }
     }

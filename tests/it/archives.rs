@@ -133,10 +133,9 @@ fn closed() -> SocketAddr {
 
 const EMBEDDED: [&str; 3] = ["embedded", "--broker-listen", "127.0.0.1:0"];
 
-/// The hub's port for devices cannot be reached; in the middle the agent is killed.
-async fn over_mqtt_through_kill_9(broker: &[&str]) {
-    let closed_http = format!("artifacts = \"http://{}\"\nfetch_bytes_per_s = 500000\n", closed());
-    let mut scene = Scene::start(broker, async |_| closed_http).await;
+/// The package comes over MQTT, and in the middle the agent is killed. What it cost, for a person.
+async fn over_mqtt_through_kill_9(broker: &[&str], fetch: String) -> String {
+    let mut scene = Scene::start(broker, async |_| fetch + "fetch_bytes_per_s = 500000\n").await;
     scene.assign();
     wait(|| async { scene.chunks_sent().await >= scene.chunks / 3 }).await;
     scene.part.kill().await.unwrap();
@@ -148,10 +147,10 @@ async fn over_mqtt_through_kill_9(broker: &[&str]) {
     let (held, asked) = (scene.figure("held"), scene.figure("asked") - scene.figure("again"));
     let carried = scene.carried().await;
     let sent = carried["chunks"].as_u64().unwrap();
-    eprintln!(
-        "{broker:?}: {} bytes in {} chunks: {held} were here after kill -9, {asked} asked for then, {} sent in all, \
-         {} bytes over MQTT, {} over HTTP",
-        scene.package_bytes, scene.chunks, sent, carried["mqtt_bytes"], carried["http_bytes"]
+    let figures = format!(
+        "{} bytes in {} chunks: {held} were here after kill -9, {asked} asked for then; {sent} sent in all, \
+         {} bytes over MQTT for {} questions, {} over HTTP",
+        scene.package_bytes, scene.chunks, carried["mqtt_bytes"], carried["needs"], carried["http_bytes"]
     );
     assert_eq!(held + asked, scene.chunks, "nothing that is here is asked for");
     assert!(held + UNDER_WAY >= before, "{held} of {before} were kept");
@@ -159,11 +158,14 @@ async fn over_mqtt_through_kill_9(broker: &[&str]) {
     assert_eq!((scene.figure("http"), carried["http_bytes"].as_u64()), (0, Some(0)));
     assert_eq!(scene.incoming(), 0, "nothing is left of it");
     scene.stop().await;
+    figures
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_http_a_package_comes_over_mqtt_and_goes_on_after_kill_9() {
-    over_mqtt_through_kill_9(&EMBEDDED).await;
+    // The hub's port for devices cannot be reached.
+    let http = format!("artifacts = \"http://{}\"\n", closed());
+    eprintln!("{}", over_mqtt_through_kill_9(&EMBEDDED, http).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +176,8 @@ async fn without_http_a_package_comes_over_mosquitto_too() {
         return;
     };
     wait(|| async { TcpStream::connect(free).await.is_ok() }).await;
-    over_mqtt_through_kill_9(&[&format!("mqtt://{free}")]).await;
+    let fetch = "fetch = \"mqtt\"\n".to_owned();
+    eprintln!("{}", over_mqtt_through_kill_9(&[&format!("mqtt://{free}")], fetch).await);
 }
 
 /// Lets so many bytes of answers through, and then nobody in any more.
@@ -237,6 +240,26 @@ async fn what_http_began_mqtt_ends_from_the_same_chunks() {
     assert_eq!(carried["chunks"].as_u64(), Some(mqtt), "what HTTP had brought was not asked for again");
     assert_eq!((scene.figure("known"), scene.figure("wrong"), scene.incoming()), (0, 0, 0));
     cancel.cancel();
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_nothing_is_sent_twice_either() {
+    let open = async |center: &Center| format!("artifacts = \"http://{}\"\n", center.devices);
+    let scene = Scene::start(&EMBEDDED, open).await;
+    scene.assign();
+    scene.whole().await;
+    let carried = scene.carried().await;
+    eprintln!(
+        "{} bytes in {} chunks: {} bytes over HTTP",
+        scene.package_bytes, scene.chunks, carried["http_bytes"]
+    );
+    assert_eq!((scene.figure("http"), scene.figure("asked")), (scene.chunks, scene.chunks));
+    assert!(
+        carried["http_bytes"].as_u64().unwrap() < scene.package_bytes + 8_192,
+        "the package and its list"
+    );
+    assert_eq!(carried["needs"], 0);
     scene.stop().await;
 }
 

@@ -54,7 +54,7 @@ pub enum Record {
 #[serde(untagged)]
 pub enum Answer {
     /// To `Health`.
-    Health(HealthView),
+    Health(Box<HealthView>),
     /// To `Devices`.
     Devices(Vec<DeviceRow>),
     /// To `Device` and `TagDevice`.

@@ -30,7 +30,7 @@ impl Hub {
                 self.withdraw_command(turn, &device, id, "withdrawn by command")?
             }
             Request::Command { device, id } => self.answer_command(&device, id)?,
-            Request::Health => Answer::Health(self.health_view()),
+            Request::Health => Answer::Health(Box::new(self.health_view())),
             Request::Devices => Answer::Devices(self.device_rows(now)),
             Request::Device(device) => Answer::Device(Box::new(self.device_view(&device, now)?)),
             Request::Versions(model) => Answer::Versions(self.version_views(model.as_ref())?),
