@@ -11,6 +11,7 @@ pub use training::SensorsAt;
 
 use crate::asking;
 use crate::core::Policy;
+use crate::fetch::{By, Ways};
 use crate::serve::Limits;
 use reader::Reader;
 use shoal_adapt::Settings;
@@ -67,8 +68,8 @@ pub struct Config {
 pub struct HubLink {
     /// `mqtt://host:port`.
     pub broker: String,
-    /// `http://host:port`, for artifacts.
-    pub artifacts: Option<String>,
+    /// How packages are fetched.
+    pub fetch: Ways,
 }
 
 /// The device's own broker.
@@ -237,7 +238,19 @@ fn read_hub(read: &mut Reader<'_>) -> Option<HubLink> {
     if broker.is_none() && artifacts.is_some() {
         read.lacks("hub", "broker", "\"mqtt://host:1883\"");
     }
-    Some(HubLink { broker: broker?, artifacts })
+    let by = read.parsed::<By>("hub", "fetch", "\"auto\", \"http\" or \"mqtt\"").unwrap_or_default();
+    if by == By::Http && artifacts.is_none() && broker.is_some() {
+        let line = read.line_of("hub", "fetch");
+        let what = "is \"http\", and there is no address".to_owned();
+        read.problem(
+            line,
+            "hub.fetch",
+            what,
+            "set `artifacts = \"http://host:8601\"` under `[hub]`, or \"auto\"",
+        );
+    }
+    let bytes_per_s = read.whole("hub", "fetch_bytes_per_s", 0, 1 << 30).filter(|rate: &u64| *rate > 0);
+    Some(HubLink { broker: broker?, fetch: Ways { base: artifacts, by, bytes_per_s } })
 }
 
 fn read_local(read: &mut Reader<'_>) -> Option<LocalLink> {
@@ -298,6 +311,30 @@ mod tests {
             assert!(found, "line {line} {word} is not in {told:#?}");
         }
         assert!(told.iter().any(|text| text.contains("did you mean `watch`")), "{told:#?}");
+    }
+
+    #[test]
+    fn how_packages_are_fetched() {
+        let parse = |hub: &str| {
+            let text = format!("[device]\nid = \"a\"\n[hub]\nbroker = \"mqtt://b:1\"\n{hub}");
+            Config::parse(&text, Path::new("/x"))
+        };
+        let fetch = |hub: &str| parse(hub).unwrap().hub.unwrap().fetch;
+        assert_eq!(fetch(""), Ways::default());
+        let base = Some("http://c:2".to_owned());
+        assert_eq!(
+            fetch("artifacts = \"http://c:2\"\nfetch = \"http\"\nfetch_bytes_per_s = 100000\n"),
+            Ways { base, by: By::Http, bytes_per_s: Some(100_000) }
+        );
+        assert_eq!(fetch("fetch = \"mqtt\"\nfetch_bytes_per_s = 0").by, By::Mqtt);
+        for (hub, told) in [
+            ("fetch = \"ftp\"", "\"auto\", \"http\" or \"mqtt\""),
+            ("fetch = \"http\"", "line 5: `hub.fetch`: is \"http\", and there is no address"),
+            ("fetch_bytes_per_s = -1", "line 5: `hub.fetch_bytes_per_s`"),
+        ] {
+            let problems: Vec<String> = parse(hub).unwrap_err().iter().map(ToString::to_string).collect();
+            assert!(problems.iter().any(|text| text.contains(told)), "{told}: {problems:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod budget;
+pub mod download;
 pub mod effect;
 pub mod event;
 pub mod gate;

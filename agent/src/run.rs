@@ -142,9 +142,6 @@ pub async fn run(
     )?
     .with_cpu_share(config.cpu_share);
     let sensors = Arc::new(Mutex::new(Sensors::new(config.sensors.clone(), dir.clone())));
-    let base = config.hub.as_ref().and_then(|hub| hub.artifacts.clone());
-    let fetcher = Fetcher::new(base, &dir, config.release_keys.clone(), vault.clone())
-        .map_err(io("create", &dir.join("incoming")))?;
 
     let mut effects = Vec::new();
     let agent =
@@ -167,6 +164,12 @@ pub async fn run(
             .map_err(RunError::Pool)?;
     let mut watch = tracker.spawn(Arc::clone(&serving).watch_stalls(cancel.child_token()));
     let (hub, from_hub) = hub_link(&config, &agent, &tracker, &cancel)?;
+    let ways = config.hub.as_ref().map(|hub| hub.fetch.clone()).unwrap_or_default();
+    let needs = hub.clone().map(|hub| (hub, config.policy.device.clone()));
+    let keys = (config.release_keys.clone(), vault.clone());
+    let fetcher = Fetcher::new(ways, &dir, keys, needs, clock, cancel.child_token())
+        .map_err(io("create", &dir.join("incoming")))?;
+    fetcher.clean(&agent.wanted_archives());
     serving.obey(operators.clone());
     let local = local_link(&config, &serving, &tracker, &cancel)?;
     if let Some(local) = local.clone().filter(|_| config.ask.per_day > 0) {

@@ -6,6 +6,7 @@ pub mod error;
 use crate::clock::Clock;
 use crate::core::view::AbortBody;
 use crate::core::{Answer, Request};
+use crate::courier::Traffic;
 use crate::registry::Registry;
 use crate::serve::Asker;
 use axum::Router;
@@ -42,6 +43,7 @@ pub struct State {
     asker: Asker,
     registry: Arc<Registry>,
     clock: Clock,
+    traffic: Arc<Traffic>,
     pushes: Arc<Semaphore>,
     blocking: TaskTracker,
 }
@@ -49,9 +51,9 @@ pub struct State {
 impl State {
     /// Shared state over the core and the registry.
     #[must_use]
-    pub fn new(asker: Asker, registry: Arc<Registry>, clock: Clock) -> Self {
+    pub fn new(asker: Asker, registry: Arc<Registry>, clock: Clock, traffic: Arc<Traffic>) -> Self {
         let pushes = Arc::new(Semaphore::new(PUSHES));
-        Self { asker, registry, clock, pushes, blocking: TaskTracker::new() }
+        Self { asker, registry, clock, traffic, pushes, blocking: TaskTracker::new() }
     }
 
     async fn ask(&self, request: Request) -> Result<axum::Json<Answer>, ApiError> {
@@ -84,6 +86,7 @@ pub fn operators(state: State) -> Router {
         .route("/api/v1/models", get(models).post(push).layer(DefaultBodyLimit::max(packages)))
         .route("/api/v1/models/{name}", get(model))
         .route("/api/v1/versions/{version}/condemnation", put(condemn))
+        .route("/api/v1/artifacts/{digest}/chunks", get(artifacts::chunks))
         .route("/api/v1/drift", get(drift))
         .route("/api/v1/rollouts", get(rollouts).post(create_rollout))
         .route("/api/v1/rollouts/{id}", get(rollout))
@@ -98,6 +101,7 @@ pub fn operators(state: State) -> Router {
 pub fn devices(state: State) -> Router {
     Router::new()
         .route("/artifacts/{digest}", get(artifacts::artifact))
+        .route("/artifacts/{digest}/chunks", get(artifacts::chunks))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .with_state(state)
@@ -108,7 +112,11 @@ async fn page() -> Response {
 }
 
 async fn health(Shared(state): Shared<State>) -> Answered {
-    state.ask(Request::Health).await
+    let mut answer = state.ask(Request::Health).await?;
+    if let Answer::Health(view) = &mut answer.0 {
+        view.archives = state.traffic.view();
+    }
+    Ok(answer)
 }
 
 async fn key(Shared(state): Shared<State>) -> axum::Json<serde_json::Value> {

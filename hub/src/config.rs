@@ -1,6 +1,7 @@
 //! The hub's configuration: `hub.toml`, read key by key so that every problem is told at once.
 
 use crate::core::Policy;
+use crate::core::courier::Rates;
 use ed25519_dalek::VerifyingKey;
 use shoal_proto::statement::parse_key;
 use std::fmt;
@@ -30,6 +31,8 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// What the core decides by.
     pub policy: Policy,
+    /// How fast archives go over MQTT.
+    pub archives: Rates,
     /// Keys besides the hub's own that may sign packages.
     pub trusted: Vec<VerifyingKey>,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             broker_listen: local(1883),
             password_file: None,
             policy: Policy::default(),
+            archives: Rates::default(),
             trusted: Vec::new(),
         }
     }
@@ -95,7 +99,7 @@ type Read = Result<(), String>;
 /// One key: section, name, what it holds, and how it is read.
 type Key = (&'static str, &'static str, &'static str, fn(&mut Config, &DeValue<'_>) -> Read);
 
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 12] = [
     ("", "data", "a folder", |config, value| text(value).map(|it| config.data = it.into())),
     ("http", "listen", "an address such as \"127.0.0.1:8600\"", |config, value| {
         addr(value).map(|it| config.http = it)
@@ -124,6 +128,14 @@ const KEYS: [Key; 10] = [
     }),
     ("fleet", "device_bytes_per_s", "bytes a second, 1024 to 1073741824", |config, value| {
         number(value, 1_024, 1 << 30).map(|it| config.policy.device_bytes_per_s = it)
+    }),
+    ("archives", "device_bytes_per_s", "bytes, 1024 to 1073741824", |config, value| {
+        config.archives.device_bytes_per_s = number(value, 1 << 10, 1 << 30)?;
+        Ok(())
+    }),
+    ("archives", "total_bytes_per_s", "bytes, 1024 to 1073741824", |config, value| {
+        config.archives.total_bytes_per_s = number(value, 1 << 10, 1 << 30)?;
+        Ok(())
     }),
     ("trust", "keys", "a list of ed25519 public keys in hex", |config, value| {
         let list = value.as_array().ok_or("not a list")?;
@@ -215,7 +227,7 @@ fn known_keys(section: &str) -> String {
     let mut keys: Vec<String> =
         KEYS.iter().filter(|(of, ..)| *of == section).map(|(_, name, ..)| format!("`{name}`")).collect();
     if section.is_empty() {
-        keys.extend(["http", "broker", "fleet", "trust"].map(|it| format!("[{it}]")));
+        keys.extend(["http", "broker", "fleet", "archives", "trust"].map(|it| format!("[{it}]")));
     }
     format!("expected one of {}", keys.join(", "))
 }

@@ -6,6 +6,7 @@
 pub mod command;
 #[cfg(test)]
 mod command_tests;
+pub mod courier;
 pub mod device;
 pub mod drift;
 mod drive;

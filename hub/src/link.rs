@@ -6,11 +6,14 @@
 
 use crate::report::error_chain;
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
+    Packet, QoS,
 };
 use shoal_proto::topic::Topic;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +23,8 @@ const MAX_PACKET_BYTES: usize = 128 * 1024;
 const CLIENT_QUEUE: usize = 64;
 /// Unacknowledged publishes: what the embedded broker allows a client.
 const INFLIGHT: u16 = 64;
+/// Chunks that may lie between us and the broker, before a word of control: 64 KiB are half a second on a slow line.
+const CHUNKS_AHEAD: usize = 2;
 /// Silence after which the client pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Silence after which a half-open connection is given up: two missed pings.
@@ -73,17 +78,19 @@ enum LinkError {
 }
 
 /// Runs the link until it is cancelled. Messages that find the queue full are dropped and counted: the
-/// device sends them again.
+/// device sends them again. What is in the first queue goes before what is in the second, which holds chunks.
 pub async fn run(
     config: LinkConfig,
     events: mpsc::Sender<LinkEvent>,
-    mut outbox: mpsc::Receiver<Out>,
+    (mut outbox, mut chunks): (mpsc::Receiver<Out>, mpsc::Receiver<Out>),
     cancel: CancellationToken,
 ) {
     let mut tries = 0;
     let mut dropped = 0;
     while !cancel.is_cancelled() {
         while outbox.try_recv().is_ok() {} // words of a conversation that is over
+        while chunks.try_recv().is_ok() {}
+        let ahead = Ahead::default();
         let (client, mut event_loop) = AsyncClient::new(options(&config), CLIENT_QUEUE);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true); // small messages would wait for the delayed ACK of the one before
@@ -92,8 +99,8 @@ pub async fn run(
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            ended = poll(event_loop, &client, &events, &mut up, &mut dropped) => ended,
-            ended = publish(&client, &mut outbox) => ended,
+            ended = poll(event_loop, (&client, &ahead), &events, &mut up, &mut dropped) => ended,
+            ended = publish(&client, &mut outbox, &mut chunks, &ahead) => ended,
         };
         if up && events.send(LinkEvent::Down).await.is_err() {
             break;
@@ -128,7 +135,7 @@ fn options(config: &LinkConfig) -> MqttOptions {
 
 async fn poll(
     mut event_loop: EventLoop,
-    client: &AsyncClient,
+    (client, ahead): (&AsyncClient, &Ahead),
     events: &mpsc::Sender<LinkEvent>,
     up: &mut bool,
     dropped: &mut u64,
@@ -155,15 +162,86 @@ async fn poll(
                     *dropped += 1;
                 }
             }
+            Event::Outgoing(Outgoing::Publish(_)) => ahead.gone(),
             Event::Incoming(_) | Event::Outgoing(_) => {}
         }
     }
 }
 
-async fn publish(client: &AsyncClient, outbox: &mut mpsc::Receiver<Out>) -> Result<(), LinkError> {
-    while let Some(Out { topic, frame }) = outbox.recv().await {
-        let sent = client.publish(topic.to_string(), QoS::AtLeastOnce, false, frame).await;
+/// What was given to rumqttc and is not on its way yet, in order: is it a chunk? A chunk waits here for its place, so
+/// that never more than a few lie before a word of control that comes later.
+#[derive(Debug)]
+struct Ahead {
+    order: Mutex<VecDeque<bool>>,
+    room: Semaphore,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { order: Mutex::default(), room: Semaphore::new(CHUNKS_AHEAD) }
+    }
+}
+
+impl Ahead {
+    fn goes(&self, is_chunk: bool) {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).push_back(is_chunk);
+    }
+
+    fn gone(&self) {
+        if self.order.lock().unwrap_or_else(PoisonError::into_inner).pop_front() == Some(true) {
+            self.room.add_permits(1);
+        }
+    }
+}
+
+async fn publish(
+    client: &AsyncClient,
+    outbox: &mut mpsc::Receiver<Out>,
+    chunks: &mut mpsc::Receiver<Out>,
+    ahead: &Ahead,
+) -> Result<(), LinkError> {
+    loop {
+        let chunk = async {
+            let place = ahead.room.acquire().await.ok()?;
+            let chunk = chunks.recv().await?;
+            place.forget(); // given back when it is on its way
+            Some(chunk)
+        };
+        let (next, is_chunk) = tokio::select! {
+            biased;
+            next = outbox.recv() => (next, false),
+            next = chunk => (next, true),
+        };
+        let Out { topic, frame } = next.ok_or(LinkError::Closed)?;
+        ahead.goes(is_chunk);
+        // A chunk that is lost is asked for again.
+        let qos = if is_chunk { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let sent = client.publish(topic.to_string(), qos, false, frame).await;
         sent.map_err(|error| LinkError::Client(Box::new(error)))?;
     }
-    Err(LinkError::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_chunks_lie_before_a_word_of_control() {
+        let ahead = Ahead::default();
+        let is_room = || ahead.room.try_acquire().map(tokio::sync::SemaphorePermit::forget).is_ok();
+        for _ in 0..CHUNKS_AHEAD {
+            assert!(is_room());
+            ahead.goes(true);
+            ahead.goes(false);
+        }
+        assert!(!is_room());
+        ahead.gone(); // the first chunk
+        assert!(is_room(), "its place is free");
+        ahead.gone(); // a word
+        assert!(!is_room(), "words have no places");
+        ahead.gone();
+        ahead.gone();
+        ahead.gone(); // what was never given
+        assert!(is_room() && !is_room());
+    }
 }

@@ -7,6 +7,7 @@ use crate::core::registered::Registered;
 use crate::file::{PUBLIC, SECRET, write_atomic};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::TryRngCore as _;
+use shoal_proto::chunks::ChunkList;
 use shoal_proto::fact::Artifact;
 use shoal_proto::id::Digest;
 use shoal_proto::package::{Package, PackageError};
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Folder of the archives in the data folder.
 const FOLDER: &str = "artifacts";
+/// Folder of their chunk lists, by the digest of the archive.
+const LISTS: &str = "chunks";
 /// The development key in the data folder: 64 hexadecimal digits.
 const KEY: &str = "hub.key";
 
@@ -35,6 +38,9 @@ pub enum RegistryError {
     /// The key file holds something else.
     #[error("`{}` is not a key: expected 64 hexadecimal digits", path.display())]
     Key { path: PathBuf },
+    /// An archive that is not what its name says.
+    #[error("`{}` is damaged", path.display())]
+    Damaged { path: PathBuf },
     /// The system gave no randomness for a key.
     #[error("failed to draw a key")]
     Random {
@@ -58,6 +64,7 @@ pub enum RegistryError {
 #[derive(Debug)]
 pub struct Registry {
     folder: PathBuf,
+    lists: PathBuf,
     key: SigningKey,
     trusted: Vec<VerifyingKey>,
 }
@@ -65,13 +72,15 @@ pub struct Registry {
 impl Registry {
     /// Opens the registry; makes folder and key on the first run. `trusted`: keys besides our own.
     pub fn open(data: &Path, trusted: &[VerifyingKey]) -> Result<Self, RegistryError> {
-        let folder = data.join(FOLDER);
-        let made = std::fs::create_dir_all(&folder);
-        made.map_err(|source| RegistryError::Io { path: folder.clone(), source })?;
+        let (folder, lists) = (data.join(FOLDER), data.join(LISTS));
+        for path in [&folder, &lists] {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|source| RegistryError::Io { path: path.clone(), source })?;
+        }
         let key = load_key(&data.join(KEY))?;
         let mut all = vec![key.verifying_key()];
         all.extend(trusted);
-        Ok(Self { folder, key, trusted: all })
+        Ok(Self { folder, lists, key, trusted: all })
     }
 
     /// The public half of the development key, in hex.
@@ -100,6 +109,7 @@ impl Registry {
         if !path.exists() {
             write_atomic(&path, &archive, PUBLIC).map_err(|source| RegistryError::Io { path, source })?;
         }
+        let (list, _) = self.chunk_list(digest)?;
         let (version, record) = package.record()?;
         let manifest = package.manifest()?;
         Ok(Registered {
@@ -109,6 +119,7 @@ impl Registry {
                 archive: digest,
                 size_bytes: archive.len() as u64,
                 sources: vec![format!("/artifacts/{digest}")],
+                chunks: Some(Digest::of(&list)),
             },
             features: manifest.features.into_iter().map(|feature| feature.name).collect(),
             classes: manifest.output.classes,
@@ -117,6 +128,25 @@ impl Registry {
             pushed: now,
             condemned: None,
         })
+    }
+
+    /// The chunk list of an archive as it is sent, and read; made anew where it is not there or not readable.
+    pub fn chunk_list(&self, archive: Digest) -> Result<(Vec<u8>, ChunkList), RegistryError> {
+        let path = self.lists.join(archive.to_string());
+        if let Ok(bytes) = std::fs::read(&path)
+            && let Ok(list) = ChunkList::from_bytes(&bytes)
+            && list.archive == archive
+        {
+            return Ok((bytes, list));
+        }
+        let file = self.path(archive);
+        let content =
+            std::fs::read(&file).map_err(|source| RegistryError::Io { path: file.clone(), source })?;
+        let made = ChunkList::of(&content).filter(|list| list.archive == archive);
+        let list = made.ok_or(RegistryError::Damaged { path: file })?;
+        let bytes = list.to_bytes();
+        write_atomic(&path, &bytes, PUBLIC).map_err(|source| RegistryError::Io { path, source })?;
+        Ok((bytes, list))
     }
 
     fn signer(&self, package: &Package) -> Result<&VerifyingKey, RegistryError> {
@@ -178,6 +208,30 @@ mod tests {
         Package::from_archive(&stored).unwrap().verify(&trusted).unwrap();
         assert_eq!(registry.take(&stored, WallMs(3)).unwrap(), taken, "pushed again");
         assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 1, "no temporary is left");
+    }
+
+    #[test]
+    fn the_chunk_list_is_made_with_the_package_and_again_where_it_is_lost_or_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(folder.path(), &[]).unwrap();
+        let taken = registry.take(&package(1).to_archive().unwrap(), WallMs(3)).unwrap();
+        let archive = taken.artifact.archive;
+        let path = folder.path().join(LISTS).join(archive.to_string());
+        let whole = std::fs::read(&path).unwrap();
+        let promised = taken.artifact.chunks.unwrap();
+        assert!(ChunkList::parse(&whole, promised, &taken.artifact).is_ok());
+        for broken in [None, Some(b"".as_slice()), Some(&whole[1..])] {
+            match broken {
+                None => std::fs::remove_file(&path).unwrap(),
+                Some(bytes) => write_atomic(&path, bytes, PUBLIC).unwrap(),
+            }
+            assert_eq!(registry.chunk_list(archive).unwrap().0, whole);
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        std::fs::remove_file(&path).unwrap();
+        write_atomic(&registry.path(archive), b"another", PUBLIC).unwrap();
+        assert!(matches!(registry.chunk_list(archive), Err(RegistryError::Damaged { .. })));
+        assert!(matches!(registry.chunk_list(promised), Err(RegistryError::Io { .. })));
     }
 
     #[test]

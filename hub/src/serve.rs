@@ -7,6 +7,7 @@ use crate::broker::{Broker, BrokerConfig, BrokerError, DeviceAccess, DeviceIdent
 use crate::clock::Clock;
 use crate::config::{BrokerMode, Config};
 use crate::core::Hub;
+use crate::courier::{self, Traffic};
 use crate::file::{PUBLIC, write_atomic};
 use crate::link::{self, LinkConfig};
 use crate::registry::{Registry, RegistryError};
@@ -29,6 +30,10 @@ pub use turn::{Ask, AskError, Asker};
 const LINK_QUEUE: usize = 4_096;
 /// Frames that may wait for the link; more are dropped, since the cursor protocol sends them again.
 const OUTBOX: usize = 4_096;
+/// Devices' needs of archives that may wait for the courier; more are dropped, since devices ask again.
+const NEEDS: usize = 256;
+/// Chunks that may wait for the link: enough that it never waits for the disk.
+const CHUNKS: usize = 4;
 /// Operators' requests that may wait.
 const ASK_QUEUE: usize = 64;
 /// How long open requests may take to end when the hub stops.
@@ -102,6 +107,7 @@ pub async fn serve(config: Config, ready_file: Option<PathBuf>) -> Result<(), Se
         tracing::error!(version = name, "archive is missing from the artifacts folder: push it again");
     }
     tracing::info!(devices = saved.devices.len(), generation = saved.generation, "hub restored");
+    let unlisted: Vec<_> = saved.models.values().filter(|it| it.artifact.chunks.is_none()).cloned().collect();
     let hub = Hub::restore(config.policy.clone(), saved, rand::random());
     let (broker, link_config) = start_broker(&config).await?;
     let (http, devices_http) = (listen(config.http).await?, listen(config.devices_http).await?);
@@ -115,8 +121,11 @@ pub async fn serve(config: Config, ready_file: Option<PathBuf>) -> Result<(), Se
     let (link_events, from_link) = mpsc::channel(LINK_QUEUE);
     let (to_link, outbox) = mpsc::channel(OUTBOX);
     let (asks, from_api) = mpsc::channel(ASK_QUEUE);
-    let registry = Arc::new(registry);
-    let state = api::State::new(Asker::new(asks), Arc::clone(&registry), clock);
+    let (to_courier, needs) = mpsc::channel(NEEDS);
+    let (chunks, from_courier) = mpsc::channel(CHUNKS);
+    let (registry, traffic) = (Arc::new(registry), Arc::new(Traffic::default()));
+    let asker = Asker::new(asks);
+    let state = api::State::new(asker.clone(), Arc::clone(&registry), clock, Arc::clone(&traffic));
     let ended = CancellationToken::new();
     let spawn = |part: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let ended = ended.clone();
@@ -126,11 +135,16 @@ pub async fn serve(config: Config, ready_file: Option<PathBuf>) -> Result<(), Se
             tracing::debug!(part, "task ended");
         });
     };
-    spawn("link", Box::pin(link::run(link_config, link_events, outbox, cancel.child_token())));
+    let queues = (outbox, from_courier);
+    spawn("link", Box::pin(link::run(link_config, link_events, queues, cancel.child_token())));
+    let shelf = (Arc::clone(&registry), Arc::clone(&traffic));
+    let carry = courier::run(config.archives, needs, chunks, shelf, clock, cancel.child_token());
+    spawn("courier", Box::pin(carry));
+    tracker.spawn(courier::list_all(registry, unlisted, asker));
     let operators = api::operators(state.clone());
     spawn("api", Box::pin(api::run(http, operators, cancel.child_token())));
     spawn("artifact server", Box::pin(api::run(devices_http, api::devices(state), cancel.child_token())));
-    let turns = turn::Turns { hub, store, clock, from_link, to_link, from_api };
+    let turns = turn::Turns { hub, store, clock, from_link, to_link, from_api, to_courier, traffic };
     let core = tracker.spawn(turns.run(cancel.child_token()));
 
     announce(&ready, ready_file.as_deref())?;

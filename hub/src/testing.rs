@@ -11,6 +11,7 @@ use shoal_proto::package::{BASELINE, MANIFEST, MODEL, Package};
 use shoal_proto::sync::{Log, Peer};
 use shoal_proto::time::{Mono, Now, WallMs};
 use shoal_proto::topic::{Topic, Up};
+use shoal_proto::transfer::{self, Need};
 use shoal_proto::wire::{decode, encode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,14 +147,22 @@ pub(crate) struct World {
     /// Everything the hub wanted on disk, turn by turn.
     pub(crate) persisted: Vec<Vec<Record>>,
     pub(crate) notes: Vec<crate::core::Note>,
+    /// What devices needed, and why not.
+    pub(crate) carried: Vec<(DeviceId, Need, Option<transfer::Refusal>)>,
     number: u64,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let hub = Hub::restore(Policy::default(), Saved::default(), 7);
-        let mut world =
-            Self { hub, devices: BTreeMap::new(), persisted: Vec::new(), notes: Vec::new(), number: 0 };
+        let mut world = Self {
+            hub,
+            devices: BTreeMap::new(),
+            persisted: Vec::new(),
+            notes: Vec::new(),
+            carried: Vec::new(),
+            number: 0,
+        };
         world.turn(at(0), Event::BrokerUp);
         world
     }
@@ -197,6 +206,7 @@ impl World {
                 }
                 Effect::Publish { topic, .. } => panic!("the hub published to {topic}"),
                 Effect::Reply { outcome, .. } => reply = Some(outcome),
+                Effect::Carry { device, need, refused } => self.carried.push((device, need, refused)),
                 Effect::Note(note) => self.notes.push(note),
             }
         }

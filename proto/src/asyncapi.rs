@@ -76,7 +76,12 @@ pub fn document() -> Value {
             true,
         ),
         (Up::Beat, "beat", "A sign of life and the counters, between two reports; not acknowledged.", false),
-        (Up::Need, "need", "Kept free: artifact chunks where HTTP is closed.", false),
+        (
+            Up::Need,
+            "need",
+            "Which chunks of an assigned archive the device needs, as a bitmap; where HTTP is closed.",
+            false,
+        ),
     ] {
         let topic = Topic::Up(device.clone(), what).to_string();
         document.frame(&format!("device_{name}"), &topic, says, From::Device, retained);
@@ -87,7 +92,11 @@ pub fn document() -> Value {
             "sync",
             "Operations after the device's cursor, or a part of the document, and an acknowledgement.",
         ),
-        (Down::Artifact, "artifact", "Kept free: artifact chunks where HTTP is closed."),
+        (
+            Down::Artifact,
+            "artifact",
+            "A chunk of an archive, a part of its chunk list, or why neither comes. QoS 0: what is lost is asked for again.",
+        ),
     ] {
         let topic = Topic::Down(device.clone(), what).to_string();
         document.frame(&format!("hub_{name}"), &topic, says, From::Hub, false);
@@ -202,10 +211,12 @@ impl Document {
             From::Application => "application",
             From::Agent => "agent",
         };
+        // Each chunk is asked for until it has come: a broker that holds on to it would only send it twice.
+        let is_asked_again = name == "hub_artifact";
         let operation = json!({
             "action": action, "channel": { "$ref": format!("#/channels/{name}") }, "summary": says,
             "tags": [{ "name": format!("from {sender}") }],
-            "bindings": { "mqtt": { "qos": 1, "retain": retained } },
+            "bindings": { "mqtt": { "qos": u8::from(!is_asked_again), "retain": retained } },
         });
         self.operations.insert(format!("{action}_{name}"), operation);
     }

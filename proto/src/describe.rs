@@ -9,10 +9,12 @@ use crate::fact::{
     WINDOW, WINDOW_FLOOR,
 };
 use crate::finding::Finding;
+use crate::id::Digest;
 use crate::message::{Beat, Exchange, Hello, Payload, Status};
 use crate::op::{Class, Kind, Op, split_stamped};
 use crate::summary::{LabelSlot, WindowSummary};
 use crate::topic::{Down, Topic, Up};
+use crate::transfer::{Given, Need, Part};
 use crate::wire::{self, WireError, from_cbor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,7 +69,9 @@ pub fn message(topic: &str, bytes: &[u8]) -> Result<Value, DescribeError> {
         Topic::Up(_, Up::Status) => shown(&wire::decode::<Status>(bytes)?),
         Topic::Up(_, Up::Sync) | Topic::Down(_, Down::Sync) => exchange(wire::decode(bytes)?),
         Topic::Up(_, Up::Beat) => shown(&wire::decode::<Beat>(bytes)?),
-        Topic::Up(_, Up::Need) | Topic::Down(_, Down::Artifact) | Topic::GroupDesired(_) => {
+        Topic::Up(_, Up::Need) => shown(&wire::decode::<Need>(bytes)?),
+        Topic::Down(_, Down::Artifact) => part(wire::decode(bytes)?),
+        Topic::GroupDesired(_) => {
             return Err(unused());
         }
         Topic::Local(..) => serde_json::from_slice(bytes)
@@ -77,6 +81,20 @@ pub fn message(topic: &str, bytes: &[u8]) -> Result<Value, DescribeError> {
 
 fn shown<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_else(|cause| json!({ "unreadable": cause.to_string() }))
+}
+
+/// A chunk is shown by its digest: its bytes say nothing to anybody.
+fn part(Part { archive, number, what }: Part) -> Value {
+    let what = match what {
+        Given::List { from, total, bytes } => {
+            json!({ "list": { "from": from, "total": total, "bytes": bytes.len() } })
+        }
+        Given::Chunk { index, bytes } => {
+            json!({ "chunk": { "index": index, "bytes": bytes.len(), "digest": shown(&Digest::of(&bytes)) } })
+        }
+        Given::Refused(refusal) => json!({ "refused": shown(&refusal) }),
+    };
+    json!({ "archive": shown(&archive), "number": number, "what": what })
 }
 
 fn exchange(message: Exchange) -> Value {
@@ -188,6 +206,13 @@ mod tests {
         }
         let snapshot = message(&Topic::Down(device.clone(), Down::Sync).to_string(), &golden("snapshot.bin"));
         assert!(snapshot.unwrap()["payload"]["snapshot"]["entries"].as_array().unwrap().len() >= 15);
+        let need = message(&up(Up::Need), &golden("need-chunks.bin")).unwrap();
+        assert_eq!((&need["number"], &need["what"]["chunks"]["bits"]), (&json!(8), &json!(0b1011)));
+        let art = Topic::Down(device.clone(), Down::Artifact).to_string();
+        let given = message(&art, &golden("part-chunk.bin")).unwrap();
+        assert_eq!(given["what"]["chunk"]["bytes"], json!(300));
+        let refused = message(&art, &golden("part-refused.bin")).unwrap();
+        assert_eq!(refused["what"]["refused"], json!("not_assigned"));
         let unknown: Op = from_cbor(&golden("op-unknown.bin")).unwrap();
         let shown = operation(&unknown);
         assert_eq!((&shown["kind"], &shown["value"]["hex"]), (&json!("0x7f42"), &json!("ff0001")));
@@ -202,7 +227,7 @@ mod tests {
         let device = crate::id::DeviceId::new("press-07").unwrap();
         let status = Topic::Up(device.clone(), Up::Status).to_string();
         assert!(matches!(message(&status, b"hello"), Err(DescribeError::Wire(_))));
-        let need = Topic::Up(device, Up::Need).to_string();
-        assert!(matches!(message(&need, b""), Err(DescribeError::Unused { .. })));
+        let result = Topic::Up(device, Up::Result).to_string();
+        assert!(matches!(message(&result, b""), Err(DescribeError::Unused { .. })));
     }
 }

@@ -175,6 +175,9 @@ pub struct Artifact {
     pub size_bytes: u64,
     /// URLs, or paths below the hub's artifact address, in order of preference.
     pub sources: Vec<String>,
+    /// Digest of its [`crate::chunks::ChunkList`]; without one it comes as a whole and over HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<Digest>,
 }
 
 /// A number that a device counts up.

@@ -6,6 +6,7 @@
 #[cfg(feature = "schema")]
 pub mod asyncapi;
 pub mod baseline;
+pub mod chunks;
 pub mod command;
 pub mod decision;
 pub mod describe;
@@ -26,6 +27,7 @@ pub mod summary;
 pub mod sync;
 pub mod time;
 pub mod topic;
+pub mod transfer;
 pub mod wire;
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum Up {
     Status,
     /// A sign of life between two reports: [`crate::message::Beat`].
     Beat,
-    /// Asks for artifact chunks where HTTP is closed.
+    /// Asks for artifact chunks where HTTP is closed: [`crate::transfer::Need`].
     Need,
 }
 
@@ -44,7 +44,7 @@ pub enum Up {
 pub enum Down {
     /// Operations and the acknowledgement of the device's: [`crate::message::Sync`].
     Sync,
-    /// Artifact chunks.
+    /// Artifact chunks: [`crate::transfer::Part`].
     Artifact,
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Center {
     pub(super) url: String,
     /// Where the broker is, as the hub says it.
     pub(super) broker: String,
+    /// Where devices fetch archives.
+    pub(super) devices: String,
     args: Vec<String>,
     folder: tempfile::TempDir,
 }
@@ -23,7 +25,8 @@ impl Center {
         let args = hub_args(folder.path(), broker);
         let (part, bound) = run(&args, folder.path()).await;
         let broker = bound["broker"].as_str().unwrap_or_default().to_owned();
-        Self { part, url: url_of(&bound), broker, args, folder }
+        let devices = bound["devices_http"].as_str().unwrap_or_default().to_owned();
+        Self { part, url: url_of(&bound), broker, devices, args, folder }
     }
 
     /// Killed, and started again with its data.

@@ -357,6 +357,7 @@ impl World {
             | Effect::Announce(_)
             | Effect::TellFinding(_)
             | Effect::TellHealth(_)
+            | Effect::StopFetch { .. }
             | Effect::StopTraining { .. }
             | Effect::Sense
             | Effect::PauseTraining { .. }

@@ -18,6 +18,8 @@ mod waiting;
 mod watching;
 
 #[cfg(test)]
+mod assignments_tests;
+#[cfg(test)]
 mod lineage_tests;
 #[cfg(test)]
 mod pacing_tests;
@@ -114,6 +116,8 @@ pub struct Agent {
     next_run: u64,
     pacing: Pacing,
     next_heartbeat: Mono,
+    /// What is being fetched, and under which generation.
+    fetching: BTreeMap<ModelName, (u64, Digest)>,
     /// Heartbeats in this life.
     beats: u32,
     /// When counters and health were last written.
@@ -216,6 +220,7 @@ impl Agent {
             models: BTreeMap::new(),
             versions: boot.versions.into_iter().map(|info| (info.version, info)).collect(),
             next_heartbeat: now.mono.after(policy.heartbeat),
+            fetching: BTreeMap::new(),
             beats: 1,
             reported: now.mono,
             boot: boot.boot,
@@ -283,6 +288,7 @@ impl Agent {
             }
         }
         self.on_time(now, &mut turn);
+        self.stop_fetches(&mut turn);
         self.speak(now, &mut turn);
         turn.finish(effects);
     }

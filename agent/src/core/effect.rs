@@ -25,6 +25,8 @@ pub enum Effect {
     TellHealth(HealthOut),
     /// Fetch an assigned package, verify it and put it on disk; comes back as `Fetched`.
     Fetch { model: ModelName, generation: u64, version: Digest, artifact: Artifact },
+    /// Leave off fetching what was asked for under this generation; nothing comes back, or a late `Fetched`.
+    StopFetch { model: ModelName, generation: u64 },
     /// Parse, optimise and run a version in a child; comes back as `Admitted`.
     Admit { version: Digest },
     /// Swap the server to a version; comes back as `Serving`.

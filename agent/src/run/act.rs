@@ -68,6 +68,7 @@ impl Act {
             Effect::Fetch { model, generation, version, artifact } => {
                 self.fetch(model, generation, version, artifact);
             }
+            Effect::StopFetch { model, generation } => self.fetcher.stop(model, generation),
             Effect::Admit { version } => self.admit(version),
             Effect::Serve { model, version } => self.swap(Swap { model, version, place: Place::Served }),
             Effect::Shadow { model, version } => self.swap(Swap { model, version, place: Place::Shadow }),
@@ -112,7 +113,7 @@ impl Act {
     fn fetch(&self, model: ModelName, generation: u64, version: Digest, artifact: Artifact) {
         let fetcher = self.fetcher.clone();
         self.spawn(async move {
-            let outcome = fetcher.fetch(version, &artifact).await;
+            let outcome = fetcher.fetch(model.clone(), generation, version, artifact).await?;
             Some(Event::Fetched { model, generation, outcome })
         });
     }

@@ -115,6 +115,9 @@ impl Turns {
             }
             MqttEvent::Message(message) => match Topic::parse(&message.topic) {
                 Some(Topic::Down(_, Down::Sync)) => Event::FromHub(message.payload),
+                Some(Topic::Down(_, Down::Artifact)) if self.act.fetcher.on_part(&message.payload) => {
+                    Event::Tick // it is none of the core's
+                }
                 _ => Event::BadMessage,
             },
         }

@@ -2,12 +2,15 @@
 
 use super::State;
 use super::error::ApiError;
+use crate::registry::RegistryError;
 use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shoal_proto::id::Digest;
-use std::io::SeekFrom;
+use std::io::{ErrorKind, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
@@ -75,6 +78,7 @@ pub(super) async fn artifact(
         Wanted::Outside => return Err(ApiError::Range { size_bytes }),
     };
     file.seek(SeekFrom::Start(from)).await.map_err(|_cause| ApiError::Internal { what: "reading a file" })?;
+    state.traffic.http_bytes.fetch_add(length, Ordering::Relaxed);
     let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES));
     let mut response = (
         status,
@@ -93,6 +97,28 @@ pub(super) async fn artifact(
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
+}
+
+/// The chunk list of an archive.
+pub(super) async fn chunks(
+    Shared(state): Shared<State>,
+    Path(text): Path<String>,
+) -> Result<Response, ApiError> {
+    let missing = || ApiError::NoArtifact { digest: text.chars().take(80).collect() };
+    let digest: Digest = text.parse().map_err(|_cause| missing())?;
+    let registry = Arc::clone(&state.registry);
+    let made = state.blocking.spawn_blocking(move || registry.chunk_list(digest)).await;
+    let list = match made.map_err(|_panicked| ApiError::Internal { what: "making a chunk list" })? {
+        Ok((list, _)) => list,
+        Err(RegistryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Err(missing());
+        }
+        Err(cause) => return Err(cause.into()),
+    };
+    state.traffic.http_bytes.fetch_add(list.len() as u64, Ordering::Relaxed);
+    let etag = format!("\"{}\"", Digest::of(&list));
+    let kind = "application/cbor".to_owned();
+    Ok(([(header::CONTENT_TYPE, kind), (header::ETAG, etag)], list).into_response())
 }
 
 #[cfg(test)]

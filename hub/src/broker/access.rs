@@ -121,6 +121,9 @@ mod tests {
         for (topic, expected) in [
             ("shoal/v1/d/3f/press-07/up/sync", true),
             ("shoal/v1/d/00/press-07/up/status", true),
+            ("shoal/v1/d/3f/press-07/up/need", true),
+            ("shoal/v1/d/3f/press-08/up/need", false),
+            ("shoal/v1/d/3f/press-07/dn/art", false),
             ("shoal/l/v1/quality/in/features", true),
             ("shoal/v1/d/3f/press-08/up/sync", false),
             ("shoal/v1/d/3f/press-07/dn/sync", false),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use shoal_proto::id::{DeviceId, Incarnation, RolloutId};
 use shoal_proto::sync;
 use shoal_proto::topic::Topic;
+use shoal_proto::transfer::{self, Need};
 
 /// Everything the hub can do. The shell runs them in order, and none before the `Persist` ahead of it
 /// is on disk.
@@ -20,6 +21,9 @@ pub enum Effect {
     Persist(Vec<Record>),
     /// Send a frame to a device.
     Publish { topic: Topic, frame: Vec<u8> },
+    /// Send a device what it needs of an archive, or why it gets nothing; in turn with others, and no faster than
+    /// allowed.
+    Carry { device: DeviceId, need: Need, refused: Option<transfer::Refusal> },
     /// Answer a request: what was found or done, or why not.
     Reply { number: u64, outcome: Result<Answer, Refusal> },
     /// For the log: a transition, said once.
@@ -50,7 +54,7 @@ pub enum Record {
 #[serde(untagged)]
 pub enum Answer {
     /// To `Health`.
-    Health(HealthView),
+    Health(Box<HealthView>),
     /// To `Devices`.
     Devices(Vec<DeviceRow>),
     /// To `Device` and `TagDevice`.

@@ -9,12 +9,13 @@ use super::rollout::Rollout;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use shoal_proto::document::Document;
-use shoal_proto::fact::{ASSIGNMENT, COMMAND, Fact, Facts, GLOBALLY_CONDEMNED, REPORT, SLOT};
+use shoal_proto::fact::{ASSIGNMENT, Assignment, COMMAND, Fact, Facts, GLOBALLY_CONDEMNED, REPORT, SLOT};
 use shoal_proto::id::{DeviceId, Digest, Incarnation, RolloutId};
 use shoal_proto::message::{Beat, Exchange, Hello, Payload, Status};
 use shoal_proto::sync::{self, Peer, SyncAlarm};
 use shoal_proto::time::{Mono, Now};
 use shoal_proto::topic::{Down, Topic, Up};
+use shoal_proto::transfer::{Need, Needed, Refusal};
 use shoal_proto::wire;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -178,7 +179,8 @@ impl Hub {
             Up::Sync if !retained => wire::decode(bytes).map(|message| self.on_sync(turn, &id, message)),
             Up::Status => wire::decode(bytes).map(|status| self.on_status(turn, &id, retained, &status)),
             Up::Beat if !retained => wire::decode(bytes).map(|beat| self.on_beat(turn, &id, beat)),
-            // Nothing is asked of `need` yet; a retained hello, sync or beat is a broker's echo.
+            Up::Need if !retained => wire::decode(bytes).map(|need| self.on_need(turn, &id, need)),
+            // A retained hello, sync, beat or need is a broker's echo.
             Up::Hello | Up::Sync | Up::Beat | Up::Need => Ok(()),
         };
         if let Err(error) = read {
@@ -305,6 +307,20 @@ impl Hub {
             self.alarm(turn, Some(id.clone()), alarm.to_string());
         }
         self.touch(id);
+    }
+
+    /// A device gets what is assigned to it, and nothing else.
+    fn on_need(&mut self, turn: &mut Turn, id: &DeviceId, need: Need) {
+        if matches!(need.what, Needed::Chunks { bits: 0, .. }) {
+            return self.alarm(turn, Some(id.clone()), "needs no chunk of an archive".into());
+        }
+        let Some(device) = self.devices.get(id) else {
+            return self.alarm(turn, Some(id.clone()), "needs an archive before it has said hello".into());
+        };
+        let names = |wish: &Assignment| wish.artifact.as_ref().is_some_and(|it| it.archive == need.archive);
+        let is_assigned = Facts(&device.document).assignments().iter().any(|(.., wish)| names(wish));
+        let refused = (!is_assigned).then_some(Refusal::NotAssigned);
+        turn.effects.push(Effect::Carry { device: id.clone(), need, refused });
     }
 
     /// Makes sure that a device is known; false when the hub is full.

@@ -30,7 +30,7 @@ impl Hub {
                 self.withdraw_command(turn, &device, id, "withdrawn by command")?
             }
             Request::Command { device, id } => self.answer_command(&device, id)?,
-            Request::Health => Answer::Health(self.health_view()),
+            Request::Health => Answer::Health(Box::new(self.health_view())),
             Request::Devices => Answer::Devices(self.device_rows(now)),
             Request::Device(device) => Answer::Device(Box::new(self.device_view(&device, now)?)),
             Request::Versions(model) => Answer::Versions(self.version_views(model.as_ref())?),
@@ -57,6 +57,14 @@ impl Hub {
             turn.note(Note::ModelPushed { name: model.record.name.clone() });
             turn.records.push(Record::Model(Box::new(model.clone())));
             self.models.insert(version, model);
+        } else if let Some(known) = self.models.get_mut(&version)
+            && known.artifact.chunks.is_none()
+            && known.artifact.archive == model.artifact.archive
+            && model.artifact.chunks.is_some()
+        {
+            // Pushed to an earlier build, which made no list.
+            known.artifact.chunks = model.artifact.chunks;
+            turn.records.push(Record::Model(Box::new(known.clone())));
         }
         self.answer_version(version, created)
     }

@@ -10,6 +10,10 @@ use shoal_proto::message::Cursor;
 use shoal_proto::op::Chain;
 use shoal_proto::sync;
 use shoal_proto::time::WallMs;
+use shoal_proto::topic::{Topic, Up};
+use shoal_proto::transfer::Refusal::NotAssigned;
+use shoal_proto::transfer::{Need, Needed};
+use shoal_proto::wire::encode;
 use std::collections::BTreeMap;
 
 fn registered(version: u32) -> Registered {
@@ -18,7 +22,12 @@ fn registered(version: u32) -> Registered {
     Registered {
         version: digest,
         record,
-        artifact: Artifact { archive: digest, size_bytes: 1, sources: vec![format!("/artifacts/{digest}")] },
+        artifact: Artifact {
+            archive: digest,
+            size_bytes: 1,
+            sources: vec![format!("/artifacts/{digest}")],
+            chunks: None,
+        },
         features: vec!["s1".into(), "s2".into()],
         classes: vec!["a".into(), "b".into()],
         baseline: package.baseline().unwrap(),
@@ -317,6 +326,58 @@ fn garbage_is_counted_and_never_a_panic() {
     let Event::DeviceFrame { topic, .. } = FakeDevice::new("other", 1).hello() else { unreachable!() };
     world.turn(at(3), Event::DeviceFrame { topic, retained: false, bytes });
     assert_eq!((world.hub.alarms, world.hub.devices.len()), (seen + 1, 1), "nobody speaks for another");
+}
+
+#[test]
+fn a_device_gets_what_is_assigned_to_it_and_nothing_else() {
+    let (mut world, _, version) = fleet(2);
+    let archive = version; // of these packages
+    let say = |device: &str, need: &Need, retained| {
+        let topic = Topic::Up(DeviceId::new(device).unwrap(), Up::Need).to_string();
+        Event::DeviceFrame { topic, retained, bytes: encode(need).unwrap() }
+    };
+    let chunks = |bits| Need { archive, number: 3, what: Needed::Chunks { list: version, first: 0, bits } };
+    let need = chunks(0b101);
+    world.turn(at(2), say("press-00", &need, false));
+    world.ask(at(2), wish(1)).unwrap();
+    world.settle(at(3));
+    world.turn(at(4), say("press-00", &need, false));
+    world.turn(at(4), say("press-01", &need, false));
+    let list = Need { archive, number: 4, what: Needed::List { from: 0 } };
+    world.turn(at(4), say("press-00", &list, false));
+    let alarms = world.hub.alarms;
+    world.turn(at(4), say("press-00", &need, true));
+    assert_eq!(world.hub.alarms, alarms, "a broker's echo");
+    world.turn(at(5), say("press-00", &chunks(0), false));
+    world.turn(at(5), say("nobody", &need, false));
+    let topic = Topic::Up(DeviceId::new("press-00").unwrap(), Up::Need).to_string();
+    world.turn(at(5), Event::DeviceFrame { topic, retained: false, bytes: vec![0xe5; 70_000] });
+    assert_eq!(world.hub.alarms, alarms + 3, "what makes no sense is counted and not answered");
+    let (first, second) = (DeviceId::new("press-00").unwrap(), DeviceId::new("press-01").unwrap());
+    assert_eq!(
+        world.carried,
+        [
+            (first.clone(), need.clone(), Some(NotAssigned)),
+            (first.clone(), need.clone(), None),
+            (second, need, Some(NotAssigned)),
+            (first, list, None),
+        ]
+    );
+}
+
+#[test]
+fn a_list_that_an_earlier_build_did_not_make_is_taken_when_it_is_pushed_again() {
+    let mut world = World::new();
+    let model = registered(1);
+    world.ask(at(1), Request::PushModel(Box::new(model.clone()))).unwrap();
+    let mut listed = model.clone();
+    listed.artifact.chunks = Some(Digest::of(b"list"));
+    for pushed in [&listed, &model] {
+        world.ask(at(2), Request::PushModel(Box::new(pushed.clone()))).unwrap();
+        assert_eq!(world.hub.models[&model.version], listed);
+    }
+    let written = world.persisted.iter().flatten().filter(|record| matches!(record, Record::Model(_)));
+    assert_eq!(written.count(), 2);
 }
 
 #[test]

@@ -54,8 +54,28 @@ pub struct HealthView {
     pub generation: u64,
     /// MQTT payload of devices since the start.
     pub bytes_in: u64,
-    /// MQTT payload to devices since the start.
+    /// MQTT payload to devices since the start, archives not counted.
     pub bytes_out: u64,
+    /// Archives that devices fetched since the start.
+    #[serde(default)]
+    pub archives: Carried,
+}
+
+/// What went out of archives since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Carried {
+    /// Questions over MQTT.
+    pub needs: u64,
+    /// Those that found no room.
+    pub needs_dropped: u64,
+    /// Chunks sent over MQTT.
+    pub chunks: u64,
+    /// Bytes sent over MQTT: chunks, lists and refusals.
+    pub mqtt_bytes: u64,
+    /// Questions that were refused.
+    pub refusals: u64,
+    /// Bytes asked for over HTTP.
+    pub http_bytes: u64,
 }
 
 /// A device in short.
@@ -240,6 +260,7 @@ impl Hub {
             bytes_in: self.bytes.0,
             bytes_out: self.bytes.1,
             generation: self.generation,
+            archives: Carried::default(), // the shell's: it carries them
         }
     }
 

@@ -2,9 +2,11 @@
 
 use crate::clock::Clock;
 use crate::core::{Answer, Effect, Event, Hub, Note, Record, Refusal, Request};
+use crate::courier::{Asked, Traffic};
 use crate::link::{LinkEvent, Out};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +57,8 @@ pub(super) struct Turns {
     pub(super) from_link: mpsc::Receiver<LinkEvent>,
     pub(super) to_link: mpsc::Sender<Out>,
     pub(super) from_api: mpsc::Receiver<Ask>,
+    pub(super) to_courier: mpsc::Sender<Asked>,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 impl Turns {
@@ -114,6 +118,11 @@ impl Turns {
                 Effect::Publish { topic, frame } => {
                     if self.to_link.try_send(Out { topic, frame }).is_err() {
                         tracing::warn!("the link's queue is full: a frame was dropped, it is sent again");
+                    }
+                }
+                Effect::Carry { device, need, refused } => {
+                    if self.to_courier.try_send(Asked { device, need, refused }).is_err() {
+                        self.traffic.drop_need(); // it asks again
                     }
                 }
                 Effect::Reply { number, outcome } => {

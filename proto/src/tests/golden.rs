@@ -1,6 +1,7 @@
 //! The bytes of every message as the first version wrote them. What is in the field must stay
 //! readable: `SHOAL_BLESS=1` writes the files anew, and the change is seen in the review.
 
+use crate::chunks::{ChunkList, Way};
 use crate::command::{Ask, Command, Report, State};
 use crate::decision::{
     Evidence, Rejection, RollbackReason, RunRecord, SlotEnd, SlotState, Source, Trigger, Verdict,
@@ -20,6 +21,7 @@ use crate::summary::{
     LabelSums, WindowId, WindowSummary, pair,
 };
 use crate::time::{Hlc, WallMs};
+use crate::transfer::{Given, Need, Needed, Part, Refusal};
 use crate::wire::{decode, encode, from_cbor, to_cbor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -142,6 +144,7 @@ fn facts() -> Vec<Fact> {
                     archive: digest("archive"),
                     size_bytes: 20_480,
                     sources: vec!["/artifacts/gas-4.shoal".into()],
+                    chunks: None,
                 }),
                 trial: TrialPolicy::default(),
                 revert: false,
@@ -361,6 +364,47 @@ fn windows_and_labels_of_earlier_builds_are_read_as_they_were() {
     };
     assert_eq!(read("op-0401-rows.bin"), (vec![full_window()], vec![]));
     assert_eq!(read("op-0402-rows.bin"), (vec![], vec![labels()]));
+}
+
+#[test]
+fn transfers_are_written_and_read_as_before() {
+    let (archive, list) = (digest("archive"), digest("list"));
+    let need = |number, what| Need { archive, number, what };
+    framed("need-list.bin", &need(7, Needed::List { from: 32_768 }));
+    framed("need-chunks.bin", &need(8, Needed::Chunks { list, first: 40, bits: 0b1011 }));
+    let part = |number, what| Part { archive, number, what };
+    let bytes: Vec<u8> = (0..=255).chain(0..44).collect();
+    framed("part-list.bin", &part(7, Given::List { from: 32_768, total: 33_068, bytes: bytes.clone() }));
+    framed("part-chunk.bin", &part(8, Given::Chunk { index: 41, bytes }));
+    framed("part-refused.bin", &part(8, Given::Refused(Refusal::NotAssigned)));
+}
+
+#[test]
+fn a_chunk_list_has_the_same_bytes_as_before_and_one_with_other_ways_is_read() {
+    let archive: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    let mut list = ChunkList::of(&archive).unwrap();
+    let artifact = Artifact {
+        archive: list.archive,
+        size_bytes: list.size_bytes,
+        sources: vec!["/artifacts/gas-4.shoal".into()],
+        chunks: Some(Digest::of(&list.to_bytes())),
+    };
+    let stored = hold("chunks.bin", &list.to_bytes());
+    assert_eq!(ChunkList::parse(&stored, Digest::of(&stored), &artifact).unwrap(), list);
+    let base = Some(digest("base"));
+    list.ways = vec![Way { encoding: "zstd-patch".into(), base, list: digest("patch"), size_bytes: 900 }];
+    let stored = hold("chunks-ways.bin", &list.to_bytes());
+    assert_eq!(ChunkList::parse(&stored, Digest::of(&stored), &artifact).unwrap(), list);
+    // In an assignment it is one more field, which an older agent passes over.
+    let stored = hold("artifact.bin", &to_cbor(&artifact));
+    assert_eq!(from_cbor::<Artifact>(&stored).unwrap(), artifact);
+    #[derive(serde::Deserialize)]
+    struct Before {
+        archive: Digest,
+        sources: Vec<String>,
+    }
+    let before: Before = from_cbor(&stored).unwrap();
+    assert_eq!((before.archive, before.sources), (artifact.archive, artifact.sources));
 }
 
 fn key_of(op: &Op) -> LabelKey {

@@ -63,7 +63,8 @@ impl World {
             }
             Effect::Note(said) => self.on_note(at, &said)?,
             Effect::EndShadow { .. } | Effect::Announce(_) | Effect::TellFinding(_) => {}
-            Effect::TellHealth(_) | Effect::Reply { .. } => {}
+            // What is under way comes late then, which the core must bear as well.
+            Effect::StopFetch { .. } | Effect::TellHealth(_) | Effect::Reply { .. } => {}
         }
         Ok(())
     }

@@ -96,7 +96,8 @@ impl World {
                     return Err(format!("down_only: the hub published to {topic}"));
                 }
                 Effect::Reply { outcome: Err(refusal), .. } => self.note(&format!("hub refuses: {refusal}")),
-                Effect::Reply { .. } => {}
+                // Devices of this fleet have their packages from elsewhere: their cores need none.
+                Effect::Reply { .. } | Effect::Carry { .. } => {}
                 Effect::Note(said) => self.note(&format!("hub {said:?}")),
             }
         }

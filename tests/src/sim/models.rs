@@ -118,8 +118,12 @@ impl Version {
             baseline,
             size_bytes: 1_000,
         };
-        let artifact =
-            Artifact { archive: version, size_bytes: 1, sources: vec![format!("/artifacts/{version}")] };
+        let artifact = Artifact {
+            archive: version,
+            size_bytes: 1,
+            sources: vec![format!("/artifacts/{version}")],
+            chunks: None,
+        };
         Self { info, quality, kind, shown_better: born.is_none(), artifact }
     }
 

@@ -6,8 +6,9 @@ use super::super::slot::Candidate;
 use super::{Agent, Turn};
 use shoal_proto::decision::{Rejection, RollbackReason, SlotEnd, SlotState, Source};
 use shoal_proto::fact::Assignment;
-use shoal_proto::id::ModelName;
+use shoal_proto::id::{Digest, ModelName};
 use shoal_proto::time::Now;
+use std::collections::BTreeSet;
 
 impl Agent {
     /// Takes up what the hub wishes, newest generation only.
@@ -65,6 +66,9 @@ impl Agent {
         match assignment.artifact.clone() {
             Some(artifact) => {
                 let model = name.clone();
+                if let Some((generation, _)) = self.fetching.insert(model.clone(), (generation, version)) {
+                    turn.effects.push(Effect::StopFetch { model: model.clone(), generation });
+                }
                 turn.effects.push(Effect::Note(Note::Staged { model: model.clone(), version }));
                 turn.effects.push(Effect::Fetch { model, generation, version, artifact });
             }
@@ -83,11 +87,13 @@ impl Agent {
         outcome: Result<VersionInfo, Rejection>,
         turn: &mut Turn,
     ) {
-        let candidate = self.models.get(name).and_then(|model| model.slot.candidate.clone());
-        let wanted = candidate.filter(|candidate| {
-            matches!(candidate.source, Source::Hub { generation: wanted, .. } if wanted == generation)
-                && candidate.state == SlotState::Staged
-        });
+        let fetched = self.fetching.get(name).filter(|(asked, _)| *asked == generation);
+        let fetched = fetched.map(|(_, version)| *version);
+        if fetched.is_some() {
+            self.fetching.remove(name);
+        }
+        // By the version and not by the generation: the hub may have said the same wish again meanwhile.
+        let wanted = fetched.and_then(|version| self.waits_for(name, version)).cloned();
         match (wanted, outcome) {
             (Some(candidate), Ok(info)) => {
                 let (version, source) = (info.version, candidate.source);
@@ -100,5 +106,38 @@ impl Agent {
             }
             (None, Ok(_) | Err(_)) => {}
         }
+    }
+
+    /// The candidate that waits for this version's package.
+    fn waits_for(&self, name: &ModelName, version: Digest) -> Option<&Candidate> {
+        let candidate = self.models.get(name)?.slot.candidate.as_ref();
+        candidate.filter(|candidate| candidate.version == version && candidate.state == SlotState::Staged)
+    }
+
+    /// Leaves off what no candidate waits for any more.
+    pub(super) fn stop_fetches(&mut self, turn: &mut Turn) {
+        let fetching = std::mem::take(&mut self.fetching);
+        for (model, (generation, version)) in fetching {
+            if self.waits_for(&model, version).is_some() {
+                self.fetching.insert(model, (generation, version));
+            } else {
+                turn.effects.push(Effect::StopFetch { model, generation });
+            }
+        }
+    }
+
+    /// Archives that assignments ask for and that are not on disk as versions: what is left of others from an earlier
+    /// start may go.
+    #[must_use]
+    pub fn wanted_archives(&self) -> BTreeSet<Digest> {
+        let assignments = self.facts().assignments().into_iter();
+        assignments
+            .filter(|(name, generation, wish)| {
+                let model = self.models.get(name);
+                model.is_some_and(|model| *generation > model.slot.applied_generation)
+                    && !self.versions.contains_key(&wish.version)
+            })
+            .filter_map(|(.., wish)| wish.artifact.map(|artifact| artifact.archive))
+            .collect()
     }
 }
