@@ -10,8 +10,6 @@ use std::process::Command;
 pub(super) struct Center {
     pub(super) part: Part,
     pub(super) url: String,
-    /// Where the broker is, as the hub says it.
-    pub(super) broker: String,
     args: Vec<String>,
     folder: tempfile::TempDir,
 }
@@ -22,8 +20,7 @@ impl Center {
         let folder = tempfile::tempdir().unwrap();
         let args = hub_args(folder.path(), broker);
         let (part, bound) = run(&args, folder.path()).await;
-        let broker = bound["broker"].as_str().unwrap_or_default().to_owned();
-        Self { part, url: url_of(&bound), broker, args, folder }
+        Self { part, url: url_of(&bound), args, folder }
     }
 
     /// Killed, and started again with its data.
