@@ -41,7 +41,8 @@ impl Kind {
             Self::Nats => {
                 let store = folder.join("jetstream").display().to_string();
                 writeln!(text, "server_name: shoal\nlisten: \"127.0.0.1:-1\"").unwrap();
-                writeln!(text, "jetstream {{ store_dir: \"{store}\" }}\nmqtt {{ listen: \"{address}\" }}").unwrap();
+                writeln!(text, "jetstream {{ store_dir: \"{store}\" }}\nmqtt {{ listen: \"{address}\" }}")
+                    .unwrap();
             }
         }
         super::e2e::write(&path, text.as_bytes());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod adapting;
+mod applications;
 mod brokers;
 mod center;
 mod commands;
