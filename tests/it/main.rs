@@ -10,6 +10,7 @@ mod e2e;
 mod hostile;
 mod learning;
 mod link;
+mod netem;
 mod power;
 mod serving;
 mod sim;
