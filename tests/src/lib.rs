@@ -8,6 +8,7 @@ pub mod netem;
 pub mod power;
 pub mod program;
 pub mod rig;
+pub mod scale;
 pub mod sim;
 pub mod traffic;
 pub mod zoo;
