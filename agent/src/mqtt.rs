@@ -32,7 +32,7 @@ pub struct Options {
     pub credentials: Option<(String, String)>,
     /// Filters, subscribed with QoS 1 after every connect, before [`MqttEvent::Up`].
     pub subscriptions: Vec<String>,
-    /// What the broker says of us when the connection breaks.
+    /// What the broker says of us when the connection breaks, and we ourselves before a goodbye.
     pub last_will: Option<Message>,
     /// A connection on which nothing comes for twice as long is broken.
     pub keep_alive: Duration,
@@ -146,8 +146,8 @@ impl Publisher {
 pub struct Client;
 
 impl Client {
-    /// Connects, and again for ever, until `cancel`; then what waits is sent, and the broker is told
-    /// goodbye (so that it drops the last will).
+    /// Connects, and again for ever, until `cancel`; then what waits is sent, the last will too, and the
+    /// broker is told goodbye.
     pub fn spawn(
         tracker: &TaskTracker,
         cancel: CancellationToken,

@@ -26,6 +26,7 @@ use crate::vault::{Vault, VaultError};
 use crate::worker::{Limits, Workers, WorkersError};
 use serde::{Deserialize, Serialize};
 use shoal_proto::id::Incarnation;
+use shoal_proto::infer::StatusOut;
 use shoal_proto::message::Status;
 use shoal_proto::package::Package;
 use shoal_proto::topic::{Topic, Up};
@@ -171,7 +172,14 @@ pub async fn run(
         .map_err(io("create", &dir.join("incoming")))?;
     fetcher.clean(&agent.wanted_archives());
     serving.obey(operators.clone());
-    let local = local_link(&config, &serving, &tracker, &cancel)?;
+    let birth = StatusOut {
+        device: config.policy.device.clone(),
+        online: true,
+        boot: agent.boot(),
+        incarnation: agent.incarnation(),
+        since: clock.now().wall,
+    };
+    let local = local_link(&config, birth, &serving, &tracker, &cancel)?;
     if let Some(local) = local.clone().filter(|_| config.ask.per_day > 0) {
         let questions = Questions::new(asks, Arc::clone(&models), clock, &dir);
         tracker.spawn(questions.run(local, cancel.child_token()));
@@ -307,6 +315,7 @@ fn status(device: &shoal_proto::id::DeviceId, incarnation: Incarnation, boot: u6
 
 fn local_link(
     config: &Config,
+    birth: StatusOut,
     serving: &Arc<ServeState>,
     tracker: &TaskTracker,
     cancel: &CancellationToken,
@@ -314,7 +323,8 @@ fn local_link(
     let Some(local) = &config.local else { return Ok(None) };
     // The same broker may be the hub's: another client id, or the two would take each other's place.
     let options = Options::new(local.broker.parse()?, format!("{}-local", config.policy.device));
-    Ok(Some(Local::spawn(tracker, cancel.child_token(), Arc::clone(serving), local.app.clone(), options)))
+    let app = (local.app.clone(), birth);
+    Ok(Some(Local::spawn(tracker, cancel.child_token(), Arc::clone(serving), app, options)))
 }
 
 /// A second agent on one socket would take the first one's operators.

@@ -3,7 +3,7 @@
 use crate::id::{AppName, DeviceId, Digest, GroupName, Incarnation, MAX_NAME_BYTES, ModelName};
 use crate::infer::{
     AskOut, ErrorOut, FeaturesIn, FindingOut, HealthOut, InferRequest, InferResponse, LabelIn, ModelOut,
-    PredictionOut, TrainIn, TrainOut,
+    PredictionOut, StatusOut, TrainIn, TrainOut,
 };
 use crate::topic::{Down, LOCAL_PREFIX, Local, PREFIX, Topic, Up};
 use crate::wire::MAX_FRAME_BYTES;
@@ -35,6 +35,7 @@ macro_rules! text {
     };
 }
 
+text!(DeviceId, "DeviceId", LEVEL);
 text!(ModelName, "ModelName", LEVEL);
 text!(Digest, "Digest", "^[0-9a-f]{64}$");
 text!(Incarnation, "Incarnation", "^[0-9a-f]{16}$");
@@ -125,6 +126,10 @@ pub fn document() -> Value {
     document.local::<FindingOut>(Local::Finding, "What a monitor found.");
     document.local::<HealthOut>(Local::Health, "How well a model does; retained.");
     document.local::<AskOut>(Local::Ask, "A row that a person should label.");
+    document.local::<StatusOut>(
+        Local::Status,
+        "Birth and last will of the agent; retained. One with a lower boot than the last birth is late, and says nothing.",
+    );
     document.finish()
 }
 
@@ -157,7 +162,7 @@ impl Document {
         self.message::<T>(&name, says);
         let is_in = address.contains("/in/");
         let from = if is_in { From::Application } else { From::Agent };
-        let retained = matches!(what, Local::Model | Local::Health);
+        let retained = matches!(what, Local::Model | Local::Health | Local::Status);
         self.channel(&name, &address, says, from, retained);
     }
 
@@ -269,7 +274,7 @@ mod tests {
     #[test]
     fn every_topic_has_a_channel_and_every_reference_is_there() {
         let document = document();
-        assert_eq!(document["channels"].as_object().unwrap().len(), 5 + 2 + 1 + 10);
+        assert_eq!(document["channels"].as_object().unwrap().len(), 5 + 2 + 1 + 11);
         let mut references = Vec::new();
         collect(&document, &mut references);
         assert!(references.len() > 30);

@@ -225,9 +225,9 @@ mod tests {
         assert!(matches!(message(app, b"{"), Err(DescribeError::Json { .. })));
         assert!(matches!(message("a/b", b""), Err(DescribeError::Topic { .. })));
         let device = crate::id::DeviceId::new("press-07").unwrap();
-        let status = Topic::Up(device.clone(), Up::Status).to_string();
+        let status = Topic::Up(device, Up::Status).to_string();
         assert!(matches!(message(&status, b"hello"), Err(DescribeError::Wire(_))));
-        let result = Topic::Up(device, Up::Result).to_string();
-        assert!(matches!(message(&result, b""), Err(DescribeError::Unused { .. })));
+        let group = Topic::GroupDesired(crate::id::GroupName::new("lyon").unwrap()).to_string();
+        assert!(matches!(message(&group, b""), Err(DescribeError::Unused { .. })));
     }
 }

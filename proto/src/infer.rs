@@ -2,7 +2,7 @@
 //! JSON payloads of the local MQTT topics.
 
 use crate::finding::{Finding, ModelHealth};
-use crate::id::{Digest, ModelName};
+use crate::id::{DeviceId, Digest, Incarnation, ModelName};
 use crate::time::WallMs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -262,6 +262,34 @@ pub struct ModelOut {
     pub name: String,
     /// Since when.
     pub since: WallMs,
+}
+
+/// Local topic `out/status`, retained: what an agent says when it comes to the broker (birth) and before
+/// it leaves, and what the broker says when its connection breaks (last will).
+///
+/// A broker may deliver a will late, when another life of the agent has been born already. It is told by
+/// the number of the start: see [`StatusOut::is_outdated_by`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StatusOut {
+    /// The device.
+    pub device: DeviceId,
+    /// Whether its agent is there.
+    pub online: bool,
+    /// Counts the agent's starts on its database.
+    pub boot: u64,
+    /// Names that database: a device that was set up anew has another, and counts from 1.
+    pub incarnation: Incarnation,
+    /// When that start was, by the device's clock: for people, since it may jump.
+    pub since: WallMs,
+}
+
+impl StatusOut {
+    /// Whether this is of an earlier life than `newer`, and says nothing after it.
+    #[must_use]
+    pub fn is_outdated_by(&self, newer: &Self) -> bool {
+        (&self.device, self.incarnation) == (&newer.device, newer.incarnation) && self.boot < newer.boot
+    }
 }
 
 /// Local topic `out/finding`.

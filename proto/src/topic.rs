@@ -71,6 +71,8 @@ pub enum Local {
     Health,
     /// Out: a row that a person should label, [`crate::infer::AskOut`].
     Ask,
+    /// Out, retained: birth and last will of the agent, [`crate::infer::StatusOut`].
+    Status,
 }
 
 const UP: [(Up, &str); 5] = [
@@ -81,7 +83,7 @@ const UP: [(Up, &str); 5] = [
     (Up::Need, "need"),
 ];
 const DOWN: [(Down, &str); 2] = [(Down::Sync, "sync"), (Down::Artifact, "art")];
-const LOCAL: [(Local, &str); 10] = [
+const LOCAL: [(Local, &str); 11] = [
     (Local::Features, "in/features"),
     (Local::Label, "in/label"),
     (Local::Train, "in/train"),
@@ -92,6 +94,7 @@ const LOCAL: [(Local, &str); 10] = [
     (Local::Finding, "out/finding"),
     (Local::Health, "out/health"),
     (Local::Ask, "out/ask"),
+    (Local::Status, "out/status"),
 ];
 
 fn word<T: PartialEq>(table: &'static [(T, &'static str)], item: &T) -> &'static str {

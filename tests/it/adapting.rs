@@ -1,7 +1,7 @@
 //! The loop on one device, as a real process: the head, a retrain, poison, a bad trial, and crashes between them.
 
+use super::brokers::{Broker, Kind};
 use super::e2e::{Alone, agent, get, wait, write};
-use super::serving::Mosquitto;
 use serde_json::{Value, json};
 use shoal_tests::demo::Part;
 use shoal_tests::demo::sensor::{Device, GASES, train_csv};
@@ -14,14 +14,14 @@ const AGE: f64 = 1.0;
 /// An agent whose applications are on a broker; no hub, no network.
 struct Loop {
     alone: Alone,
-    broker: Mosquitto,
+    broker: Broker,
     nose: Device,
     part: Part,
     url: String,
 }
 
 impl Loop {
-    async fn start(broker: Mosquitto, settings: &str) -> Self {
+    async fn start(broker: Broker, settings: &str) -> Self {
         let alone = Alone::new();
         configure(&alone, &broker, settings);
         let (part, url) = alone.start().await;
@@ -94,13 +94,13 @@ impl Loop {
     }
 }
 
-fn configure(alone: &Alone, broker: &Mosquitto, settings: &str) {
+fn configure(alone: &Alone, broker: &Broker, settings: &str) {
     let config = format!(
         "[device]\nid = \"alone\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\ngrpc = \"off\"\n\
          [control]\nsocket = \"c.sock\"\n[[model]]\npackage = \"nose.shoal\"\n[watch]\nheartbeat_s = 1\n\
-         [local]\nbroker = \"mqtt://127.0.0.1:{}\"\napp = \"line-2\"\n\
+         [local]\nbroker = \"mqtt://{}\"\napp = \"line-2\"\n\
          [retrain]\nenabled = false\ncooldown_s = 0\n[trial]\nmin_requests = 40\nmin_labels = 40\n{settings}",
-        broker.port
+        broker.address
     );
     write(&alone.path("agent.toml"), config.as_bytes());
 }
@@ -138,10 +138,7 @@ fn mixed_up(alone: &Alone) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loop_adapts_retrains_refuses_poison_and_rolls_back_through_crashes() {
-    let Some(broker) = Mosquitto::start() else {
-        eprintln!("skipped: mosquitto is not there");
-        return;
-    };
+    let Some(broker) = Broker::start(Kind::Mosquitto).await else { return };
     let mut the = Loop::start(broker, "[adapt]\ninputs = false\n").await;
     the.until_on_broker().await;
     let factory = the.serving();

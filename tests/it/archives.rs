@@ -1,9 +1,9 @@
 //! Packages on their way to a device as real processes: over MQTT where HTTP is closed, through kill -9, from one source
 //! to the other, and from a hub whose file is no longer what was pushed.
 
+use super::brokers::{Broker, Kind};
 use super::center::Center;
 use super::e2e::{Alone, get, wait, write};
-use super::serving::Mosquitto;
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -170,14 +170,9 @@ async fn without_http_a_package_comes_over_mqtt_and_goes_on_after_kill_9() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_http_a_package_comes_over_mosquitto_too() {
-    let free = closed();
-    let Some(_broker) = Mosquitto::start_on(free.port()) else {
-        eprintln!("skipped: mosquitto is not there");
-        return;
-    };
-    wait(|| async { TcpStream::connect(free).await.is_ok() }).await;
+    let Some(broker) = Broker::start(Kind::Mosquitto).await else { return };
     let fetch = "fetch = \"mqtt\"\n".to_owned();
-    eprintln!("{}", over_mqtt_through_kill_9(&[&format!("mqtt://{free}")], fetch).await);
+    eprintln!("{}", over_mqtt_through_kill_9(&[&format!("mqtt://{}", broker.address)], fetch).await);
 }
 
 /// Lets so many bytes of answers through, and then nobody in any more.

@@ -1,16 +1,18 @@
 //! Commands of the hub to one device, as real processes: done once, whoever is cut off meanwhile.
 
+use super::brokers::{Kind, Site, on_every_broker};
 use super::center::Center;
 use super::e2e::{Alone, program, wait, write};
 use serde_json::Value;
 use std::process::Command;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_done_once_also_by_a_device_that_was_away() {
-    let (mut center, alone) =
-        (Center::start(&["embedded", "--broker-listen", "127.0.0.1:0"]).await, Alone::new());
+on_every_broker!(a_command_is_done_once_also_by_a_device_that_was_away);
+
+async fn a_command_is_done_once_also_by_a_device_that_was_away(kind: Kind) {
+    let Some(Site { mut center, broker, beside }) = Site::start(kind).await else { return };
+    let alone = Alone::new();
     let mut config = std::fs::read_to_string(alone.path("agent.toml")).unwrap();
-    config += &format!("[hub]\nbroker = \"mqtt://{}\"\n", center.broker);
+    config += &format!("[hub]\nbroker = \"mqtt://{broker}\"\n");
     write(&alone.path("agent.toml"), config.as_bytes());
     let (mut part, _) = alone.start().await;
     wait(|| async { center.ask(&["device", "show", "alone"]).0 == 0 }).await;
@@ -45,6 +47,7 @@ async fn a_command_is_done_once_also_by_a_device_that_was_away() {
     assert_eq!((code, runs()), (0, 2), "nothing is done twice");
     part.stop().await.unwrap();
     center.part.stop().await.unwrap();
+    drop(beside);
 }
 
 #[test]

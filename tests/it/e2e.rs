@@ -84,12 +84,16 @@ pub(super) async fn get(url: &str) -> Option<Value> {
 
 /// Waits for a fact, and not for a time.
 pub(super) async fn wait<F: Future<Output = bool>>(is: impl Fn() -> F) {
+    wait_for(PATIENCE, is).await;
+}
+
+pub(super) async fn wait_for<F: Future<Output = bool>>(patience: Duration, is: impl Fn() -> F) {
     let held = async {
         while !is().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, held).await.expect("it never came true");
+    tokio::time::timeout(patience, held).await.expect("it never came true");
 }
 
 async fn predict(url: &str, row: &[f32]) -> Value {

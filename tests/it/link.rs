@@ -1,13 +1,17 @@
 //! The link over a bad network, as real processes: everything between devices and broker goes by a proxy that delays,
 //! stalls and cuts; broker and hub are killed. In the end the hub's documents are the devices' own, byte for byte.
 
-use super::center::Center;
-use super::e2e::{Alone, wait, write};
-use super::serving::Mosquitto;
+use super::brokers::{Kind, Site, on_every_broker};
+use super::e2e::{Alone, PATIENCE, wait, write};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use shoal_agent::mqtt::{Client, Message, MqttEvent, Options, Publisher};
+use shoal_proto::id::DeviceId;
+use shoal_proto::message::Status;
+use shoal_proto::topic::{Topic, Up};
+use shoal_proto::wire;
 use shoal_tests::demo::Part;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -155,7 +160,11 @@ fn rows(path: &Path, query: &str) -> Vec<Row> {
     rows.map(Result::unwrap).collect()
 }
 
-async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl AsyncFnMut(&mut Center)) {
+on_every_broker!(over_a_bad_network_the_hub_holds_what_devices_hold, birth_and_last_will_are_seen);
+
+async fn over_a_bad_network_the_hub_holds_what_devices_hold(kind: Kind) {
+    let Some(mut site) = Site::start(kind).await else { return };
+    let proxy = Proxy::start(site.broker).await;
     let mut devices = Vec::new();
     for number in 0..2 {
         devices.push(Device::start(number, proxy.address).await);
@@ -168,7 +177,8 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
             device.feed().await;
         }
         match round {
-            12 => kill_broker(center).await,
+            12 => site.again_broker().await,
+            20 => site.center.again().await,
             25 => {
                 let device = &mut devices[0];
                 device.part.kill().await.unwrap();
@@ -183,7 +193,7 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
     for device in &devices {
         // Quiet is between two heartbeats: both sides are killed in it, and hold the same.
         wait(|| async {
-            let (code, told, _) = center.ask(&["device", "show", &device.id]);
+            let (code, told, _) = site.center.ask(&["device", "show", &device.id]);
             let all = device.status()["outbox"] == 0 && code == 0 && told["unacknowledged"] == 0;
             all && device.status()["counts"]["labels"].as_u64().unwrap_or(0) > 20
         })
@@ -193,7 +203,7 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
     for _ in 0..20 {
         for (device, is_equal) in devices.iter().zip(&mut equal) {
             let own = device.status()["counts"].clone();
-            let told = center.ask(&["device", "show", &device.id]).1["counters"].clone();
+            let told = site.center.ask(&["device", "show", &device.id]).1["counters"].clone();
             *is_equal |= own["labels"] == told["labels"] && own["predictions"] == told["predictions"];
         }
         if equal.iter().all(|is| *is) {
@@ -207,50 +217,94 @@ async fn holds_over(center: &mut Center, proxy: Proxy, mut kill_broker: impl Asy
         device.part.kill().await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    center.part.kill().await.unwrap();
+    site.center.part.kill().await.unwrap();
     proxy.cancel.cancel();
     for device in &devices {
-        let own = rows(
-            &device.alone.path("state/state.db"),
-            "SELECT kind, key, body FROM entry ORDER BY kind, key",
-        );
-        let query =
-            format!("SELECT kind, key, body FROM entry WHERE device = '{}' ORDER BY kind, key", device.id);
-        let told = rows(&center.database(), &query);
-        assert!(own.len() > 10, "{} entries", own.len());
-        let differing: Vec<&Row> = own.iter().filter(|row| !told.contains(row)).collect();
-        assert!(
-            own == told,
-            "{} holds {} entries, the hub {}: {differing:?}",
-            device.id,
-            own.len(),
-            told.len()
-        );
+        assert_equal(&device.alone, &device.id, &site.center.database());
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn over_a_bad_network_the_hub_holds_what_devices_hold() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut center = Center::start(&["embedded", "--broker-listen", &free.to_string()]).await;
-    let proxy = Proxy::start(free).await;
-    holds_over(&mut center, proxy, async |center| center.again().await).await;
+/// Compares a device's document with the hub's, byte for byte; gives its entries.
+pub(super) fn assert_equal(alone: &Alone, id: &str, hub: &Path) -> usize {
+    let query = "SELECT kind, key, body FROM entry ORDER BY kind, key";
+    let own = rows(&alone.path("state/state.db"), query);
+    let query = format!("SELECT kind, key, body FROM entry WHERE device = '{id}' ORDER BY kind, key");
+    let told = rows(hub, &query);
+    assert!(own.len() > 10, "{} entries", own.len());
+    let differing: Vec<&Row> = own.iter().filter(|row| !told.contains(row)).collect();
+    assert!(own == told, "{id} holds {} entries, the hub {}: {differing:?}", own.len(), told.len());
+    own.len()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_holds_with_mosquitto_which_forgets_all_when_it_is_killed() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let Some(mut broker) = Mosquitto::start_on(free.port()) else {
-        eprintln!("skipped: mosquitto is not there");
-        return;
+/// Somebody else on the broker, with a filter where that is allowed.
+struct Bystander {
+    publisher: Publisher,
+    events: mpsc::Receiver<MqttEvent>,
+}
+
+impl Bystander {
+    async fn come(broker: SocketAddr, name: &str, filter: Option<&str>) -> Self {
+        let mut options = Options::new(format!("mqtt://{broker}").parse().unwrap(), name);
+        options.subscriptions = filter.map(str::to_owned).into_iter().collect();
+        let (publisher, mut events) = Client::spawn(&TaskTracker::new(), CancellationToken::new(), options);
+        let up = async { while events.recv().await != Some(MqttEvent::Up) {} };
+        tokio::time::timeout(PATIENCE, up).await.expect("the broker takes a bystander");
+        Self { publisher, events }
+    }
+
+    /// The next message that says whether a device is there.
+    async fn status(&mut self) -> (Message, Status) {
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("a message in time");
+            if let Some(MqttEvent::Message(message)) = event {
+                let status = wire::decode(&message.payload).unwrap();
+                return (message, status);
+            }
+        }
+    }
+}
+
+/// A birth, a will, a second birth, the first life's will again, and a goodbye.
+async fn birth_and_last_will_are_seen(kind: Kind) {
+    let Some(mut site) = Site::start(kind).await else { return };
+    let mut device = Device::start(7, site.broker).await;
+    let online = |site: &Site| {
+        let (code, told, _) = site.center.ask(&["device", "show", &device.id]);
+        if code == 0 { told["online"].as_bool() } else { None }
     };
-    wait(|| async { TcpStream::connect(free).await.is_ok() }).await;
-    let mut center = Center::start(&[&format!("mqtt://{free}")]).await;
-    let proxy = Proxy::start(free).await;
-    holds_over(&mut center, proxy, async |_| {
-        broker.kill();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        broker = Mosquitto::start_on(free.port()).unwrap();
-    })
-    .await;
+    wait(|| async { online(&site) == Some(true) && device.status()["outbox"] == 0 }).await;
+    let boot = device.status()["boot"].as_u64().unwrap();
+    device.part.kill().await.unwrap();
+    wait(|| async { online(&site) == Some(false) }).await;
+    site.center.again().await;
+    wait(|| async { online(&site) == Some(false) }).await;
+
+    // What the broker keeps; the hub's own shows it to nobody but the hub.
+    let topic = Topic::Up(DeviceId::new(&device.id).unwrap(), Up::Status).to_string();
+    let filter = Some(topic.as_str()).filter(|_| kind != Kind::Embedded);
+    let mut will = None;
+    if filter.is_some() {
+        let (message, status) = Bystander::come(site.broker, "listener", filter).await.status().await;
+        assert!(message.retain && !status.online && status.boot == boot, "{status:?}");
+        will = Some(message);
+    }
+    (device.part, device.url) = device.alone.start().await;
+    wait(|| async { online(&site) == Some(true) && device.status()["outbox"] == 0 }).await;
+    assert_eq!(device.status()["boot"], boot + 1);
+    if let Some(will) = will {
+        let mut bystander = Bystander::come(site.broker, "listener", filter).await;
+        let (_, birth) = bystander.status().await;
+        assert!(birth.online && birth.boot == boot + 1, "{birth:?}");
+        bystander.publisher.publish(will).unwrap();
+        let (_, late) = bystander.status().await;
+        assert!(!late.online && late.boot == boot, "{late:?}");
+        device.feed().await;
+        wait(|| async { device.status()["counts"]["labels"] == 1 && device.status()["outbox"] == 0 }).await;
+        assert_eq!(online(&site), Some(true), "an old will undoes no newer birth");
+        site.center.again().await;
+        wait(|| async { online(&site) == Some(true) }).await;
+    }
+    device.part.stop().await.unwrap();
+    wait(|| async { online(&site) == Some(false) }).await;
+    site.center.part.stop().await.unwrap();
 }

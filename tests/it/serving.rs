@@ -1,5 +1,6 @@
 //! Serving as its users meet it: other people's clients, and models that fail on later data.
 
+use super::brokers::{Broker, Kind};
 use super::e2e::{PATIENCE, agent, get, program, wait, write};
 use serde_json::{Value, json};
 use shoal_tests::demo::Part;
@@ -258,51 +259,15 @@ async fn other_peoples_clients_are_served() {
     server.stop().await;
 }
 
-/// A broker of the machine's own, ended when dropped.
-pub(super) struct Mosquitto {
-    child: std::process::Child,
-    pub(super) port: String,
-}
-
-impl Mosquitto {
-    pub(super) fn start() -> Option<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_on(free)
-    }
-
-    pub(super) fn start_on(port: u16) -> Option<Self> {
-        let mut command = Command::new("mosquitto");
-        command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        Some(Self { child: command.spawn().ok()?, port: port.to_string() })
-    }
-
-    pub(super) fn kill(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-
-    pub(super) fn client(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(["-p", &self.port]).args(args);
-        command
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn mosquittos_own_clients_get_predictions() {
-    let Some(broker) = Mosquitto::start().filter(|_| has("mosquitto_pub")) else {
-        eprintln!("skipped: mosquitto or its clients are not there");
-        return;
-    };
+    if !has("mosquitto_pub") {
+        return eprintln!("skipped: mosquitto's clients are not there");
+    }
+    let Some(broker) = Broker::start(Kind::Mosquitto).await else { return };
     let mut server = Server::new();
     server.pack_nose();
-    let local = format!("[local]\nbroker = \"mqtt://127.0.0.1:{}\"\napp = \"line-2\"\n", broker.port);
+    let local = format!("[local]\nbroker = \"mqtt://{}\"\napp = \"line-2\"\n", broker.address);
     server.start(&["nose.shoal"], &local).await;
 
     let topic = "shoal/l/v1/line-2";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shoal_tests::demo::sensor::train_csv;
 
 /// A stream of the demo's noses; from `from` on the third sensor reads three more.
-fn stream(seed: u64, rows: usize, from: usize) -> String {
+pub(super) fn stream(seed: u64, rows: usize, from: usize) -> String {
     let text = train_csv(seed, rows);
     let mut lines = text.lines();
     let mut out = format!("day,{}\n", lines.next().unwrap());
@@ -19,7 +19,7 @@ fn stream(seed: u64, rows: usize, from: usize) -> String {
     out
 }
 
-fn features(csv: &str) -> Vec<Vec<f32>> {
+pub(super) fn features(csv: &str) -> Vec<Vec<f32>> {
     let row = |line: &str| line.split(',').skip(1).take(16).map(|cell| cell.parse().unwrap()).collect();
     csv.lines().skip(1).map(row).collect()
 }

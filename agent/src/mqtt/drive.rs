@@ -103,7 +103,8 @@ impl Driver {
         if matches!(end, End::Cancelled) {
             self.shared.up.store(false, Ordering::Release);
             // Late is better than never here, and not at all is no harm: the outcome is not looked at.
-            timeout(GOODBYE, goodbye(&client, &mut event_loop, &mut waiting)).await.ok();
+            let will = self.options.last_will.take();
+            timeout(GOODBYE, goodbye(&client, &mut event_loop, &mut waiting, will)).await.ok();
         }
         self.waiting = waiting;
         end
@@ -206,9 +207,15 @@ async fn pump(client: &AsyncClient, waiting: &mut mpsc::Receiver<Message>) -> En
     End::Cancelled
 }
 
-async fn goodbye(client: &AsyncClient, event_loop: &mut EventLoop, waiting: &mut mpsc::Receiver<Message>) {
+/// Sends what waits, and last what the broker would have said: after a goodbye it drops the will.
+async fn goodbye(
+    client: &AsyncClient,
+    event_loop: &mut EventLoop,
+    waiting: &mut mpsc::Receiver<Message>,
+    mut will: Option<Message>,
+) {
     let send = async {
-        while let Ok(Message { topic, payload, retain }) = waiting.try_recv() {
+        while let Some(Message { topic, payload, retain }) = waiting.try_recv().ok().or_else(|| will.take()) {
             if client.publish(topic, QoS::AtLeastOnce, retain, payload).await.is_err() {
                 return;
             }

@@ -60,7 +60,7 @@ async fn messages_go_through_in_order_and_survive_a_new_broker() {
 }
 
 #[tokio::test]
-async fn the_last_will_is_heard_after_a_break_and_not_after_a_goodbye() {
+async fn the_last_will_is_heard_after_a_break_and_last_before_a_goodbye() {
     let Some(broker) = Mosquitto::start() else { return };
     let listener = Harness::new();
     let mut options = Options::new(broker.url(), "listener");
@@ -79,6 +79,7 @@ async fn the_last_will_is_heard_after_a_break_and_not_after_a_goodbye() {
     publisher.publish(message("will/polite", b"last word")).unwrap();
     polite.end().await;
     assert_eq!(next(&mut events).await, MqttEvent::Message(message("will/polite", b"last word")));
+    assert_eq!(next(&mut events).await, MqttEvent::Message(message("will/polite", b"gone")));
 
     // A second client with the same id makes the broker break the first one's connection.
     let (first, second) = (Harness::new(), Harness::new());

@@ -1,4 +1,4 @@
-use super::fixture::{Bench, gas_of, volume};
+use super::fixture::{Bench, birth, gas_of, volume};
 use super::local::Local;
 use super::*;
 use crate::adapting::Desk;
@@ -148,7 +148,7 @@ async fn listener(bench: &Bench, broker: &Mosquitto) -> (Publisher, Receiver<Mqt
 async fn local(bench: &Bench, broker: &Mosquitto) -> Local {
     let (app, options) = (AppName::new("line-2").unwrap(), Options::new(broker.url(), "agent"));
     let state = Arc::clone(&bench.state);
-    let local = Local::spawn(&bench.tracker, bench.cancel.clone(), state, app, options);
+    let local = Local::spawn(&bench.tracker, bench.cancel.clone(), state, (app, birth()), options);
     while !local.is_up() {
         tokio::task::yield_now().await;
     }

@@ -8,8 +8,10 @@ use shoal_infer::Predictor;
 use shoal_onnx::{DenseLayer, Head, MlpSpec, build_mlp};
 use shoal_proto::baseline::Baseline;
 use shoal_proto::fact::VersionRecord;
-use shoal_proto::id::Digest;
+use shoal_proto::id::{DeviceId, Digest, Incarnation};
+use shoal_proto::infer::StatusOut;
 use shoal_proto::manifest::Manifest;
+use shoal_proto::time::WallMs;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -125,6 +127,12 @@ fn of_reference(
     let limits = shoal_onnx::Limits::default();
     let predictor = Predictor::load_exposing(onnx, inside.as_deref(), &limits).unwrap();
     ServedModel::new(info, predictor, &Clock::start(), metrics)
+}
+
+/// The birth of the agent under test.
+pub(super) fn birth() -> StatusOut {
+    let device = DeviceId::new("press-07").unwrap();
+    StatusOut { device, online: true, boot: 7, incarnation: Incarnation(1), since: WallMs(5) }
 }
 
 /// All of serving, on a free port.

@@ -15,7 +15,7 @@ use shoal_proto::finding::Finding;
 use shoal_proto::id::{AppName, ModelName};
 use shoal_proto::infer::{
     AskOut, ErrorOut, FeaturesIn, FindingOut, HealthOut, LabelIn, ModelOut, Prediction, PredictionOut, RowIn,
-    TrainIn, TrainOut,
+    StatusOut, TrainIn, TrainOut,
 };
 use shoal_proto::topic::{Local as What, Topic};
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ const MAX_PACKET_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Local {
     app: AppName,
+    birth: Arc<StatusOut>,
     publisher: Publisher,
     announced: Arc<Mutex<Announced>>,
 }
@@ -46,18 +47,22 @@ struct Announced {
 }
 
 impl Local {
-    /// Connects to the broker, for ever, and answers what comes on `in/…` of this application.
+    /// Connects to the broker, for ever, and answers what comes on `in/…` of this application. `birth` is
+    /// said at each connect; the last will is its opposite.
     pub fn spawn(
         tracker: &TaskTracker,
         cancel: CancellationToken,
         state: Arc<ServeState>,
-        app: AppName,
+        (app, birth): (AppName, StatusOut),
         mut options: Options,
     ) -> Self {
-        options.subscriptions = vec![Topic::local_filter(&app)];
+        let status = Topic::Local(app.clone(), What::Status).to_string();
+        let will = serde_json::to_vec(&StatusOut { online: false, ..birth.clone() }).unwrap_or_default();
+        options.subscriptions = vec![Topic::local_filter(&app), status.clone()];
+        options.last_will = Some(Message { topic: status, payload: will, retain: true });
         options.max_packet_bytes = MAX_PACKET_BYTES;
         let (publisher, events) = Client::spawn(tracker, cancel, options);
-        let local = Self { app, publisher, announced: Arc::default() };
+        let local = Self { app, birth: Arc::new(birth), publisher, announced: Arc::default() };
         tracker.spawn(local.clone().run(state, tracker.clone(), events));
         local
     }
@@ -99,6 +104,7 @@ impl Local {
                 MqttEvent::Up => {
                     was_up = true;
                     tracing::info!(app = %self.app, "the local broker took us");
+                    self.publish(What::Status, true, &*self.birth);
                     let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     for model in announced.models.into_values() {
                         self.publish(What::Model, true, &model);
@@ -123,6 +129,7 @@ impl Local {
             Some(Topic::Local(_, what @ (What::Features | What::Label | What::Train))) if !message.retain => {
                 what
             }
+            Some(Topic::Local(_, What::Status)) => return self.on_status(&message),
             // A retained request would be answered again at each reconnect.
             _ => return self.bad(state.outlet(), None, "not a topic for requests, or retained".into()),
         };
@@ -134,6 +141,17 @@ impl Local {
             What::Label => self.on_label(state, tracker, &message.payload).await,
             What::Train => self.on_train(state, tracker, &message.payload),
             _ => self.on_features(state, &message.payload).await,
+        }
+    }
+
+    /// A will of ours that came late stands where our birth stood: whoever subscribes now would hear it.
+    /// What was retained when we came stood there before our birth.
+    fn on_status(&self, message: &Message) {
+        let is_undone = |said: &StatusOut| {
+            said.device == self.birth.device && (!said.online || said.is_outdated_by(&self.birth))
+        };
+        if !message.retain && read(&message.payload).is_ok_and(|said| is_undone(&said)) {
+            self.publish(What::Status, true, &*self.birth);
         }
     }
 

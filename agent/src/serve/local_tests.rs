@@ -1,4 +1,4 @@
-use super::fixture::{Bench, gas, volume};
+use super::fixture::{Bench, birth, gas, volume};
 use super::local::{Local, MAX_MESSAGE_BYTES};
 use super::*;
 use crate::core::{Event, Truth};
@@ -6,8 +6,8 @@ use crate::mqtt::mosquitto::Mosquitto;
 use crate::mqtt::{Client, Message, MqttEvent, Options, Publisher};
 use serde_json::{Value, json};
 use shoal_proto::finding::{Finding, ModelHealth, Monitor};
-use shoal_proto::id::AppName;
-use shoal_proto::infer::{HealthOut, ModelOut, Parameters};
+use shoal_proto::id::{AppName, DeviceId, Incarnation};
+use shoal_proto::infer::{HealthOut, ModelOut, Parameters, StatusOut};
 use shoal_proto::summary::DriftLevel;
 use shoal_proto::time::WallMs;
 use std::time::Duration;
@@ -38,7 +38,19 @@ impl App {
         loop {
             if let MqttEvent::Message(message) = self.next().await {
                 let what = message.topic.strip_prefix("shoal/l/v1/line-2/out/").unwrap().to_owned();
-                return (what, serde_json::from_slice(&message.payload).unwrap(), message.retain);
+                if what != "status" {
+                    return (what, serde_json::from_slice(&message.payload).unwrap(), message.retain);
+                }
+            }
+        }
+    }
+
+    async fn hears_status(&mut self) -> StatusOut {
+        loop {
+            if let MqttEvent::Message(message) = self.next().await
+                && message.topic.ends_with("/out/status")
+            {
+                return serde_json::from_slice(&message.payload).unwrap();
             }
         }
     }
@@ -59,7 +71,7 @@ async fn local(bench: &Bench, broker: &Mosquitto) -> Local {
     let app = AppName::new("line-2").unwrap();
     let options = Options::new(broker.url(), "agent");
     let state = Arc::clone(&bench.state);
-    let local = Local::spawn(&bench.tracker, bench.cancel.clone(), state, app, options);
+    let local = Local::spawn(&bench.tracker, bench.cancel.clone(), state, (app, birth()), options);
     while !local.is_up() {
         tokio::task::yield_now().await;
     }
@@ -234,5 +246,40 @@ async fn a_label_that_overtook_its_row_reaches_the_core_later() {
         }
     }
     assert_eq!(seen, (1, 1));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_will_that_comes_late_does_not_stand() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let bench = Bench::start(Limits::default()).await;
+    let mut app = App::start(&bench, &broker).await;
+    drop(local(&bench, &broker).await);
+    assert_eq!(app.hears_status().await, birth());
+    let said = |online, boot, incarnation| StatusOut {
+        online,
+        boot,
+        incarnation: Incarnation(incarnation),
+        ..birth()
+    };
+    for (status, is_undone) in [
+        (said(false, 6, 1), true),
+        (said(true, 6, 1), true),
+        (said(false, 7, 1), true),
+        (said(false, 6, 2), true),
+        (said(true, 6, 2), false),
+        (said(true, 7, 1), false),
+        (StatusOut { device: DeviceId::new("press-08").unwrap(), ..said(false, 6, 1) }, false),
+    ] {
+        let payload = serde_json::to_vec(&status).unwrap();
+        let topic = "shoal/l/v1/line-2/out/status".to_owned();
+        app.publisher.publish(Message { topic, payload, retain: true }).unwrap();
+        assert_eq!(app.hears_status().await, status);
+        if is_undone {
+            assert_eq!(app.hears_status().await, birth(), "after {status:?}");
+        }
+    }
+    app.says("features", b"{}");
+    assert_eq!(app.hears().await.0, "error", "and nothing more was said of the status");
     bench.end().await;
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Most devices of one hub: what the measured broker carries, with room.
-pub const MAX_DEVICES: usize = 20_000;
+/// Most devices of one hub: twice what it is measured with.
+pub const MAX_DEVICES: usize = 200_000;
 /// Most rollouts remembered: years of daily ones.
 pub const MAX_ROLLOUTS: usize = 10_000;
 /// Most versions in the registry.

@@ -53,6 +53,12 @@ impl Part {
         }
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The last lines of its log.
     #[must_use]
     pub fn last_words(&self) -> String {
