@@ -135,8 +135,13 @@ const EMBEDDED: [&str; 3] = ["embedded", "--broker-listen", "127.0.0.1:0"];
 
 /// The package comes over MQTT, and in the middle the agent is killed. What it cost, for a person.
 async fn over_mqtt_through_kill_9(broker: &[&str], fetch: String) -> String {
-    let mut scene = Scene::start(broker, async |_| fetch + "fetch_bytes_per_s = 500000\n").await;
+    let mut scene = Scene::start(broker, async |_| fetch + "fetch_bytes_per_s = 150000\n").await;
     scene.assign();
+    // Words of control go before chunks: a command is answered while they flow.
+    wait(|| async { scene.chunks_sent().await >= scene.chunks / 8 }).await;
+    let (code, told, error) = scene.center.ask(&["command", "alone", "log", "--lines", "1"]);
+    assert_eq!(code, 0, "{told} {error}");
+    let meanwhile = scene.chunks_sent().await - scene.chunks / 8;
     wait(|| async { scene.chunks_sent().await >= scene.chunks / 3 }).await;
     scene.part.kill().await.unwrap();
     let before = scene.chunks_sent().await;
@@ -149,7 +154,7 @@ async fn over_mqtt_through_kill_9(broker: &[&str], fetch: String) -> String {
     let sent = carried["chunks"].as_u64().unwrap();
     let figures = format!(
         "{} bytes in {} chunks: {held} were here after kill -9, {asked} asked for then; {sent} sent in all, \
-         {} bytes over MQTT for {} questions, {} over HTTP",
+         {meanwhile} while a command was answered; {} bytes over MQTT for {} questions, {} over HTTP",
         scene.package_bytes, scene.chunks, carried["mqtt_bytes"], carried["needs"], carried["http_bytes"]
     );
     assert_eq!(held + asked, scene.chunks, "nothing that is here is asked for");
