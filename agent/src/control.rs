@@ -174,15 +174,15 @@ async fn resolve(asks: &Asks, text: &str) -> Result<Digest, Response> {
     let known = ask(asks, Ask::Versions).await?;
     let fits: Vec<Digest> =
         known.iter().filter(|one| is_named(one.version, &one.record, text)).map(|one| one.version).collect();
-    one_of(&fits, text, "is on this device")
+    one_of(&fits, text, "is on this device").map_err(|(status, reason)| refuse(status, reason))
 }
 
 /// The one version that a text names.
-fn one_of(fits: &[Digest], text: &str, what: &str) -> Result<Digest, Response> {
+fn one_of(fits: &[Digest], text: &str, what: &str) -> Result<Digest, (StatusCode, String)> {
     match (fits, text.len() >= MIN_TEXT) {
         ([version], true) => Ok(*version),
-        ([], _) => Err(refuse(StatusCode::NOT_FOUND, format!("no version `{text}` {what}"))),
-        _ => Err(refuse(StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
+        ([], _) => Err((StatusCode::NOT_FOUND, format!("no version `{text}` {what}"))),
+        _ => Err((StatusCode::CONFLICT, format!("`{text}` names several versions; give more digits"))),
     }
 }
 
@@ -214,7 +214,8 @@ async fn lift(State(asks): State<Asks>, Path(text): Path<String>) -> Result<Json
         .filter(|node| is_named(node.version, &node.record, &text))
         .map(|node| node.version)
         .collect();
-    let version = one_of(&fits, &text, "is condemned here")?;
+    let version =
+        one_of(&fits, &text, "is condemned here").map_err(|(status, reason)| refuse(status, reason))?;
     command(&asks, Command::Lift { version }).await
 }
 
