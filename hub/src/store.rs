@@ -1,9 +1,10 @@
 //! `hub.db`: what the hub must not forget.
 //!
 //! One thread writes, and takes what has queued up in one transaction (group commit, up to
-//! [`GROUP_ROWS`] rows); an answer means that it is on disk. All SQL of the hub is here and in the two
+//! [`GROUP_ROWS`] rows); an answer means that it is on disk. All SQL of the hub is here and in the
 //! modules below.
 
+mod last;
 mod load;
 mod migrate;
 mod save;
@@ -168,7 +169,7 @@ fn answer(done: oneshot::Sender<Result<(), StoreError>>, outcome: Result<(), Sto
 fn commit(connection: &mut Connection, group: &[Job]) -> Result<(), StoreError> {
     let what = "a transaction";
     let transaction = connection.transaction().map_err(|source| StoreError::Write { what, source })?;
-    for record in group.iter().flat_map(|job| &job.records) {
+    for record in last::last_words(group.iter().flat_map(|job| &job.records)) {
         save::save(&transaction, record)?;
     }
     transaction.commit().map_err(|source| StoreError::Write { what, source })

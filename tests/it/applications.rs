@@ -94,6 +94,7 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 async fn an_application_needs_nothing_but_the_broker(kind: Kind) {
     if !has("mosquitto_pub") {
         return eprintln!("skipped: mosquitto's clients are not there");

@@ -3,7 +3,7 @@
 use super::center::Center;
 use super::e2e::wait;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tokio::net::TcpStream;
@@ -61,11 +61,9 @@ pub(super) struct Broker {
 
 impl Broker {
     /// Starts one on a free port of loopback; `None`, with a word, where it is not installed.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(super) async fn start(kind: Kind) -> Option<Self> {
-        Self::start_at(kind, free(Ipv4Addr::LOCALHOST)).await
-    }
-
-    pub(super) async fn start_at(kind: Kind, address: SocketAddr) -> Option<Self> {
+        let address = free();
         let program = kind.program().expect("a broker with a program");
         let folder = tempfile::tempdir().unwrap();
         let Some(child) = run(kind, folder.path(), address) else {
@@ -116,8 +114,8 @@ fn run(kind: Kind, folder: &Path, address: SocketAddr) -> Option<Child> {
 }
 
 /// A port that nobody had a moment ago.
-pub(super) fn free(ip: Ipv4Addr) -> SocketAddr {
-    std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A hub and its broker, both killed and started again at will.
@@ -132,7 +130,7 @@ impl Site {
     /// `None`, with a word, where the broker is not installed.
     pub(super) async fn start(kind: Kind) -> Option<Self> {
         if kind == Kind::Embedded {
-            let broker = free(Ipv4Addr::LOCALHOST);
+            let broker = free();
             let center = Center::start(&["embedded", "--broker-listen", &broker.to_string()]).await;
             return Some(Self { center, broker, beside: None });
         }

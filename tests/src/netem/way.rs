@@ -157,7 +157,7 @@ mod tests {
         let hurried = delays.len() - waited.len();
         assert!((100..250).contains(&hurried), "{hurried} overtake all others");
         assert!(waited.iter().all(|delay| (SECOND * 4 / 5..=SECOND * 6 / 5).contains(*delay)), "{delays:?}");
-        let mean = waited.iter().copied().sum::<Duration>() / waited.len() as u32;
+        let mean = waited.iter().copied().sum::<Duration>() / u32::try_from(waited.len()).unwrap();
         assert!((SECOND * 98 / 100..SECOND * 102 / 100).contains(&mean), "{mean:?}");
     }
 

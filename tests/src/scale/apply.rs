@@ -23,7 +23,7 @@ const ROUNDS: u64 = 24;
 /// Heartbeats of a device that was away for eight hours.
 const BACKLOG: u64 = 96;
 /// Events that share a commit, as the hub's loop has it.
-const TURN_EVENTS: usize = 256;
+const TURN_EVENTS: usize = 1_024;
 
 /// One way of taking operations.
 #[derive(Debug, Clone, Serialize)]

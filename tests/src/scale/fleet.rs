@@ -168,7 +168,8 @@ fn start_mosquitto(folder: &Path, address: SocketAddr) -> anyhow::Result<Part> {
         address.port(),
         address.ip()
     )?;
-    writeln!(file, "max_inflight_messages 64")?;
+    // Without the last a small message waits for the delayed acknowledgement of the one before: 40 ms.
+    writeln!(file, "max_inflight_messages 64\nset_tcp_nodelay true")?;
     let args = ["-c".to_owned(), path.display().to_string()];
     Part::start("mosquitto", Path::new("mosquitto"), &args, &folder.join("mosquitto.log"))
 }

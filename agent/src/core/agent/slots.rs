@@ -275,6 +275,7 @@ impl Agent {
         }
         let (model, display) = (name.clone(), info.record.name.clone());
         turn.effects.push(Effect::Announce(ModelOut { model, version, name: display, since: now.wall }));
+        self.tell_health(now, name, turn);
         match on_trial {
             Some(true) => self.confirm(now, name, turn),
             Some(false) => {

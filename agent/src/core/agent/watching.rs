@@ -107,6 +107,11 @@ impl Agent {
             }
             turn.effects.push(Effect::TellFinding(finding));
         }
+        self.tell_health(now, name, turn);
+    }
+
+    /// How well a model does, where applications have not heard it yet.
+    pub(super) fn tell_health(&mut self, now: Now, name: &ModelName, turn: &mut Turn) {
         let Some(model) = self.models.get_mut(name) else { return };
         let health = model.watch.health();
         if model.told.as_ref() != Some(&health) {
