@@ -87,7 +87,13 @@ async fn the_last_will_is_heard_after_a_break_and_last_before_a_goodbye() {
     until_up(&mut first_events).await;
     let (_publisher, mut second_events) = second.client(Options::new(broker.url(), "rude"));
     until_up(&mut second_events).await;
-    assert_eq!(next(&mut events).await, MqttEvent::Message(message("will/rude", b"gone")));
+    // On a busy machine a goodbye may be late, and the broker then says the same once more.
+    let again = MqttEvent::Message(message("will/polite", b"gone"));
+    let mut heard = next(&mut events).await;
+    if heard == again {
+        heard = next(&mut events).await;
+    }
+    assert_eq!(heard, MqttEvent::Message(message("will/rude", b"gone")));
     first.end().await;
     second.end().await;
     listener.end().await;
