@@ -4,9 +4,9 @@ use crate::command::{Command, Report};
 use crate::decision::RunRecord;
 use crate::document::Entry;
 use crate::fact::{
-    ASSIGNMENT, Assignment, COMMAND, CONDEMNED, COUNTER, Condemnation, FINDING, GLOBALLY_CONDEMNED, HEALTH,
-    Health, INVENTORY, Inventory, LABELS, OPEN_WINDOW, REPORT, RUN, SLOT, SlotReport, VERSION, VersionRecord,
-    WINDOW, WINDOW_FLOOR,
+    ASSIGNMENT, Assignment, COMMAND, CONDEMNED, COUNTER, COUNTS, Condemnation, FINDING, GLOBALLY_CONDEMNED,
+    HEALTH, Health, INVENTORY, Inventory, LABELS, OPEN_WINDOW, REPORT, RUN, SLOT, SlotReport, VERSION,
+    VersionRecord, WINDOW, WINDOW_FLOOR,
 };
 use crate::finding::Finding;
 use crate::id::Digest;
@@ -19,6 +19,7 @@ use crate::wire::{self, WireError, from_cbor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Every kind that this build knows, with its name.
 pub const KINDS: [(Kind, &str); 16] = [
@@ -68,7 +69,7 @@ pub fn message(topic: &str, bytes: &[u8]) -> Result<Value, DescribeError> {
         Topic::Up(_, Up::Hello) => shown(&wire::decode::<Hello>(bytes)?),
         Topic::Up(_, Up::Status) => shown(&wire::decode::<Status>(bytes)?),
         Topic::Up(_, Up::Sync) | Topic::Down(_, Down::Sync) => exchange(wire::decode(bytes)?),
-        Topic::Up(_, Up::Beat) => shown(&wire::decode::<Beat>(bytes)?),
+        Topic::Up(_, Up::Beat) => beat(&wire::decode(bytes)?),
         Topic::Up(_, Up::Need) => shown(&wire::decode::<Need>(bytes)?),
         Topic::Down(_, Down::Artifact) => part(wire::decode(bytes)?),
         Topic::GroupDesired(_) => {
@@ -81,6 +82,17 @@ pub fn message(topic: &str, bytes: &[u8]) -> Result<Value, DescribeError> {
 
 fn shown<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_else(|cause| json!({ "unreadable": cause.to_string() }))
+}
+
+/// With the names that the wire spares.
+fn beat(beat: &Beat) -> Value {
+    let name =
+        |number: u8| COUNTS.get(usize::from(number)).map_or_else(|| number.to_string(), |it| it.1.into());
+    let counts: BTreeMap<String, u64> =
+        beat.counts.iter().map(|(number, total)| (name(*number), *total)).collect();
+    json!({
+        "life": format!("…{:08x}", beat.life), "boot": beat.boot, "uptime_s": beat.uptime_s, "counts": counts,
+    })
 }
 
 /// A chunk is shown by its digest: its bytes say nothing to anybody.
@@ -213,6 +225,9 @@ mod tests {
         assert_eq!(given["what"]["chunk"]["bytes"], json!(300));
         let refused = message(&art, &golden("part-refused.bin")).unwrap();
         assert_eq!(refused["what"]["refused"], json!("not_assigned"));
+        let beat = message(&Topic::Up(device.clone(), Up::Beat).to_string(), &golden("beat.bin")).unwrap();
+        assert_eq!(beat["counts"], json!({ "predictions": 9, "labels": 1 }));
+        assert_eq!(beat["life"], "…01020304");
         let unknown: Op = from_cbor(&golden("op-unknown.bin")).unwrap();
         let shown = operation(&unknown);
         assert_eq!((&shown["kind"], &shown["value"]["hex"]), (&json!("0x7f42"), &json!("ff0001")));
