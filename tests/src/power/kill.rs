@@ -245,7 +245,7 @@ impl Bench {
             bail!("{}", String::from_utf8_lossy(&packed.stderr).trim());
         }
         let settings = "[device]\nid = \"killed\"\n[state]\ndir = \"state\"\n[serve]\nhttp = \"127.0.0.1:0\"\n\
-                        [control]\nsocket = \"c.sock\"\n[[model]]\npackage = \"nose.shoal\"\n\
+                        grpc = \"off\"\n[control]\nsocket = \"c.sock\"\n[[model]]\npackage = \"nose.shoal\"\n\
                         [samples]\nquota_mib = 2048\n[watch]\nheartbeat_s = 1\n";
         bench.write("agent.toml", settings)?;
         Ok(bench)
